@@ -37,7 +37,7 @@ def without_tensorflow() -> None:
 
 def descriptor_set() -> bytes:
     """Every root file after the files it imports, as a serialized FileDescriptorSet."""
-    from google.protobuf import descriptor_pb2  # noqa: PLC0415
+    from google.protobuf import descriptor_pb2
 
     without_tensorflow()
     files: dict[str, descriptor_pb2.FileDescriptorProto] = {}

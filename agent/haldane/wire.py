@@ -20,7 +20,7 @@ def _load_pool() -> descriptor_pool.DescriptorPool:
     data = resources.files("haldane").joinpath("serving_protos.binpb").read_bytes()
     pool = descriptor_pool.DescriptorPool()
     for file in descriptor_pb2.FileDescriptorSet.FromString(data).file:
-        pool.Add(file)  # type: ignore[no-untyped-call]
+        pool.Add(file)
     return pool
 
 

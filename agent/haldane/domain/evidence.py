@@ -1,0 +1,67 @@
+"""What evidence says: a Finding per metric, one Verdict for all."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What a metric may do."""
+
+    OBJECTIVE = "objective"  # must be shown harmless to promote; can roll back
+    GUARDRAIL = "guardrail"  # can only roll back
+    INFO = "info"  # shown only
+
+
+class State(StrEnum):
+    """What one metric's evidence says."""
+
+    HARMLESS = "harmless"  # harm beyond the margin is excluded, at level beta
+    HARMFUL = "harmful"  # harm beyond the margin is proven, and this metric is named for it
+    UNDECIDED = "undecided"
+    NO_DATA = "no data"
+
+
+class Verdict(StrEnum):
+    """All findings together."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    CONTINUE = "continue"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What one metric's evidence says, in numbers a reader can check.
+
+    Estimate, lower, upper and margin share `unit`; positive is worse. Lower
+    and upper bound a confidence sequence: they hold at all times at once.
+    `log10_harm` and `log10_harmless` are log10 e-values for rollback and for
+    promotion.
+    """
+
+    metric: str
+    role: Role
+    state: State
+    unit: str  # "ratio" (of canary to stable, minus 1) or "share" or the loss's own
+    pairs: int
+    estimate: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+    margin: float | None = None
+    log10_harm: float = 0.0
+    log10_harmless: float = 0.0
+    detail: str = ""  # counts or votes, as a short phrase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruling:
+    """A Verdict with its reasons."""
+
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+    pairs: int
+    seconds: float  # since the rollout started
+    log10_harm: float  # combined over metrics; FAIL at log10(1/alpha)
+    why: str
+    named: tuple[str, ...] = ()  # metrics proven harmful one by one (closed testing)

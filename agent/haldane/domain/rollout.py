@@ -1,0 +1,148 @@
+"""One attempt to move a fleet from one version to another: the value and its events."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NewType
+
+from haldane.domain.evidence import Verdict
+from haldane.domain.fleet import Clients, ModelName, Placement, ServerName
+
+RolloutId = NewType("RolloutId", str)
+
+
+class Phase(StrEnum):
+    """Where the rollout machine stands."""
+
+    PENDING = "PENDING"
+    LOADING = "LOADING"
+    SHADOWING = "SHADOWING"
+    PROMOTING = "PROMOTING"
+    BAKING = "BAKING"
+    HELD = "HELD"
+    ROLLING_BACK = "ROLLING_BACK"
+    SUCCEEDED = "SUCCEEDED"
+    ROLLED_BACK = "ROLLED_BACK"
+    STUCK = "STUCK"
+
+    @property
+    def final(self) -> bool:
+        """Over: no more pairs, no more changes. A STUCK rollout still wants its rollback."""
+        return self in (Phase.SUCCEEDED, Phase.ROLLED_BACK)
+
+    @property
+    def judging(self) -> bool:
+        """Pairs are sent and judged."""
+        return self in (Phase.SHADOWING, Phase.PROMOTING, Phase.BAKING)
+
+
+class Mode(StrEnum):
+    """OBSERVE watches, judges and recommends; ENFORCE also changes servers."""
+
+    OBSERVE = "observe"
+    ENFORCE = "enforce"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Time limits and pace of one rollout; all durations in seconds."""
+
+    load_seconds: float = 600.0  # for a version to be AVAILABLE and proven on every server
+    at_once: int = 1  # servers flipped at the same time while promoting
+    bake_seconds: float = 300.0  # judged on after the last flip, old version warm
+    change_seconds: float = 120.0  # for servers to settle on a flip or a rollback
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """The state of one rollout. Times are wall-clock seconds carried in by events."""
+
+    id: RolloutId
+    model: ModelName
+    old: int
+    new: int
+    mode: Mode
+    clients: Clients
+    placement: Placement
+    servers: tuple[ServerName, ...]  # every server in it; index = Batch["server"]
+    dedicated: tuple[ServerName, ...] = ()  # the canary-only servers among them
+    plan: Plan = field(default_factory=Plan)
+    analysis: str = "{}"  # the frozen rules of judging, canonical JSON
+    seed: int = 0
+    phase: Phase = Phase.PENDING
+    held_from: Phase | None = None
+    promoted: tuple[ServerName, ...] = ()  # servers that should serve `new` as stable
+    started_at: float = 0.0
+    phase_since: float = 0.0
+    verdict: Verdict = Verdict.CONTINUE
+    why: str = "started"
+
+    @property
+    def serving(self) -> tuple[ServerName, ...]:
+        """The servers that take user traffic, in flip order."""
+        return tuple(name for name in self.servers if name not in self.dedicated)
+
+
+class Progress(StrEnum):
+    """How far one server is from what the rollout wants of it."""
+
+    SETTLED = "settled"  # seen to hold exactly what is wanted
+    BEHIND = "behind"  # a change is due or under way
+    FAILED = "failed"  # the new version cannot be served there
+    UNSEEN = "unseen"
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The judge has looked."""
+
+    at: float
+    verdict: Verdict
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """The servers have been looked at (or could not be)."""
+
+    at: float
+    progress: Mapping[ServerName, Progress]
+    detail: Mapping[ServerName, str] = field(default_factory=dict)
+
+
+class CommandKind(StrEnum):
+    PAUSE = "pause"
+    RESUME = "resume"
+    PROMOTE = "promote"
+    ABORT = "abort"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What a person asks; always with who and why."""
+
+    at: float
+    kind: CommandKind
+    by: str
+    why: str
+
+
+Event = Judged | Looked | Command
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """The rollout before and after an event, and one sentence of why.
+
+    What servers should hold follows from the rollout (`rollout.wanted`), so a
+    transition orders nothing: storing it is the order.
+    """
+
+    before: Rollout
+    after: Rollout
+    why: str
+    refused: bool = False  # a Command that cannot be followed now
+
+    @property
+    def moved(self) -> bool:
+        return self.before != self.after

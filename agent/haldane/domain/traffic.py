@@ -1,0 +1,105 @@
+"""Shadow traffic: Requests in, Outcomes back, Pairs flowing as columns (Batch)."""
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Api(StrEnum):
+    """Which PredictionService method a Request is for."""
+
+    PREDICT = "Predict"
+    CLASSIFY = "Classify"
+    REGRESS = "Regress"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The body of a prediction call, without the choice of version.
+
+    `body` is the serialized request message whose model_spec holds at most a
+    signature name: name and version are spliced in when it is sent. `row`
+    numbers the rows of a finite set; `truth` is the known label of a labelled
+    set (class index, class name or number), else None.
+    """
+
+    id: str
+    api: Api
+    body: bytes
+    row: int = -1
+    truth: float | str | None = None
+
+
+class Status(IntEnum):
+    """How one side of a pair ended; small and closed, so that it fits a column."""
+
+    OK = 0
+    TIMEOUT = 1
+    UNAVAILABLE = 2
+    INVALID = 3  # the server refused the request itself
+    NOT_FOUND = 4  # version or label resolves to nothing
+    EXHAUSTED = 5  # Server Threadpool Exhausted, or a full queue
+    INTERNAL = 6
+    MALFORMED = 7  # an answer that cannot be read
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One side of a pair. `answer` is the serialized response, when there was one."""
+
+    status: Status
+    seconds: float
+    version: int | None = None
+    answer: bytes | None = None
+    detail: str = ""
+
+
+# One row per counted pair. Order is always stable, then canary. NaN means "not
+# known" (no label, no answer), never zero. An append-only log of these rows is
+# what evidence is folded from, so a change here needs a new SCHEMA.
+SCHEMA = 1
+PAIR_DTYPE = np.dtype(
+    [
+        ("seq", "<i8"),  # order of sending, unique in a rollout
+        ("at", "<f8"),  # seconds since the rollout started, when the later answer came
+        ("server", "<i2"),  # index into the rollout's server list
+        ("aa", "?"),  # both sides were stable
+        ("canary_first", "?"),
+        ("row", "<i8"),  # row of a finite set, -1 for a stream
+        ("fresh", "?"),  # feeds output metrics; False when this row was judged before
+        ("masked", "?"),  # a model was loading on that server: not for latency
+        ("stable_status", "u1"),
+        ("canary_status", "u1"),
+        ("stable_seconds", "<f8"),  # deadline when it timed out
+        ("canary_seconds", "<f8"),
+        ("disagrees", "<f4"),  # 0, 1, NaN: outputs differ beyond tolerance, or class flips
+        ("distance", "<f4"),  # largest output difference, unit of the output
+        ("stable_wrong", "<f4"),  # 0, 1, NaN when the truth is not known
+        ("canary_wrong", "<f4"),
+        ("stable_loss", "<f4"),  # per-example loss, NaN when not known
+        ("canary_loss", "<f4"),
+    ]
+)
+
+Batch = NDArray[np.void]  # shape (n,), dtype PAIR_DTYPE, ascending in "seq"
+
+
+def empty_batch() -> Batch:
+    return np.empty(0, PAIR_DTYPE)
+
+
+def blank_row() -> dict[str, Any]:
+    """Defaults of a row: nothing known, both sides fine."""
+    return {
+        "row": -1,
+        "fresh": True,
+        "disagrees": np.nan,
+        "distance": np.nan,
+        "stable_wrong": np.nan,
+        "canary_wrong": np.nan,
+        "stable_loss": np.nan,
+        "canary_loss": np.nan,
+    }

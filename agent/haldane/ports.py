@@ -1,0 +1,165 @@
+"""What the agent asks of the outside, and how the outside may fail it.
+
+PortError
+├── Unavailable   no answer in time, or "later"     retry until the deadline
+├── Refused       a clear no; asking again is idle  hold, and tell a person
+├── Malformed     an answer in the wrong shape      count it, keep the bytes
+└── StaleWrite    another writer was first          reload, decide again
+"""
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol
+
+from haldane.domain.fleet import Condition, ModelName, ModelView, ReplicaView, ServerConfig
+from haldane.domain.record import Record
+from haldane.domain.rollout import Rollout, RolloutId
+from haldane.domain.traffic import Batch, Outcome, Request
+
+
+class PortError(Exception):
+    """Base of every failure an adapter may raise; anything else is our bug."""
+
+    reason: ClassVar[str] = "other"  # one of a few fixed words: it becomes a Prometheus label
+
+    def __init__(self, target: str, detail: str) -> None:
+        super().__init__(f"{target}: {detail}")
+        self.target = target  # a name from the config, never a URL with secrets
+        self.detail = detail
+
+
+class Unavailable(PortError):
+    """No answer in time, or "later"."""
+
+    reason = "unavailable"
+
+
+class Refused(PortError):
+    """A clear no; asking again is idle."""
+
+    reason = "refused"
+
+
+class Malformed(PortError):
+    """An answer in the wrong shape."""
+
+    reason = "malformed"
+
+
+class StaleWrite(PortError):
+    """Another writer was first."""
+
+    reason = "stale_write"
+
+
+class ModelServer(Protocol):
+    """One TF Serving process, seen, changed and asked to predict."""
+
+    async def look(
+        self, models: Mapping[ModelName, Sequence[str]], golden: Mapping[ModelName, Sequence[tuple[int, Request]]]
+    ) -> ReplicaView:
+        """What it holds now of these models (name -> labels to probe).
+
+        Each golden (version, request) not yet proven on this process is sent
+        when that version is AVAILABLE. Unavailable when it does not answer;
+        a model it does not know is an empty ModelView, not an error.
+        """
+
+    async def reload(self, config: ServerConfig) -> None:
+        """Send the whole config once. Returning means "accepted", never "loaded".
+
+        Refused with the server's own words when it says no. Unavailable when
+        the outcome is not known (deadline, connection): look before acting.
+        """
+
+    async def predict(
+        self, model: ModelName, request: Request, *, version: int | str | None, deadline: float
+    ) -> Outcome:
+        """One call, addressed by number, label (str) or neither. Never raises for what the server says."""
+
+    async def scrape(self) -> str | None:
+        """Its metrics page, or None when it has none."""
+
+
+class TrafficSource(Protocol):
+    """Yields Requests, once or for ever."""
+
+    def requests(self) -> AsyncIterator[Request]: ...
+
+
+class Store(Protocol):
+    """Keeps rollouts, pair logs and Records. Synchronous: calls take milliseconds and run in a worker thread.
+
+    Every write names the revision it read; StaleWrite when it is no longer the newest.
+    """
+
+    def live(self) -> list[tuple[Rollout, int]]:
+        """Rollouts that are not final, with their revisions."""
+
+    def rollouts(self, limit: int = 100) -> list[Rollout]:
+        """The newest first."""
+
+    def rollout(self, rollout: RolloutId) -> tuple[Rollout, int] | None: ...
+
+    def commit(
+        self,
+        rollout: Rollout,
+        revision: int | None,
+        records: Iterable[tuple[str, dict[str, Any]]],
+        *,
+        settled: tuple[ModelName, int] | None = None,
+    ) -> int:
+        """Store the rollout (revision None: a new one) and its Records (kind, data) in one transaction.
+
+        `settled` also stores the model's stable version from now on. Returns the new revision.
+        """
+
+    def settled(self) -> dict[ModelName, int]:
+        """The stable version of each model as past rollouts left it."""
+
+    def append_pairs(self, rollout: RolloutId, batch: Batch) -> None: ...
+
+    def pairs(self, rollout: RolloutId) -> Iterable[Batch]:
+        """Its pair log, in the order and the batches in which it was appended."""
+
+    def record(self, kind: str, data: dict[str, Any], *, rollout: str = "", model: str = "") -> Record: ...
+
+    def records(self, rollout: RolloutId | None = None, *, after: int = 0, limit: int = 1000) -> list[Record]: ...
+
+    def hold_lease(self, holder: str, *, seconds: float) -> bool:
+        """Take or renew the one lease; False while another holds it."""
+
+    def close(self) -> None: ...
+
+
+class Notifier(Protocol):
+    """Is told Records; the receiver drops repeats by seq."""
+
+    async def tell(self, record: Record) -> None: ...
+
+
+class AlertSink(Protocol):
+    """Is told which Conditions hold now; the sink keeps them alive and resolves those that are gone."""
+
+    async def tell(self, firing: Sequence[Condition]) -> None: ...
+
+
+class Clock(Protocol):
+    """Wall time for records and people; loop time is asyncio's."""
+
+    def now(self) -> float: ...
+
+
+__all__ = [
+    "AlertSink",
+    "Clock",
+    "Malformed",
+    "ModelServer",
+    "ModelView",
+    "Notifier",
+    "PortError",
+    "Refused",
+    "StaleWrite",
+    "Store",
+    "TrafficSource",
+    "Unavailable",
+]

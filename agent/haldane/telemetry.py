@@ -1,0 +1,112 @@
+"""Every metric the agent exports, and how its logs look.
+
+Labels come from closed sets only (model, server, label, metric, phase, verdict,
+reason, version number of a watched model), never a rollout id. Cardinality:
+about 40 series per model and 12 per model and server.
+"""
+
+import logging
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+
+@dataclass(frozen=True)
+class Telemetry:
+    """Every metric the agent exports. The registry is an argument, so a test has its own."""
+
+    registry: CollectorRegistry
+    build: Gauge
+    mode: Gauge
+    server_up: Gauge
+    last_look: Gauge
+    scrape_errors: Counter
+    label_version: Gauge
+    version_available: Gauge
+    load_requests: Counter
+    load_failures: Counter
+    condition: Gauge
+    reloads: Counter
+    pairs: Counter
+    set_aside: Counter
+    shed: Counter
+    phase: Gauge
+    phase_started: Gauge
+    transitions: Counter
+    verdict: Gauge
+    check_estimate: Gauge
+    check_lower: Gauge
+    check_upper: Gauge
+    check_margin: Gauge
+    check_evidence: Gauge
+    notifications: Counter
+
+    @classmethod
+    def on(cls, registry: CollectorRegistry) -> "Telemetry":
+        own: Any = {"namespace": "haldane", "registry": registry}
+        check = ["model", "metric"]
+        return cls(
+            registry=registry,
+            build=Gauge("build_info", "Always 1; the agent's version.", ["version"], **own),
+            mode=Gauge("mode_info", "Always 1; observe or enforce.", ["mode"], **own),
+            server_up=Gauge("server_up", "1 when the last look at the server succeeded.", ["server"], **own),
+            last_look=Gauge("last_look_timestamp_seconds", "When the server was last seen.", ["server"], **own),
+            scrape_errors=Counter("scrape_errors_total", "Unreadable lines or pages.", ["server", "reason"], **own),
+            label_version=Gauge(
+                "label_version", "The version a label resolves to, -1: to nothing.", ["model", "server", "label"], **own
+            ),
+            version_available=Gauge(
+                "version_available", "1 when the version is AVAILABLE.", ["model", "version", "server"], **own
+            ),
+            load_requests=Counter(
+                "tensorflow_serving_load_requests_total",
+                "Load attempts, from status and load counters; Serving has no such series.",
+                ["model", "version"],
+                registry=registry,
+            ),
+            load_failures=Counter(
+                "tensorflow_serving_load_failures_total",
+                "Load attempts that failed, from status and load counters.",
+                ["model", "version"],
+                registry=registry,
+            ),
+            condition=Gauge("condition", "1 while the condition holds.", ["condition", "model"], **own),
+            reloads=Counter("reloads_total", "Configs sent to a server.", ["server", "result"], **own),
+            pairs=Counter("pairs_total", "Shadow pairs that count.", ["model", "server", "kind"], **own),
+            set_aside=Counter("pairs_set_aside_total", "Shadow pairs that do not count.", ["model", "reason"], **own),
+            shed=Counter("shadow_shed_total", "Requests not shadowed, to protect stable.", ["model", "reason"], **own),
+            phase=Gauge("rollout_phase", "1 for the phase the newest rollout is in.", ["model", "phase"], **own),
+            phase_started=Gauge(
+                "rollout_phase_started_timestamp_seconds", "When that phase was entered.", ["model"], **own
+            ),
+            transitions=Counter(
+                "rollout_transitions_total", "Phase changes that were stored.", ["model", "phase"], **own
+            ),
+            verdict=Gauge("verdict", "1 for the newest rollout's verdict.", ["model", "verdict"], **own),
+            check_estimate=Gauge("check_estimate", "Canary against stable; positive is worse.", check, **own),
+            check_lower=Gauge("check_lower", "Lower end of the confidence sequence.", check, **own),
+            check_upper=Gauge("check_upper", "Upper end of the confidence sequence.", check, **own),
+            check_margin=Gauge("check_margin", "The largest harm accepted.", check, **own),
+            check_evidence=Gauge("check_evidence_log10", "log10 e-value for a rollback.", check, **own),
+            notifications=Counter("notifications_total", "Alerts and records told.", ["notifier", "result"], **own),
+        )
+
+
+def set_up_logs(*, json: bool | None = None) -> None:
+    """One event per fact on stderr: JSON for machines, coloured lines on a terminal."""
+    as_json = (not sys.stderr.isatty()) if json is None else json
+    renderer: Any = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
