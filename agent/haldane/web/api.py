@@ -1,0 +1,222 @@
+"""The HTTP API, and what it needs from the agent behind it.
+
+What the composition root implements is the protocol `Agent`; it hands over
+
+- `AgentStatus`: servers, what was seen of them, stable versions, live rollouts, conditions;
+- `Story`: one rollout with its rulings over time, records and labels.
+
+It may raise `Unknown` (404), `Refused` or `StaleWrite` (409), `Unavailable`
+(503). `Command`s and starts need the bearer token; reading is open.
+
+| method and path | what you get |
+|---|---|
+| GET /-/healthy | 200 while the process runs |
+| GET /-/ready | 200 once every loop runs, else 503 with the reasons |
+| GET /metrics | Prometheus text, or OpenMetrics when asked for |
+| GET /v1/status | mode, servers, labels, versions, live rollouts, conditions |
+| GET /v1/rollouts | the newest first |
+| GET /v1/rollouts/ID | the rollout, its newest ruling with all findings |
+| GET /v1/rollouts/ID/rulings | every ruling of its trace, oldest first |
+| GET /v1/rollouts/ID/records | its audit records; `?after=SEQ&limit=N` |
+| POST /v1/rollouts | start one: `{"model", "version", "by", "why"}` |
+| POST /v1/rollouts/ID/commands | pause, resume, promote or abort: `{"kind", "by", "why"}` |
+| GET / and /rollouts/ID | the same for people, as pages |
+"""
+
+import hmac
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Protocol
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from haldane.domain.evidence import Ruling
+from haldane.domain.record import Record
+from haldane.domain.rollout import CommandKind, Rollout, RolloutId, Transition
+from haldane.ports import PortError, Refused, StaleWrite, Unavailable
+from haldane.web.jsonform import as_json
+from haldane.web.story import AgentStatus, Story
+
+MOST_BODY_BYTES = 64 * 1024  # a command is a few hundred bytes; more is a mistake or an attack
+
+
+class Unknown(LookupError):
+    """No such rollout or model; the message names it and what there is instead."""
+
+
+class Agent(Protocol):
+    """What the API needs of the agent. Implemented by the composition root."""
+
+    def unready(self) -> Sequence[str]:
+        """Why it is not ready, in sentences; empty when it is."""
+
+    def status(self) -> AgentStatus: ...
+
+    async def start(self, model: str, version: int, *, by: str, why: str) -> Rollout:
+        """Start a rollout; Unknown for a model that is not watched, Refused when it cannot start now."""
+
+    async def command(self, rollout: RolloutId, kind: CommandKind, *, by: str, why: str) -> Transition:
+        """Stored when it returns. Unknown, or Refused (also by the machine: `Transition.refused`)."""
+
+    async def rollouts(self, limit: int = 100) -> Sequence[Rollout]: ...
+
+    async def rollout(self, rollout: RolloutId) -> Rollout:
+        """Unknown when there is none."""
+
+    async def records(self, rollout: RolloutId | None, *, after: int = 0, limit: int = 1000) -> Sequence[Record]: ...
+
+    async def rulings(self, rollout: RolloutId) -> Sequence[Ruling]:
+        """Its trace, oldest first, at most a few hundred; empty without evidence."""
+
+    async def story(self, rollout: RolloutId) -> Story: ...
+
+
+class Problem(Exception):
+    """An answer that is not 2xx: status and one sentence."""
+
+    def __init__(self, status: HTTPStatus, error: str) -> None:
+        super().__init__(error)
+        self.status = status
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def guarded(handler: Handler) -> Handler:
+    """The handler with every expected failure turned into {"error": sentence} and the right status."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except Problem as problem:
+            status, error = problem.status, str(problem)
+        except Unknown as unknown:
+            status, error = HTTPStatus.NOT_FOUND, str(unknown.args[0] if unknown.args else unknown)
+        except (Refused, StaleWrite) as refused:
+            status, error = HTTPStatus.CONFLICT, refused.detail
+        except Unavailable as away:
+            status, error = HTTPStatus.SERVICE_UNAVAILABLE, str(away)
+        except PortError as other:
+            status, error = HTTPStatus.BAD_GATEWAY, str(other)
+        headers = {"WWW-Authenticate": 'Bearer realm="haldane"'} if status == HTTPStatus.UNAUTHORIZED else None
+        return JSONResponse({"error": error}, status_code=status, headers=headers)
+
+    return answer
+
+
+def require_token(request: Request, token: str) -> None:
+    """Let the request through only with the agent's token."""
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not given:
+        raise Problem(HTTPStatus.UNAUTHORIZED, "this needs the agent's token: Authorization: Bearer TOKEN")
+    if not hmac.compare_digest(given.strip().encode(), token.encode()):
+        raise Problem(HTTPStatus.FORBIDDEN, "that is not the token of this agent")
+
+
+async def read_body(request: Request, fields: Mapping[str, type]) -> dict[str, Any]:
+    """The JSON object of the body with exactly these fields; 422 with all mistakes otherwise."""
+    raw = b""
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > MOST_BODY_BYTES:
+            raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {MOST_BODY_BYTES} bytes")
+    try:
+        body = json.loads(raw)
+    except ValueError as error:
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"the body is not JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "the body must be a JSON object")
+    mistakes = [f"{key}: unknown field" for key in body if key not in fields]
+    mistakes += [_mistake(key, kind, body.get(key)) for key, kind in fields.items() if not _fits(body.get(key), kind)]
+    if mistakes:
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(mistakes))
+    return body
+
+
+def _fits(value: object, kind: type) -> bool:
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _mistake(key: str, kind: type, value: object) -> str:
+    want = "a version number (0 or more)" if kind is int else "text that is not empty"
+    return f"{key}: missing, must be {want}" if value is None else f"{key}: must be {want}, got {value!r:.60}"
+
+
+def _number(request: Request, name: str, default: int, most: int) -> int:
+    text = request.query_params.get(name, str(default))
+    if not text.isdecimal():
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name}: must be a whole number, got {text!r:.60}")
+    return min(int(text), most)
+
+
+class Api:
+    """The /v1 routes over one agent."""
+
+    def __init__(self, agent: Agent, token: str) -> None:
+        self._agent = agent
+        self._token = token
+
+    def routes(self) -> list[Route]:
+        one = "/v1/rollouts/{rollout}"
+        return [
+            Route("/v1/status", guarded(self.status), methods=["GET"]),
+            Route("/v1/rollouts", guarded(self.rollouts), methods=["GET"]),
+            Route("/v1/rollouts", guarded(self.start), methods=["POST"]),
+            Route(one, guarded(self.rollout), methods=["GET"]),
+            Route(one + "/rulings", guarded(self.rulings), methods=["GET"]),
+            Route(one + "/records", guarded(self.records), methods=["GET"]),
+            Route(one + "/commands", guarded(self.command), methods=["POST"]),
+        ]
+
+    async def status(self, request: Request) -> Response:
+        return JSONResponse(as_json(self._agent.status()))
+
+    async def rollouts(self, request: Request) -> Response:
+        found = await self._agent.rollouts(_number(request, "limit", 100, 1000))
+        return JSONResponse({"rollouts": as_json(list(found))})
+
+    async def rollout(self, request: Request) -> Response:
+        name = RolloutId(request.path_params["rollout"])
+        found = await self._agent.rollout(name)
+        rulings = await self._agent.rulings(name)
+        return JSONResponse({"rollout": as_json(found), "ruling": as_json(rulings[-1] if rulings else None)})
+
+    async def rulings(self, request: Request) -> Response:
+        name = RolloutId(request.path_params["rollout"])
+        await self._agent.rollout(name)
+        return JSONResponse({"rulings": as_json(list(await self._agent.rulings(name)))})
+
+    async def records(self, request: Request) -> Response:
+        name = RolloutId(request.path_params["rollout"])
+        await self._agent.rollout(name)
+        after, limit = _number(request, "after", 0, 2**53), _number(request, "limit", 1000, 10_000)
+        found = await self._agent.records(name, after=after, limit=limit)
+        return JSONResponse({"records": as_json(list(found))})
+
+    async def start(self, request: Request) -> Response:
+        require_token(request, self._token)
+        body = await read_body(request, {"model": str, "version": int, "by": str, "why": str})
+        made = await self._agent.start(body["model"], body["version"], by=body["by"], why=body["why"])
+        return JSONResponse({"rollout": as_json(made)}, status_code=HTTPStatus.CREATED)
+
+    async def command(self, request: Request) -> Response:
+        require_token(request, self._token)
+        body = await read_body(request, {"kind": str, "by": str, "why": str})
+        if body["kind"] not in list(CommandKind):
+            raise Problem(
+                HTTPStatus.UNPROCESSABLE_ENTITY, f"kind: must be one of {', '.join(CommandKind)}, got {body['kind']!r}"
+            )
+        done = await self._agent.command(
+            RolloutId(request.path_params["rollout"]), CommandKind(body["kind"]), by=body["by"], why=body["why"]
+        )
+        if done.refused:
+            raise Problem(HTTPStatus.CONFLICT, done.why)
+        return JSONResponse({"before": done.before.phase, "after": done.after.phase, "why": done.why})
+
+
+__all__ = ["Agent", "AgentStatus", "Api", "Story", "Unknown"]

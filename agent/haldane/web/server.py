@@ -1,0 +1,118 @@
+"""The agent's web server: routes put together, and one socket served inside the agent's loop.
+
+Runs in the comfort ring: a failing page never stops the agent. It owns no
+state of its own.
+"""
+
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+from http import HTTPStatus
+
+import uvicorn
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from haldane.ports import Refused
+from haldane.web.api import Agent, Api
+from haldane.web.pages import Pages
+
+# Pages carry their own style and no script; nothing may be loaded or framed.
+_HEADERS = [
+    (
+        b"content-security-policy",
+        b"default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+]
+
+
+class _SafeHeaders:
+    """Adds the fixed response headers to every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", []), *_HEADERS]
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+def make_app(agent: Agent, *, registry: CollectorRegistry, token: str) -> Starlette:
+    """The whole gallery over one agent, as an ASGI app."""
+
+    async def healthy(request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def ready(request: Request) -> Response:
+        reasons: Sequence[str] = agent.unready()
+        if reasons:
+            return PlainTextResponse("".join(f"{why}\n" for why in reasons), HTTPStatus.SERVICE_UNAVAILABLE)
+        return PlainTextResponse("ready\n")
+
+    async def metrics(request: Request) -> Response:
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), headers={"content-type": content_type})
+
+    routes = [
+        Route("/-/healthy", healthy),
+        Route("/-/ready", ready),
+        Route("/metrics", metrics),
+        *Api(agent, token).routes(),
+        *Pages(agent).routes(),
+    ]
+    return Starlette(routes=routes, middleware=[Middleware(_SafeHeaders)])
+
+
+def listen(address: str) -> socket.socket:
+    """A listening socket on host:port (port 0: a free one); Refused when it cannot be had."""
+    host, _, port = address.rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host.strip("[]"), int(port)))
+        sock.listen(128)
+    except OSError as error:
+        sock.close()
+        raise Refused("listen", f"cannot listen on {address}: {error.strerror}; set `listen:` to a free one") from error
+    sock.setblocking(False)
+    return sock
+
+
+class _QuietServer(uvicorn.Server):
+    """Leaves signals to the agent, which knows what must be finished first."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(app: Starlette, sock: socket.socket) -> None:
+    """Answer on that socket until cancelled; open connections are dropped after a second."""
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1, ws="none", loop="none"
+    )
+    await _QuietServer(config).serve(sockets=[sock])
+
+
+@contextlib.asynccontextmanager
+async def listening(address: str) -> AsyncIterator[socket.socket]:
+    """The socket for `serve`, closed at the end."""
+    sock = listen(address)
+    try:
+        yield sock
+    finally:
+        sock.close()

@@ -1,0 +1,45 @@
+"""What the gallery shows: the fleet as it is now, and the story of one rollout."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from haldane.domain.evidence import Ruling
+from haldane.domain.fleet import Condition, ModelName, Seen, Server
+from haldane.domain.record import Record
+from haldane.domain.rollout import Mode, Rollout
+
+Labels = Mapping[str, Mapping[str, int | None]]  # server -> label -> version (None: resolves to nothing)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentStatus:
+    """What the agent knows now. `seen` has None for a server that could not be seen."""
+
+    at: float  # wall clock, seconds
+    version: str
+    mode: Mode
+    servers: tuple[Server, ...]
+    seen: Seen
+    stable: Mapping[ModelName, int | None] = field(default_factory=dict)
+    rollouts: tuple[Rollout, ...] = ()  # live ones
+    conditions: tuple[Condition, ...] = ()
+    trouble: Mapping[str, str] = field(default_factory=dict)  # server -> why it could not be seen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """All a report needs of one rollout. Empty `rulings` means no evidence, and the report says so.
+
+    The label "(unversioned)" stands for the version that answers calls naming
+    neither. `alpha` and `beta` give the thresholds drawn.
+    """
+
+    rollout: Rollout
+    rulings: Sequence[Ruling] = ()  # oldest first
+    records: Sequence[Record] = ()
+    labels_before: Labels | None = None
+    labels_after: Labels | None = None  # now, or when it ended
+    alpha: float = 0.01
+    beta: float = 0.05
+    title: str = ""  # e.g. what was done to this version
+    sentences: Sequence[str] = field(default_factory=tuple)  # the judge's own explanation
