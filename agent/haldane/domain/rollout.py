@@ -75,6 +75,7 @@ class Rollout:
     started_at: float = 0.0
     phase_since: float = 0.0
     verdict: Verdict = Verdict.CONTINUE
+    extensions: int = 0  # how often a person gave an inconclusive analysis its budget once more
     why: str = "started"
 
     @property

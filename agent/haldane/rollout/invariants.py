@@ -1,0 +1,40 @@
+"""What must hold in every config before it is sent, whatever went before.
+
+Checked again at the door, in code that shares nothing with the planner: a bug
+there then stops the agent instead of unloading somebody's model.
+"""
+
+from collections.abc import Mapping
+
+from haldane.domain.fleet import ModelName, ModelView, Policy, ReplicaView, ServerConfig
+from haldane.rollout.wanted import Watched
+
+
+class InvariantBroken(Exception):
+    """Our own contract is broken: stop acting and page someone."""
+
+
+def check(config: ServerConfig, view: ReplicaView, watched: Mapping[ModelName, Watched]) -> None:
+    """Raise InvariantBroken when sending this config could hurt the server as it is seen."""
+    if not config.models:
+        raise InvariantBroken("an empty list would unload every model")
+    for entry in config.models:
+        if not (entry.name and entry.base_path and entry.platform):
+            raise InvariantBroken(
+                f"model {entry.name!r} lacks a name, base path or platform: it would poison the server"
+            )
+        if entry.policy is Policy.SPECIFIC and not set(entry.labels.values()) <= set(entry.versions):
+            raise InvariantBroken(f"model {entry.name}: a label would dangle: {dict(entry.labels)}, {entry.versions}")
+    for model in watched:
+        _check_watched(config, model, view.models.get(model, ModelView()))
+
+
+def _check_watched(config: ServerConfig, model: ModelName, seen: ModelView) -> None:
+    entry = config.entry(model)
+    if entry is None:
+        raise InvariantBroken(f"model {model} would be unloaded")
+    if seen.loaded and not set(seen.loaded) & set(entry.versions):
+        raise InvariantBroken(f"model {model}: none of {entry.versions} is loaded; all that serves would be unloaded")
+    for label, target in entry.labels.items():
+        if not seen.available(target):
+            raise InvariantBroken(f"model {model}: label {label} would point at {target}, which is not available")

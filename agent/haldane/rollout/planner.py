@@ -1,0 +1,134 @@
+"""The next safe step of one server toward Wanted, from what is seen now.
+
+Remembers nothing: after a crash, a lost reply, or a restarted server, the same
+call gives exactly what is left to do. The rules it keeps (fact sheet section 12):
+load, wait, prove, then label, never in one request; keep what serves until what
+is wanted serves; never drop a version that a label points to.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from haldane.domain.fleet import Availability, Clients, ModelEntry, ModelName, ModelView, ReplicaView, ServerConfig
+from haldane.domain.rollout import Phase, Progress, Rollout
+from haldane.rollout.wanted import CANARY, STABLE, Watched
+
+# START can be stale for ever (a version given up before its load began), so it says nothing either way.
+_THERE = (Availability.LOADING, Availability.AVAILABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What to do about one server now.
+
+    `config` is the config it should be sent for this step; `due` says that it
+    is seen not to hold it yet. `settled`: it holds all of Wanted.
+    """
+
+    config: ServerConfig
+    due: bool
+    settled: bool
+    why: str
+
+
+def next_step(wanted: ServerConfig, view: ReplicaView, watched: Mapping[ModelName, Watched]) -> Step:
+    """The next step of one server; pure, so the same view gives the same step."""
+    config = wanted
+    reasons: list[str] = []
+    for model in watched:
+        entry, seen = wanted.entry(model), view.models.get(model, ModelView())
+        if entry is None:
+            raise KeyError(model)
+        reachable = _reachable(entry, seen, provable=watched[model].provable)
+        config = config.with_entry(reachable)
+        reasons += [f"{model}: {reason}" for reason in _differences(reachable, seen)]
+    settled = not reasons and config == wanted
+    if not reasons and not settled:
+        reasons = [f"waiting for versions to be available and proven: {_pending(wanted, config)}"]
+        return Step(config, due=False, settled=False, why=reasons[0])
+    return Step(config, due=bool(reasons), settled=settled, why="; ".join(reasons) or "as wanted")
+
+
+def _reachable(entry: ModelEntry, seen: ModelView, *, provable: bool) -> ModelEntry:
+    """The part of one wanted entry that can be asked for now without hurting anyone."""
+    labels = {}
+    for label, target in entry.labels.items():
+        now = seen.labels.get(label)
+        if seen.available(target) and (target in seen.proven or now == target or not provable):
+            labels[label] = target
+        elif now is not None and seen.available(now):
+            labels[label] = now
+    complete = labels == dict(entry.labels) and any(seen.available(version) for version in entry.versions)
+    keep = () if complete else seen.loaded
+    return entry.serving((*entry.versions, *labels.values(), *keep), labels)
+
+
+def _differences(entry: ModelEntry, seen: ModelView) -> list[str]:
+    """What a server is seen not to hold of an entry, in words."""
+    found = []
+    for label in sorted({*entry.labels, *seen.labels}):
+        want, now = entry.labels.get(label), seen.labels.get(label)
+        if label in seen.labels and want is None:
+            found.append(f"label {label} should not be set")
+        elif want != now:
+            found.append(f"label {label} should be {want}, is {'unset' if now is None else now}")
+    present = {s.version for s in seen.versions if s.availability in _THERE}
+    asked = present | {s.version for s in seen.versions if s.failed}
+    found += [f"version {version} should be loaded" for version in entry.versions if version not in asked]
+    found += [f"version {version} should be unloaded" for version in sorted(present - set(entry.versions))]
+    return found
+
+
+def _pending(wanted: ServerConfig, config: ServerConfig) -> str:
+    return ", ".join(entry.name for entry in wanted.models if config.entry(entry.name) != entry)
+
+
+def progress(rollout: Rollout, server: str, view: ReplicaView | None, step: Step | None) -> tuple[Progress, str]:
+    """How far one server of a rollout is, and why.
+
+    `step` is None when servers are not ours to change (observe mode).
+    """
+    if view is None:
+        return Progress.UNSEEN, "could not be seen"
+    seen = view.models.get(rollout.model, ModelView())
+    if rollout.phase not in (Phase.PENDING, Phase.ROLLING_BACK, Phase.STUCK) and _has_canary(rollout, server):
+        trouble = _trouble(rollout, seen)
+        if trouble:
+            return Progress.FAILED, trouble
+    if step is None:
+        both = seen.available(rollout.old) and seen.available(rollout.new)
+        return (Progress.SETTLED, "both versions are loaded") if both else (Progress.BEHIND, "not both versions loaded")
+    entry = step.config.entry(rollout.model)
+    lagging = entry is None or _lagging(rollout, entry, seen)
+    if lagging:
+        return Progress.BEHIND, lagging if isinstance(lagging, str) else step.why
+    return (Progress.SETTLED, "as wanted") if step.settled else (Progress.BEHIND, step.why)
+
+
+def _has_canary(rollout: Rollout, server: str) -> bool:
+    return rollout.clients is Clients.LABEL or server in rollout.dedicated or server in rollout.promoted
+
+
+def _trouble(rollout: Rollout, seen: ModelView) -> str:
+    """Why the new version cannot be served here, or ""."""
+    status = seen.status(rollout.new)
+    if status and status.failed:
+        return f"version {rollout.new} failed to load: {status.error_code}: {status.error_message}"
+    if rollout.new in seen.unproven_because:
+        return f"version {rollout.new} loaded but cannot answer: {seen.unproven_because[rollout.new]}"
+    return ""
+
+
+def _lagging(rollout: Rollout, entry: ModelEntry, seen: ModelView) -> str:
+    """What is still missing that is not a config difference: the versions must answer, not merely be asked for."""
+    missing = [version for version in entry.versions if not seen.available(version)]
+    if missing:
+        return f"version {missing[0]} is not available yet"
+    highest = max(entry.versions)
+    if rollout.clients is Clients.UNVERSIONED and seen.unversioned != highest:
+        return f"unversioned requests are answered by {seen.unversioned}, not {highest}"
+    unproven = [version for version in entry.versions if version == rollout.new and version not in seen.proven]
+    return f"version {unproven[0]} is not proven yet" if unproven else ""
+
+
+__all__ = ["CANARY", "STABLE", "Step", "next_step", "progress"]
