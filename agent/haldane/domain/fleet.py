@@ -84,7 +84,7 @@ class ModelEntry:
     policy: Policy = Policy.LATEST
     num_versions: int = 1
     versions: tuple[int, ...] = ()
-    labels: Mapping[str, int] = NO_LABELS
+    labels: Mapping[str, int] = field(default_factory=lambda: NO_LABELS)
     other: bytes = b""
 
     def serving(self, versions: tuple[int, ...], labels: Mapping[str, int]) -> "ModelEntry":
@@ -121,10 +121,10 @@ class ModelView:
     """
 
     versions: tuple[VersionStatus, ...] = ()
-    labels: Mapping[str, int | None] = MappingProxyType({})
+    labels: Mapping[str, int | None] = field(default_factory=dict)
     unversioned: int | None = None
     proven: frozenset[int] = frozenset()
-    unproven_because: Mapping[int, str] = MappingProxyType({})  # golden request failed: why
+    unproven_because: Mapping[int, str] = field(default_factory=dict)  # golden request failed: why
 
     def status(self, version: int) -> VersionStatus | None:
         return next((status for status in self.versions if status.version == version), None)
