@@ -1,0 +1,62 @@
+# Needs make and Python 3.11 to 3.13; everything else is installed into .venv.
+# Steps are plain commands: `make -n test` shows them.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+STEP := sh tools/step.sh
+WORKERS ?= 2
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+
+# A bytecode cache makes every start faster; some environments switch it off.
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: help demo test setup parts lint unit bench constraints clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## Set up, then watch Haldane judge five canaries on real models (about 3 minutes)
+	@$(BIN)/haldane demo $(DEMO_ARGS)
+
+test: setup parts lint unit ## Set up, then run every check and test
+
+setup: $(VENV)/.test ## Install everything, pinned, into .venv
+
+parts: ## Install the programs tests run against (Debian: Prometheus, Alertmanager, Chromium, PostgreSQL)
+	@$(STEP) "real parts" sh tools/install_parts.sh
+
+lint: $(VENV)/.test ## Style, types, direction of imports
+	@$(STEP) "ruff check" $(BIN)/ruff check .
+	@$(STEP) "ruff format" $(BIN)/ruff format --check .
+	@$(STEP) "mypy --strict" $(BIN)/mypy --strict
+	@$(STEP) "import order" $(BIN)/lint-imports
+
+unit: $(VENV)/.test ## The tests alone; PYTEST_ARGS="-k wire" chooses among them
+	@$(STEP) "pytest" $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
+
+bench: $(VENV)/.test ## Start time and memory of the agent beside a plain import of Serving's messages
+	@$(BIN)/python benchmarks/footprint.py
+
+constraints: $(VENV)/.test ## Resolve constraints.txt anew from pyproject.toml, keeping pins that still fit
+	@printf 'uv\nsetuptools>=77\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras \
+		--no-header --no-annotate --no-emit-index-url pyproject.toml - -o constraints.txt
+
+clean: ## Remove what was installed and built
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@python=$$(sh tools/find_python.sh) && $(STEP) "a virtual environment in $(VENV)" "$$python" -m venv --clear $(VENV)
+
+$(VENV)/.demo: pyproject.toml constraints.txt tools/install.sh | $(BIN)/python
+	@$(STEP) "installing TensorFlow and the demo (2 GB; a minute or two the first time)" sh tools/install.sh $(VENV) demo
+	@touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt tools/install.sh | $(BIN)/python
+	@$(STEP) "installing everything the tests need (2.5 GB; a minute or two the first time)" sh tools/install.sh $(VENV) test
+	@touch $@ $(VENV)/.demo

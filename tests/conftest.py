@@ -1,0 +1,80 @@
+"""Fixtures every suite shares: free ports, real programs, and where tests may run side by side."""
+
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+IN_CI = os.environ.get("CI") == "true"
+# Where distributions keep programs that are not on PATH.
+ELSEWHERE = {
+    "postgres": "/usr/lib/postgresql/*/bin/postgres",
+    "initdb": "/usr/lib/postgresql/*/bin/initdb",
+    "pg_ctl": "/usr/lib/postgresql/*/bin/pg_ctl",
+}
+# The same program under the names that distributions give it.
+ALSO_CALLED = {
+    "alertmanager": ("prometheus-alertmanager",),
+    "chromium": ("chromium-browser", "google-chrome"),
+}
+
+
+def find_binary(name: str) -> str | None:
+    """The path of a program, under any of its names, or None."""
+    for known in (name, *ALSO_CALLED.get(name, ())):
+        if found := shutil.which(known):
+            return found
+    pattern = ELSEWHERE.get(name)
+    found_elsewhere = sorted(Path("/").glob(pattern.lstrip("/"))) if pattern else []
+    return str(found_elsewhere[-1]) if found_elsewhere else None
+
+
+@pytest.fixture(scope="session")
+def need_binary() -> Callable[[str], str]:
+    """The path of a program; without it the test skips, loudly, and with CI=true it fails."""
+
+    def need(name: str) -> str:
+        if found := find_binary(name):
+            return found
+        message = f"{name} is not installed; `make parts` installs it where apt can"
+        if IN_CI:
+            pytest.fail(message)
+        pytest.skip(message)
+
+    return need
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """A function that gives a loopback port nobody listened on a moment ago."""
+
+    def give() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return int(probe.getsockname()[1])
+
+    return give
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The top of the checkout."""
+    return ROOT
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One file stays on one worker, so that its servers start once; suites may name another group themselves."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(ROOT))))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = len(terminalreporter.stats.get("skipped", []))
+    if skipped:
+        terminalreporter.section(f"{skipped} tests SKIPPED: something they need is missing, see the reasons above")

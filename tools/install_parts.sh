@@ -1,0 +1,39 @@
+#!/bin/sh
+# Install the real programs that tests run against (Prometheus, Alertmanager, Chromium, PostgreSQL) where apt can.
+# Without apt or without being root it says what is missing: those tests then skip, or fail when CI=true.
+set -u
+
+have() {
+    case $1 in
+    postgresql) command -v postgres >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 ;;
+    chromium) command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 ;;
+    prometheus) command -v prometheus >/dev/null 2>&1 && command -v promtool >/dev/null 2>&1 ;;
+    prometheus-alertmanager) command -v prometheus-alertmanager >/dev/null 2>&1 || command -v alertmanager >/dev/null 2>&1 ;;
+    esac
+}
+
+missing() {
+    for part in prometheus prometheus-alertmanager chromium postgresql; do
+        have "$part" || printf '%s ' "$part"
+    done
+}
+
+wanted=$(missing)
+[ -z "$wanted" ] && exit 0
+
+if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" -eq 0 ]; then
+    echo "    installing with apt: $wanted(about a minute)"
+    export DEBIAN_FRONTEND=noninteractive
+    log=$(mktemp)
+    # shellcheck disable=SC2086  # one word per package
+    { apt-get update -q && apt-get install -y -q --no-install-recommends $wanted; } </dev/null >"$log" 2>&1 || tail -n 5 "$log" >&2
+    rm -f "$log"
+fi
+
+wanted=$(missing)
+[ -z "$wanted" ] && exit 0
+{
+    echo "!!  not installed: $wanted"
+    echo "!!  tests that need them will be SKIPPED. On Debian: sudo apt-get install --no-install-recommends $wanted"
+} >&2
+[ "${CI:-}" != "true" ]
