@@ -167,7 +167,7 @@ class Metrics:
         )
         self._example_count = self._counter(serving + "request_example_count_total", "model")
         self._example_counts = self._histogram(
-            serving + "request_example_counts", exponential_bounds(1, 2, 30), "model"
+            serving + "request_example_counts", exponential_bounds(1, 2, 15), "model"
         )
         self._warmup_latency = self._histogram(serving + "model_warmup_latency", LATENCY_BOUNDS, "model_path", "status")
         self._warmup_records = self._counter(serving + "model_warmup_records_read", "model_path", "status")
