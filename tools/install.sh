@@ -12,6 +12,9 @@ if [ ! -x "$venv/bin/uv" ]; then
 fi
 if [ -x "$venv/bin/uv" ]; then
     # --compile-bytecode: else the first import of TensorFlow compiles thousands of files, 10 s and more.
-    exec "$venv/bin/uv" pip install --python "$python" --compile-bytecode -c constraints.txt -b constraints.txt -e ".[$extra]" </dev/null
+    quiet=--quiet
+    [ -t 2 ] && quiet=
+    # shellcheck disable=SC2086  # empty means no argument
+    exec "$venv/bin/uv" pip install $quiet --python "$python" --compile-bytecode -c constraints.txt -b constraints.txt -e ".[$extra]" </dev/null
 fi
 exec "$python" -m pip install --disable-pip-version-check -c constraints.txt -e ".[$extra]" </dev/null
