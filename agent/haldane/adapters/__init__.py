@@ -1,1 +1,4 @@
-"""."""
+"""One outside system, one file: settings, class, opener.
+
+Adapters translate what they expect into a PortError; they decide nothing.
+"""

@@ -3,13 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from types import MappingProxyType
 from typing import NewType
 
 ServerName = NewType("ServerName", str)  # from our config, never an address
 ModelName = NewType("ModelName", str)
-
-NO_LABELS: Mapping[str, int] = MappingProxyType({})
 
 
 class Availability(StrEnum):
@@ -84,7 +81,7 @@ class ModelEntry:
     policy: Policy = Policy.LATEST
     num_versions: int = 1
     versions: tuple[int, ...] = ()
-    labels: Mapping[str, int] = field(default_factory=lambda: NO_LABELS)
+    labels: Mapping[str, int] = field(default_factory=dict)
     other: bytes = b""
 
     def serving(self, versions: tuple[int, ...], labels: Mapping[str, int]) -> "ModelEntry":

@@ -1,0 +1,44 @@
+"""The stored form of rollouts and records: apart from the live values, with a schema number.
+
+An older form must still load; a newer one is refused with a clear word, so that
+an agent rolled back to an earlier release does not misread what it cannot know.
+"""
+
+import json
+from dataclasses import asdict, fields
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from haldane.domain.record import Record
+from haldane.domain.rollout import Rollout
+from haldane.ports import Malformed
+
+SCHEMA = 1
+_ROLLOUT = TypeAdapter(Rollout)
+
+
+def rollout_to_json(rollout: Rollout) -> str:
+    return json.dumps({"schema": SCHEMA, **asdict(rollout)}, sort_keys=True, separators=(",", ":"))
+
+
+def rollout_from_json(text: str) -> Rollout:
+    """Malformed when it was written by a newer release or is not a stored rollout."""
+    try:
+        body: dict[str, Any] = json.loads(text)
+        schema = body.pop("schema", None)
+        if schema != SCHEMA:
+            raise Malformed("store", f"a rollout of schema {schema}; this release reads {SCHEMA}")
+        if unknown := body.keys() - {field.name for field in fields(Rollout)}:
+            raise Malformed("store", f"a rollout with unknown fields {sorted(unknown)}")
+        return _ROLLOUT.validate_python(body)
+    except (ValueError, ValidationError) as error:
+        raise Malformed("store", f"a stored rollout cannot be read: {error}") from error
+
+
+def record_to_row(record: Record) -> dict[str, Any]:
+    return {**asdict(record), "data": json.dumps(record.data, sort_keys=True)}
+
+
+def record_from_row(row: Any) -> Record:
+    return Record(**{**row, "data": json.loads(row["data"])})
