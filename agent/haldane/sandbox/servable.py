@@ -44,7 +44,11 @@ class Executor(Protocol):
     """Loads version directories."""
 
     def load(self, model: str, path: str) -> Servable:
-        """Load one version directory, warm-up included; StatusError when it cannot be loaded."""
+        """Load one version directory, warm-up included; StatusError when it cannot be loaded.
+
+        One call is one attempt (the manager retries). The executor itself counts
+        the attempt in `metrics`: only it knows whether the runtime was reached.
+        """
 
 
 @dataclass(frozen=True, slots=True)

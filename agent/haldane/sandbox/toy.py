@@ -1,0 +1,138 @@
+"""Models without TensorFlow: y = k * x under the same lifecycle.
+
+A version directory holds `toy.json` instead of a SavedModel:
+
+    {"recipe": "affine", "k": 10.0}
+
+For fleets of many sandboxes: a process with this executor needs neither
+TensorFlow's memory nor its start-up time. Belongs here: the toy recipes, how
+to write them, how to run them.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+
+from haldane import wire
+from haldane.sandbox.metrics import Metrics
+from haldane.sandbox.servable import Servable, StatusError
+
+FILE = "toy.json"
+_DT_FLOAT = 1
+
+_Signature = tuple[tuple[str, ...], dict[str, str]]  # inputs; output alias -> what is computed
+_TIMES: _Signature = (("x",), {"y": "times"})
+_PLUS: _Signature = (("x",), {"y": "plus"})
+
+_SIGNATURES: dict[str, dict[str, _Signature]] = {
+    "affine": {"serving_default": _TIMES},
+    "two_outputs": {"serving_default": (("x",), {"y": "times", "z": "plus"})},
+    "two_inputs": {"serving_default": (("a", "b"), {"y": "sum"})},
+    "two_signatures": {"serving_default": _TIMES, "plus": _PLUS},
+    "no_default_signature": {"plus": _PLUS},
+    "no_signatures": {},
+    "slow_predict": {"serving_default": _TIMES},
+    "slow_load": {"serving_default": _TIMES},
+    "missing_variables": {"serving_default": _TIMES},
+}
+
+
+def write(directory: Path, recipe: str, **settings: Any) -> None:
+    """Make a toy version directory. Broken recipes (corrupt_pb, empty_dir, ...) are broken here too."""
+    directory.mkdir(parents=True)
+    if recipe == "empty_dir":
+        return
+    if recipe in ("corrupt_pb", "truncated_pb", "corrupt_variables", "junk_pb"):
+        (directory / FILE).write_bytes(b"\xff" * 20)
+        return
+    (directory / FILE).write_text(json.dumps({"recipe": recipe, **settings}), "utf-8")
+
+
+class ToyExecutor:
+    """Loads toy version directories; counts load attempts as TensorFlow's runtime does."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def load(self, model: str, path: str) -> Servable:
+        """StatusError NOT_FOUND without `toy.json`, DATA_LOSS when it is unreadable."""
+        file = Path(path) / FILE
+        if not file.exists():
+            raise StatusError(
+                grpc.StatusCode.NOT_FOUND,
+                "Specified file path does not appear to contain a SavedModel bundle (should have a file called "
+                f"`saved_model.pb`)\nSpecified file path: {path}",
+            )
+        started = time.monotonic()
+        status = "fail"
+        try:
+            servable = ToyServable(_settings(file, path))
+            status = "success"
+            return servable
+        finally:
+            self._metrics.count_load_attempt(path, status, (time.monotonic() - started) * 1e6)
+
+
+def _settings(file: Path, path: str) -> dict[str, Any]:
+    try:
+        settings = json.loads(file.read_bytes())
+        known = settings["recipe"] in _SIGNATURES
+    except (ValueError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise StatusError(grpc.StatusCode.DATA_LOSS, f"Can't parse {path}/saved_model.pb as binary proto")
+    if settings["recipe"] == "slow_load":
+        time.sleep(float(settings.get("seconds", 1)))
+    return dict(settings)
+
+
+class ToyServable:
+    """One loaded toy version."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._settings = settings
+        self._k = np.float32(settings.get("k", 1.0))
+        self.signatures: Mapping[str, Any] = {
+            name: _signature(inputs, outputs) for name, (inputs, outputs) in _SIGNATURES[settings["recipe"]].items()
+        }
+
+    def run(
+        self, feeds: Mapping[str, Any], fetches: Sequence[str], *, timeout_seconds: float | None
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        """StatusError DEADLINE_EXCEEDED when the model's own delay is longer than the time given."""
+        if self._settings["recipe"] == "missing_variables":
+            raise StatusError(grpc.StatusCode.FAILED_PRECONDITION, "Could not find variable k.")
+        delay = float(self._settings.get("delay_seconds", 0))
+        if self._settings["recipe"] == "slow_predict":
+            delay += float(self._settings.get("seconds", 1))
+        if delay:
+            time.sleep(delay if timeout_seconds is None else max(0.0, min(delay, timeout_seconds)))
+        if timeout_seconds is not None and delay > timeout_seconds:
+            raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, "Timed out waiting for notification")
+        values = {name.split(":")[0]: np.asarray(value, dtype=np.float32) for name, value in feeds.items()}
+        return {fetch: self._compute(fetch.split(":")[0], values) for fetch in fetches}
+
+    def _compute(self, what: str, values: Mapping[str, npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+        if what == "sum":
+            return values["toy_a"] + self._k * values["toy_b"]
+        x = values["toy_x"]
+        return x * self._k if what == "times" else x + self._k
+
+    def unload(self) -> None:
+        """Nothing to free."""
+
+
+def _signature(inputs: Sequence[str], outputs: Mapping[str, str]) -> Any:
+    signature = wire.SignatureDef(method_name="tensorflow/serving/predict")
+    tensors = [(signature.inputs[name], f"toy_{name}:0") for name in inputs]
+    tensors += [(signature.outputs[alias], f"{what}:0") for alias, what in outputs.items()]
+    for info, name in tensors:
+        info.name, info.dtype = name, _DT_FLOAT
+        info.tensor_shape.dim.add().size = -1
+    return signature
