@@ -25,11 +25,14 @@ from haldane.sandbox.core import ServerCore
 from haldane.sandbox.faults import Faults, FaultyExecutor
 from haldane.sandbox.flags import CommandLine, parse, usage
 from haldane.sandbox.harness import Retries
+from haldane.sandbox.http_server import HttpServer
 from haldane.sandbox.inference import Inference, Runner
 from haldane.sandbox.metrics import Metrics
+from haldane.sandbox.rest import RestApi
 from haldane.sandbox.servable import Executor, StatusError
 
 FAILED = 255  # exit(-1)
+DEFAULT_METRICS_PATH = "/monitoring/prometheus/metrics"  # util/prometheus_exporter.cc
 _INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
 
@@ -101,6 +104,14 @@ def model_config(flags: CommandLine) -> Any:
     return config
 
 
+def metrics_path(monitoring_config_file: str) -> str | None:
+    """Where the metrics page is; None when monitoring is not enabled."""
+    if not monitoring_config_file:
+        return None
+    config = textconfig.read(monitoring_config_file, textconfig.message("MonitoringConfig")).prometheus_config
+    return (config.path or DEFAULT_METRICS_PATH) if config.enable else None
+
+
 def platforms(flags: CommandLine) -> tuple[str, ...]:
     """The platforms models may ask for; the keys of --platform_config_file, when given."""
     if not flags.platform_config_file:
@@ -168,7 +179,19 @@ class Server:
                 "Skipped exporting HTTP/REST API."
             )
             return None
-        return None
+        api = RestApi(
+            self.inference,
+            self.core.model_status,
+            self.metrics,
+            metrics_path=metrics_path(flags.monitoring_config_file),
+            timeout_seconds=flags.rest_api_timeout_in_ms / 1000,
+            cors=flags.rest_api_enable_cors_support,
+        )
+        try:
+            return HttpServer(api.handle, port=flags.rest_api_port, threads=flags.rest_api_num_threads)
+        except OSError:
+            log.error(f"Failed to start HTTP Server at localhost:{flags.rest_api_port}")
+            return None
 
     def _poll_config(self) -> None:
         """Apply the config file every period, changed or not; failures are logged and forgotten."""
