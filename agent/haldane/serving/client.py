@@ -241,10 +241,12 @@ class ServingClient:
         gone; the answer's bytes are passed on unread.
         """
         body = splice.addressed(request.body, model, version)
-        timeout = max(0.0, deadline - asyncio.get_running_loop().time())
+        left = deadline - asyncio.get_running_loop().time()
+        if left <= 0:
+            return Outcome(Status.TIMEOUT, 0.0, detail="not sent: no time left")
         start = time.perf_counter()
         try:
-            answer = await self._call(_METHODS[request.api].path, body, timeout)
+            answer = await self._call(_METHODS[request.api].path, body, left)
         except grpc.aio.AioRpcError as error:
             seconds = time.perf_counter() - start
             status = status_of(error.code(), error.details() or "")

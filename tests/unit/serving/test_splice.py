@@ -1,0 +1,74 @@
+"""Choosing a version by appended bytes says the same as setting it in the message."""
+
+import contextlib
+
+import pytest
+from google.protobuf.message import DecodeError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from haldane import wire
+from haldane.domain.fleet import ModelName
+from haldane.serving import splice
+
+REQUESTS = [wire.PredictRequest, wire.ClassificationRequest, wire.RegressionRequest, wire.GetModelMetadataRequest]
+
+
+@pytest.mark.parametrize("kind", REQUESTS)
+@pytest.mark.parametrize("version", [0, 1, -3, 2**63 - 1, "stable", None])
+def test_a_spliced_request_asks_for_that_model_and_version(kind, version):
+    body = kind()
+    body.model_spec.name = "old"
+    body.model_spec.signature_name = "sig"
+    spec = kind.FromString(splice.addressed(body.SerializeToString(), ModelName("m" * 200), version)).model_spec
+    assert (spec.name, spec.signature_name) == ("m" * 200, "sig")
+    named = spec.version.value if spec.HasField("version") else spec.version_label or None
+    assert named == version
+
+
+def test_a_label_takes_the_place_of_a_version_in_the_body_and_the_other_way_round():
+    body = wire.PredictRequest()
+    body.model_spec.version.value = 7
+    spec = wire.PredictRequest.FromString(
+        splice.addressed(body.SerializeToString(), ModelName("m"), "canary")
+    ).model_spec
+    assert spec.WhichOneof("version_choice") == "version_label"
+    body.model_spec.version_label = "canary"
+    spec = wire.PredictRequest.FromString(splice.addressed(body.SerializeToString(), ModelName("m"), 0)).model_spec
+    assert spec.WhichOneof("version_choice") == "version"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [wire.PredictResponse(), wire.ClassificationResponse(), wire.RegressionResponse()],
+    ids=lambda a: a.DESCRIPTOR.name,
+)
+def test_the_version_is_read_from_each_kind_of_answer(answer):
+    assert splice.answered_by(answer.SerializeToString()) is None
+    answer.model_spec.name = "m"
+    assert splice.answered_by(answer.SerializeToString()) is None
+    answer.model_spec.version.value = 0
+    assert splice.answered_by(answer.SerializeToString()) == 0
+    answer.model_spec.version.value = 300
+    assert splice.answered_by(answer.SerializeToString()) == 300
+
+
+def test_the_version_is_found_behind_and_before_tensors_and_unknown_fields():
+    answer = wire.PredictResponse()
+    answer.outputs["y"].float_val.extend([1.0] * 1000)
+    answer.model_spec.version.value = 5
+    unknown = b"\x78\x01" + b"\x7d\x00\x00\x00\x00" + b"\x79" + bytes(8)  # field 15 as varint, fixed32, fixed64
+    data = answer.SerializeToString()
+    assert splice.answered_by(unknown + data) == splice.answered_by(data + unknown) == 5
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_give_a_version_or_none_or_a_decode_error(data):
+    with contextlib.suppress(DecodeError):
+        assert splice.answered_by(data) is None or isinstance(splice.answered_by(data), int)
+
+
+@pytest.mark.parametrize("data", [b"\x0a\x05ab", b"\x80", b"\x0b", b"\x12\x02\x12"])
+def test_a_cut_answer_is_a_decode_error(data):
+    with pytest.raises(DecodeError):
+        splice.answered_by(data)
