@@ -1,0 +1,129 @@
+"""Rules and boards use only series that someone exports, and every alert has its runbook."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+from haldane.sandbox import metric_families
+from haldane.sandbox.metrics import page_name
+from haldane.telemetry import Telemetry
+
+ROOT = Path(__file__).resolve().parents[2]
+RULES = sorted(path for path in (ROOT / "rules").glob("*.yml") if not path.stem.endswith("_test"))
+BOARDS = sorted((ROOT / "dashboards").glob("*.json"))
+FROM_PROMETHEUS = {"up"}
+WORDS = {"and", "or", "unless", "by", "on", "without", "ignoring", "group_left", "group_right", "offset", "bool"}
+
+
+def exported_names() -> set[str]:
+    """What the agent's page may show."""
+    registry = CollectorRegistry()
+    Telemetry.on(registry)
+    return {
+        name + ("_total" if family.type == "counter" else "")
+        for family in registry.collect()
+        for name in (family.name.removesuffix("_total"),)
+    }
+
+
+def serving_names() -> set[str]:
+    """What TensorFlow Serving's page may show."""
+    plain = {page_name(name) for name in (*metric_families.COUNTERS, *metric_families.GAUGES)}
+    histograms = {page_name(name) for name in metric_families.HISTOGRAMS}
+    return plain | {name + suffix for name in histograms for suffix in ("_bucket", "_sum", "_count")}
+
+
+def recorded_names() -> set[str]:
+    return {rule["record"] for rule in rules() if "record" in rule}
+
+
+def rules() -> Iterator[dict[str, Any]]:
+    for path in RULES:
+        for group in yaml.safe_load(path.read_text())["groups"]:
+            yield from group["rules"]
+
+
+def series_in(expression: str) -> set[str]:
+    """The names of all series in a PromQL expression."""
+    bare = re.sub(r'"[^"]*"', "", expression)
+    bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]", "", bare)
+    bare = re.sub(r"\b(by|on|without|ignoring|group_left|group_right)\s*\([^)]*\)", "", bare)
+    bare = re.sub(r"\boffset\s+\w+", "", bare)
+    names = re.findall(r"(?<![\w.])([a-zA-Z_:][\w:]*)(?!\w|\s*\()", bare)
+    return {name for name in names if name not in WORDS}
+
+
+def expressions(board: Any) -> Iterator[str]:
+    """Every query in a board, wherever it stands."""
+    if isinstance(board, dict):
+        yield from (board[key] for key in ("expr",) if isinstance(board.get(key), str))
+        if match := re.match(r"label_values\(([^,]+),", str(board.get("query", ""))):
+            yield match[1]
+        board = list(board.values())
+    if isinstance(board, list):
+        for part in board:
+            yield from expressions(part)
+
+
+def test_series_are_found_in_an_expression():
+    assert series_in('sum by (a) (rate(:x:y_bucket{m="up"}[5m] offset 1m)) / on (b) up > time() and absent(z)') == {
+        ":x:y_bucket",
+        "up",
+        "z",
+    }
+
+
+@pytest.mark.parametrize("rule", list(rules()), ids=lambda rule: rule.get("alert") or rule["record"])
+def test_rules_use_only_series_that_someone_exports(rule):
+    known = exported_names() | serving_names() | recorded_names() | FROM_PROMETHEUS
+    assert series_in(rule["expr"]), "no series found"
+    assert series_in(rule["expr"]) <= known
+
+
+@pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.name)
+def test_boards_use_only_series_that_someone_exports(path):
+    known = exported_names() | serving_names() | recorded_names()
+    used = set().union(*(series_in(expression) for expression in expressions(json.loads(path.read_text()))))
+    assert used
+    assert used <= known
+
+
+def test_every_alert_says_how_bad_it_is_and_where_its_runbook_lies():
+    for rule in rules():
+        if "alert" not in rule:
+            continue
+        assert rule["labels"]["severity"] in ("page", "ticket", "info")
+        assert {"summary", "description", "runbook_url"} <= set(rule["annotations"])
+        assert rule["annotations"]["runbook_url"] == f"docs/runbooks/{rule['alert']}.md"
+        assert (ROOT / rule["annotations"]["runbook_url"]).is_file()
+
+
+def test_every_runbook_belongs_to_an_alert():
+    alerts = {rule["alert"] for rule in rules() if "alert" in rule}
+    assert {path.stem for path in (ROOT / "docs" / "runbooks").glob("*.md")} - {"README"} == alerts
+
+
+def test_every_alert_fires_in_the_rule_tests():
+    tested = (ROOT / "rules" / "haldane_test.yml").read_text()
+    assert [rule["alert"] for rule in rules() if "alert" in rule and rule["alert"] not in tested] == []
+
+
+def test_prometheus_accepts_the_rules_and_they_fire_when_they_should(need_binary):
+    promtool = need_binary("promtool")
+    for words in (["check", "rules", *RULES], ["test", "rules", ROOT / "rules" / "haldane_test.yml"]):
+        done = subprocess.run([promtool, *words], capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_board_is_what_its_script_writes(tmp_path):
+    made = tmp_path / "made.json"
+    subprocess.run([sys.executable, ROOT / "tools" / "make_dashboard.py", made], check=True, timeout=60)
+    assert made.read_text() == (ROOT / "dashboards" / "haldane-overview.json").read_text()
