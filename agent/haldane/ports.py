@@ -128,6 +128,10 @@ class Store(Protocol):
     def hold_lease(self, holder: str, *, seconds: float) -> bool:
         """Take or renew the one lease; False while another holds it."""
 
+    def lease_holder(self) -> str | None: ...
+
+    def release_lease(self, holder: str) -> None: ...
+
     def close(self) -> None: ...
 
 

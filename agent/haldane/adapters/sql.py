@@ -195,6 +195,11 @@ class SqlStore:
             connection.execute(sa.insert(LEASE).values(name="act", holder=holder, until=now + seconds))
             return True
 
+    def lease_holder(self) -> str | None:
+        with self._transaction() as connection:
+            holder = connection.scalar(sa.select(LEASE.c.holder))
+        return None if holder is None else str(holder)
+
     def release_lease(self, holder: str) -> None:
         """Let the next agent in at once; a clean stop."""
         with self._transaction() as connection:

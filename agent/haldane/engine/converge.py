@@ -1,0 +1,134 @@
+"""One task per server: look, plan, change, look again.
+
+Called again after any crash it looks before it acts, so doing it twice does no
+harm. A reload that the server accepted proves nothing; only the next look does.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from haldane.domain.fleet import ReplicaView, Server, ServerConfig
+from haldane.domain.rollout import Mode
+from haldane.engine.desk import Desk
+from haldane.ports import ModelServer, PortError, Refused
+from haldane.rollout import invariants
+from haldane.telemetry import Telemetry
+
+log = structlog.get_logger()
+
+Guard = Callable[[Server, ModelServer], Awaitable[str]]  # why a server must not be changed, or ""
+Note = Callable[[str, dict[str, Any]], Awaitable[None]]  # an audit record
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often a server is looked at, and how often the same config may be sent again; seconds."""
+
+    live: float = 1.0  # while a rollout is under way there
+    rest: float = 5.0
+    after_change: float = 0.15
+    resend: float = 10.0
+
+
+@dataclass
+class Converge:
+    """Keeps one server at what is wanted of it."""
+
+    server: Server
+    client: ModelServer
+    desk: Desk
+    telemetry: Telemetry
+    may_act: Callable[[], bool]  # the lease is held
+    guard: Guard
+    note: Note
+    on_view: Callable[[Server, ReplicaView | None], None]
+    pace: Pace = field(default_factory=Pace)
+    _sent: ServerConfig | None = None
+    _sent_at: float = float("-inf")
+    _guarded: bool = False
+
+    async def run(self) -> None:
+        while True:
+            view = await self._look()
+            changed = view is not None and await self._act(view)
+            await self._pause(changed=changed)
+
+    async def _look(self) -> ReplicaView | None:
+        name = self.server.name
+        try:
+            view = await self.client.look(self.desk.probes(), self.desk.proofs())
+        except PortError as error:
+            if name not in self.desk.trouble:
+                log.warning("server_unseen", server=name, reason=error.reason, detail=error.detail)
+            self.on_view(self.server, None)
+            self.desk.put_view(name, None, trouble=error.detail)
+            self._guarded = False  # it may come back as another process with other models
+            return None
+        self.on_view(self.server, view)
+        self.desk.put_view(name, view)
+        return view
+
+    async def _act(self, view: ReplicaView) -> bool:
+        """Send the next step if one is due; True when something was sent."""
+        if self.desk.mode is Mode.OBSERVE or not self.may_act():
+            return False
+        step = self.desk.step(self.server.name)
+        if step is None or not step.due or not self._may_send(step.config) or not await self._cleared():
+            return False
+        invariants.check(step.config, view, self.desk.watched)
+        await self._send(step.config, step.why)
+        return True
+
+    def _may_send(self, config: ServerConfig) -> bool:
+        return config != self._sent or time.monotonic() - self._sent_at >= self.pace.resend
+
+    async def _cleared(self) -> bool:
+        """Before the first reload to this process: does it serve anything that our config would unload?"""
+        if not self._guarded:
+            refusal = await self.guard(self.server, self.client)
+            self._note_refusal(refusal)
+            self._guarded = not refusal
+        return self._guarded
+
+    def _note_refusal(self, refusal: str) -> None:
+        known = self.desk.refusals.get(self.server.name, "")
+        if refusal and refusal != known:
+            log.error("enforce_refused", server=self.server.name, why=refusal)
+            self.desk.refusals[self.server.name] = refusal
+            self.desk.changed()
+        elif not refusal and known:
+            del self.desk.refusals[self.server.name]
+
+    async def _send(self, config: ServerConfig, why: str) -> None:
+        name = self.server.name
+        self._sent, self._sent_at = config, time.monotonic()
+        try:
+            await self.client.reload(config)
+            result, detail = "accepted", ""
+        except PortError as error:
+            result, detail = error.reason, error.detail
+            self.desk.trouble[name] = f"the last reload: {error.detail}"
+            if isinstance(error, Refused):
+                log.warning("reload_refused", server=name, detail=error.detail)
+        self.telemetry.reloads.labels(name, result).inc()
+        log.info("config_sent", server=name, why=why, result=result)
+        await self.note("config_sent", {"server": str(name), "why": why, "result": result, "detail": detail})
+
+    async def _pause(self, *, changed: bool) -> None:
+        if changed:
+            await asyncio.sleep(self.pace.after_change)
+            return
+        live = any(self.server.name in rollout.servers for rollout in self.desk.live())
+        until = time.monotonic() + (self.pace.live if live else self.pace.rest)
+        before = self._interest()
+        while (left := until - time.monotonic()) > 0 and self._interest() == before:
+            await self.desk.wait_changed(left)
+
+    def _interest(self) -> tuple[ServerConfig, int]:
+        """What, when it changes, is worth an earlier look."""
+        return self.desk.wanted(self.server.name), len(self.desk.rollouts)

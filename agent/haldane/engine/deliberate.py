@@ -1,0 +1,120 @@
+"""The only writer of one rollout: takes events, asks the machine, commits, and only then tells.
+
+Store, then act, then tell: servers follow what the desk shows, and the desk
+shows a rollout only once it is durable.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import structlog
+
+from haldane.domain.rollout import Command, Event, Judged, Looked, Phase, Rollout, RolloutId, Transition
+from haldane.engine.desk import Desk
+from haldane.ports import Clock, Refused, StaleWrite, Store, Unavailable
+from haldane.rollout.machine import step
+from haldane.telemetry import Telemetry
+
+log = structlog.get_logger()
+
+TICK_SECONDS = 1.0  # deadlines are noticed at least this often
+STORE_RETRY_SECONDS = 1.0
+
+
+@dataclass
+class Deliberate:
+    """One live rollout's judge's clerk."""
+
+    id: RolloutId
+    desk: Desk
+    store: Store
+    clock: Clock
+    on_move: Callable[[Transition], None]
+    inbox: asyncio.Queue[tuple[Event, asyncio.Future[Transition] | None]] = field(
+        default_factory=lambda: asyncio.Queue(64)
+    )
+
+    async def run(self) -> None:
+        """Returns when the rollout is over."""
+        while (rollout := self.desk.rollout(self.id)) is not None:
+            event, reply = await self._next(rollout)
+            transition = step(rollout, event)
+            if transition.moved:
+                await self._commit(transition, event)
+            if reply is not None and not reply.done():
+                reply.set_result(transition)
+        self._refuse_rest()
+
+    async def judged(self, judged: Judged) -> None:
+        await self.inbox.put((judged, None))
+
+    async def command(self, command: Command) -> Transition:
+        """What the machine made of a command, stored. Refused when the inbox is full."""
+        reply: asyncio.Future[Transition] = asyncio.get_running_loop().create_future()
+        try:
+            self.inbox.put_nowait((command, reply))
+        except asyncio.QueueFull:
+            raise Refused(self.id, "too many commands are waiting; try again") from None
+        return await reply
+
+    async def _next(self, rollout: Rollout) -> tuple[Event, asyncio.Future[Transition] | None]:
+        """The next event: from the inbox first, else a look at the desk after a change or a tick."""
+        if self.inbox.empty():
+            waiting = asyncio.create_task(self.desk.wait_changed(TICK_SECONDS))
+            getting = asyncio.create_task(self.inbox.get())
+            try:
+                await asyncio.wait((waiting, getting), return_when=asyncio.FIRST_COMPLETED)
+                if getting.done():
+                    return getting.result()
+            finally:
+                waiting.cancel()
+                getting.cancel()
+            return self.desk.looked(rollout, self.clock.now()), None
+        return self.inbox.get_nowait()
+
+    async def _commit(self, transition: Transition, event: Event) -> None:
+        rollout, revision = self.desk.rollouts[self.id]
+        after = transition.after
+        records = (
+            [self._record(transition, event)] if after.phase != rollout.phase or _promoted_more(transition) else []
+        )
+        settled = (after.model, after.new) if after.phase is Phase.SUCCEEDED else None
+        while True:
+            try:
+                revision = await asyncio.to_thread(self.store.commit, after, revision, records, settled=settled)
+                break
+            except StaleWrite:
+                raise  # another agent writes this rollout: the safety ring ends this one
+            except Unavailable as error:
+                log.error("store_unavailable", rollout=self.id, detail=error.detail)
+                await asyncio.sleep(STORE_RETRY_SECONDS)
+        self.desk.put_rollout(after, revision)
+        if records:
+            log.info("phase_changed", rollout=self.id, model=after.model, phase=after.phase, why=transition.why)
+        self.on_move(transition)
+
+    def _record(self, transition: Transition, event: Event) -> tuple[str, dict[str, Any]]:
+        before, after = transition.before, transition.after
+        data: dict[str, Any] = {"from": before.phase, "to": after.phase, "why": transition.why}
+        data["promoted"] = list(after.promoted)
+        if isinstance(event, Command):
+            data["command"], data["by"] = event.kind, event.by
+        if ruling := self.desk.rulings.get(self.id):
+            data["ruling"] = asdict(ruling)
+        data["labels"] = self.desk.labels(after.model, after.servers)
+        return "phase_changed", data
+
+    def _refuse_rest(self) -> None:
+        while not self.inbox.empty():
+            _, reply = self.inbox.get_nowait()
+            if reply is not None and not reply.done():
+                reply.set_exception(Refused(self.id, "the rollout is over"))
+
+
+def _promoted_more(transition: Transition) -> bool:
+    return transition.before.promoted != transition.after.promoted
+
+
+__all__ = ["Deliberate", "Looked", "Telemetry"]

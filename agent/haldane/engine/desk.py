@@ -1,0 +1,135 @@
+"""The desk: what is stored and what is seen, side by side in memory.
+
+Rollouts get here only after they are committed, views only from a look. Tasks
+read it and are woken when it changes; what a server should hold is worked out
+from it afresh each time.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from haldane.domain.evidence import Ruling
+from haldane.domain.fleet import ModelName, ReplicaView, Server, ServerConfig, ServerName
+from haldane.domain.rollout import Looked, Mode, Phase, Progress, Rollout, RolloutId
+from haldane.domain.traffic import Request
+from haldane.rollout.planner import Step, next_step, progress
+from haldane.rollout.wanted import CANARY, STABLE, Watched, compose
+
+
+@dataclass
+class Desk:
+    """One per agent. Only the event loop touches it, so it needs no locks."""
+
+    mode: Mode
+    servers: Mapping[ServerName, Server]
+    base: ServerConfig
+    watched: dict[ModelName, Watched]
+    golden: dict[ModelName, Request] = field(default_factory=dict)
+    rollouts: dict[RolloutId, tuple[Rollout, int]] = field(default_factory=dict)  # live ones, with revision
+    rulings: dict[RolloutId, Ruling] = field(default_factory=dict)  # the newest of each
+    views: dict[ServerName, ReplicaView | None] = field(default_factory=dict)
+    trouble: dict[ServerName, str] = field(default_factory=dict)  # why the last look or reload failed
+    refusals: dict[ServerName, str] = field(default_factory=dict)  # why this server is not ours to change
+    _waiting: set[asyncio.Event] = field(default_factory=set)
+
+    def changed(self) -> None:
+        """Wake everyone who waits for the desk to change."""
+        for event in self._waiting:
+            event.set()
+
+    async def wait_changed(self, seconds: float) -> None:
+        """Return at the next change, or after so many seconds."""
+        event = asyncio.Event()
+        self._waiting.add(event)
+        try:
+            async with asyncio.timeout(seconds):
+                await event.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._waiting.discard(event)
+
+    async def wait_until(self, holds: Callable[[], bool]) -> None:
+        while not holds():
+            await self.wait_changed(5.0)
+
+    def live(self) -> Iterable[Rollout]:
+        return (rollout for rollout, _ in self.rollouts.values())
+
+    def rollout(self, rollout: RolloutId) -> Rollout | None:
+        found = self.rollouts.get(rollout)
+        return found[0] if found else None
+
+    def put_rollout(self, rollout: Rollout, revision: int) -> None:
+        """What has just been committed. A final rollout leaves the desk; success moves the stable version."""
+        if rollout.phase.final:
+            self.rollouts.pop(rollout.id, None)
+        else:
+            self.rollouts[rollout.id] = (rollout, revision)
+        if rollout.phase is Phase.SUCCEEDED:
+            self.watched[rollout.model] = replace(self.watched[rollout.model], stable=rollout.new)
+        self.changed()
+
+    def put_view(self, server: ServerName, view: ReplicaView | None, trouble: str = "") -> None:
+        self.views[server] = view
+        if trouble:
+            self.trouble[server] = trouble
+        elif server in self.trouble and view is not None:
+            del self.trouble[server]
+        self.changed()
+
+    def wanted(self, server: ServerName) -> ServerConfig:
+        return compose(self.base, self.watched, self.live(), server)
+
+    def step(self, server: ServerName) -> Step | None:
+        """The next step of that server; None when it cannot be seen or is not ours to change."""
+        view = self.views.get(server)
+        if view is None or self.mode is Mode.OBSERVE:
+            return None
+        return next_step(self.wanted(server), view, self.watched)
+
+    def looked(self, rollout: Rollout, at: float) -> Looked:
+        """How far every server of a rollout is, as an event for the machine."""
+        found = {server: self._progress(rollout, server) for server in rollout.servers}
+        return Looked(
+            at=at,
+            progress={server: what for server, (what, _) in found.items()},
+            detail={server: why for server, (_, why) in found.items()},
+        )
+
+    def _progress(self, rollout: Rollout, server: ServerName) -> tuple[Progress, str]:
+        if rollout.mode is Mode.ENFORCE and server in self.refusals:
+            return Progress.BEHIND, self.refusals[server]
+        what, why = progress(rollout, server, self.views.get(server), self.step(server))
+        return what, why if what is Progress.SETTLED else f"{why} ({self.trouble[server]})" if (
+            server in self.trouble
+        ) else why
+
+    def probes(self) -> dict[ModelName, list[str]]:
+        """The labels to probe, by model: ours, and those the base config names."""
+        return {
+            entry.name: sorted({STABLE, CANARY, *entry.labels}) if entry.name in self.watched else []
+            for entry in self.base.models
+        }
+
+    def proofs(self) -> dict[ModelName, list[tuple[int, Request]]]:
+        """The golden requests each version in play must answer before it may be labelled."""
+        versions: dict[ModelName, set[int]] = {name: {watched.stable} for name, watched in self.watched.items()}
+        for rollout in self.live():
+            versions[rollout.model] |= {rollout.old, rollout.new}
+        return {
+            model: [(version, self.golden[model]) for version in sorted(versions[model])]
+            for model in versions
+            if model in self.golden
+        }
+
+    def labels(self, model: ModelName, servers: Iterable[ServerName]) -> dict[str, dict[str, int | None]]:
+        """server -> label -> version as last seen; "(unversioned)" is what answers requests naming neither."""
+        shown = {}
+        for server in servers:
+            view = self.views.get(server)
+            if view is not None and model in view.models:
+                seen = view.models[model]
+                shown[str(server)] = {**dict(sorted(seen.labels.items())), "(unversioned)": seen.unversioned}
+        return shown

@@ -1,0 +1,125 @@
+"""The evidence of one rollout: pairs in, into the log, before the judge, a ruling out.
+
+The pair log is the evidence; what the judge holds in memory is a fold over it
+and is made again from it after a crash, bit for bit. A batch is stored before
+it is judged, so no verdict ever rests on pairs that are not on record.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+
+from haldane.domain.evidence import Ruling
+from haldane.domain.rollout import Judged, Rollout, RolloutId
+from haldane.domain.traffic import Batch
+from haldane.engine.desk import Desk
+from haldane.judge.analysis import Analysis
+from haldane.judge.rules import Rules
+from haldane.ports import Clock, Store
+
+LOOK_SECONDS = 1.0  # without pairs the budget still runs out
+
+
+@dataclass
+class Progress:
+    """Where shadowing stands: what the pair log holds, so that it can be taken up again."""
+
+    next_seq: int = 0
+    judged_rows: set[int] = field(default_factory=set)
+    before_seconds: float = 0.0  # judged time before this process took over
+    since: float = field(default_factory=time.monotonic)
+
+    def elapsed(self) -> float:
+        """Seconds of judging so far: down time and holds do not count."""
+        return self.before_seconds + time.monotonic() - self.since
+
+
+class Shadow(Protocol):
+    """Sends pairs for one rollout and yields them in batches, for as long as it is iterated."""
+
+    def __call__(self, rollout: Rollout, progress: Progress) -> AsyncIterator[Batch]: ...
+
+
+def rules_of(rollout: Rollout) -> Rules:
+    """The frozen rules, with the budget given once more for each extension by a person."""
+    rules = Rules.from_json(rollout.analysis)
+    return replace(rules, budget_seconds=rules.budget_seconds * (1 + rollout.extensions))
+
+
+def folded(store: Store, rollout: Rollout) -> tuple[Analysis, Progress]:
+    """The evidence so far, from the pair log."""
+    analysis, progress = Analysis(rules_of(rollout)), Progress()
+    for batch in store.pairs(rollout.id):
+        analysis.fold(batch)
+        progress.next_seq = max(progress.next_seq, int(batch["seq"].max()) + 1)
+        progress.before_seconds = max(progress.before_seconds, float(batch["at"].max()))
+        progress.judged_rows |= set(np.unique(batch["row"][batch["row"] >= 0]).tolist())
+    progress.since = time.monotonic()
+    return analysis, progress
+
+
+@dataclass
+class Judging:
+    """Judges one rollout while its phase asks for it."""
+
+    id: RolloutId
+    desk: Desk
+    store: Store
+    clock: Clock
+    shadow: Shadow
+    on_ruling: Callable[[Rollout, Ruling], None]
+    tell: Callable[[Judged], Awaitable[None]]
+
+    async def run(self) -> None:
+        """Returns when the rollout is over."""
+        while (rollout := self.desk.rollout(self.id)) is not None:
+            if rollout.phase.judging:
+                await self._while_judging(rollout)
+            else:
+                await self.desk.wait_changed(5.0)
+
+    async def _while_judging(self, rollout: Rollout) -> None:
+        """Judge until the phase is another; the shadow is cancelled cleanly then."""
+        hearing = asyncio.create_task(self._hear(rollout), name=f"pairing {self.id}")
+        watching = asyncio.create_task(self.desk.wait_until(lambda: not self._judging()), name=f"phase {self.id}")
+        try:
+            await asyncio.wait((hearing, watching), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (hearing, watching):
+                task.cancel()
+            results = await asyncio.gather(hearing, watching, return_exceptions=True)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+
+    def _judging(self) -> bool:
+        rollout = self.desk.rollout(self.id)
+        return rollout is not None and rollout.phase.judging
+
+    async def _hear(self, rollout: Rollout) -> None:
+        analysis, progress = await asyncio.to_thread(folded, self.store, rollout)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._rule_regularly(analysis, progress), name=f"looks {self.id}")
+            async for batch in self.shadow(rollout, progress):
+                if len(batch):
+                    await asyncio.to_thread(self.store.append_pairs, self.id, batch)
+                    analysis.fold(batch)
+                await self._rule(analysis, progress)
+
+    async def _rule_regularly(self, analysis: Analysis, progress: Progress) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            await self._rule(analysis, progress)
+
+    async def _rule(self, analysis: Analysis, progress: Progress) -> None:
+        ruling = analysis.ruling(progress.elapsed())
+        rollout = self.desk.rollout(self.id)
+        if rollout is None:
+            return
+        self.desk.rulings[self.id] = ruling
+        self.on_ruling(rollout, ruling)
+        await self.tell(Judged(at=self.clock.now(), verdict=ruling.verdict, why=ruling.why))

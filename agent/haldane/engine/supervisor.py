@@ -1,0 +1,78 @@
+"""One subtree of tasks per live rollout: its judging and its deliberation.
+
+Recovery is the same call once more: whatever the store has live is taken up.
+An unexpected error in a subtree ends the process (the safety ring); the store
+and the servers then tell the next one all it needs.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from haldane.domain.evidence import Ruling
+from haldane.domain.rollout import Command, Rollout, RolloutId, Transition
+from haldane.engine.deliberate import Deliberate
+from haldane.engine.desk import Desk
+from haldane.engine.judging import Judging, Shadow
+from haldane.ports import Clock, Refused, Store
+
+
+@dataclass
+class Supervisor:
+    """Keeps a subtree for every live rollout."""
+
+    desk: Desk
+    store: Store
+    clock: Clock
+    shadow: Shadow
+    on_ruling: Callable[[Rollout, Ruling], None]
+    on_move: Callable[[Transition], None]
+    _running: dict[RolloutId, Deliberate] = field(default_factory=dict)
+    _arrivals: asyncio.Queue[RolloutId] = field(default_factory=lambda: asyncio.Queue(1000))
+
+    async def run(self) -> None:
+        for rollout, revision in await asyncio.to_thread(self.store.live):
+            self.take(rollout, revision)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                name = await self._arrivals.get()
+                group.create_task(self._run_one(name), name=f"rollout {name}")
+
+    async def start(self, rollout: Rollout, data: dict[str, Any]) -> None:
+        """Store a new rollout and take it up."""
+        revision = await asyncio.to_thread(self.store.commit, rollout, None, [("rollout_started", data)])
+        self.take(rollout, revision)
+
+    def take(self, rollout: Rollout, revision: int) -> None:
+        self._running[rollout.id] = Deliberate(
+            id=rollout.id, desk=self.desk, store=self.store, clock=self.clock, on_move=self.on_move
+        )
+        self.desk.put_rollout(rollout, revision)
+        self._arrivals.put_nowait(rollout.id)
+
+    async def command(self, rollout: RolloutId, command: Command) -> Transition:
+        """Refused when the rollout is over."""
+        deliberate = self._running.get(rollout)
+        if deliberate is None:
+            raise Refused(rollout, "the rollout is over")
+        return await deliberate.command(command)
+
+    async def _run_one(self, name: RolloutId) -> None:
+        deliberate = self._running[name]
+        judging = Judging(
+            id=name,
+            desk=self.desk,
+            store=self.store,
+            clock=self.clock,
+            shadow=self.shadow,
+            on_ruling=self.on_ruling,
+            tell=deliberate.judged,
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(judging.run(), name=f"judging {name}")
+                group.create_task(deliberate.run(), name=f"deliberate {name}")
+        finally:
+            self._running.pop(name, None)
+            self.desk.rulings.pop(name, None)
