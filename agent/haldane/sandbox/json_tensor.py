@@ -328,7 +328,8 @@ def predict_body(outputs: Mapping[str, Any], layout: Format) -> bytes:
     """The JSON body of a PredictResponse's outputs (name -> TensorProto)."""
     if not outputs:
         raise invalid("Cannot convert empty tensor map to JSON")
-    arrays = {name: tensors.decode(outputs[name]) for name in sorted(outputs)}
+    # The real server's order is that of a hash map, different in every process; any fixed one will do.
+    arrays = {name: tensors.decode(outputs[name]) for name in sorted(outputs, reverse=True)}
     writer = json_write.Writer()
     writer.start(array=False)
     if layout is Format.ROW:

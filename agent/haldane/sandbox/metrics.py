@@ -252,15 +252,13 @@ class Metrics:
         """How long one task waited for its batch."""
         self._queuing.observe("", value=int(micros))
 
-    def observe_batch(self, input_sizes: Sequence[int], padded_size: int) -> None:
-        """One batch that ran: the sizes of its tasks and the size it was padded to."""
+    def observe_batch(self, size: int, padded_size: int) -> None:
+        """One batch that ran, and the size it was padded to."""
         self._wrapped_runs.add()
         prefix = "/tensorflow/serving/batching_session/"
         padding = self._late_histogram(prefix + "padding_size", "execution_batch_size")
-        padding.observe(str(padded_size), value=padded_size - sum(input_sizes))
+        padding.observe(str(padded_size), value=padded_size - size)
         self._late_histogram(prefix + "processed_batch_size").observe(value=padded_size)
-        for size in input_sizes:
-            self.observe_input_size(size)
 
     def observe_input_size(self, size: int) -> None:
         """One task handed to the batching session."""

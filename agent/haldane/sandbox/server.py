@@ -8,6 +8,7 @@ once, requests in flight are lost.
 Source: model_servers/main.cc, model_servers/server.cc.
 """
 
+import os
 import re
 import signal
 import sys
@@ -30,6 +31,7 @@ from haldane.sandbox.inference import Inference, Runner
 from haldane.sandbox.metrics import Metrics
 from haldane.sandbox.rest import RestApi
 from haldane.sandbox.servable import Executor, StatusError
+from haldane.sandbox.tensors import varint
 
 FAILED = 255  # exit(-1)
 DEFAULT_METRICS_PATH = "/monitoring/prometheus/metrics"  # util/prometheus_exporter.cc
@@ -228,4 +230,44 @@ def make_executor(flags: CommandLine, metrics: Metrics, runner: Runner) -> Execu
         raise StatusError(_INVALID, f"--executor must be tensorflow or toy, got {flags.executor!r}")
     from haldane.sandbox.executor import TensorFlowExecutor
 
-    return TensorFlowExecutor(metrics=metrics, tags=flags.saved_model_tags.split(","))
+    return TensorFlowExecutor(
+        metrics=metrics,
+        tags=flags.saved_model_tags.split(","),
+        session_config=session_config(flags),
+        prepare=_batching(flags, metrics),
+        warm_up=_warm_up(flags, runner),
+    )
+
+
+def session_config(flags: CommandLine) -> bytes:
+    """A serialized ConfigProto with the parallelism asked for; empty when none was."""
+    both = flags.tensorflow_session_parallelism
+    intra = both or flags.tensorflow_intra_op_parallelism
+    inter = both or flags.tensorflow_inter_op_parallelism
+    numbers = ((b"\x10", intra), (b"\x28", inter))  # intra_op_parallelism_threads, inter_op_parallelism_threads
+    return b"".join(tag + varint(number) for tag, number in numbers if number > 0)
+
+
+def _batching(flags: CommandLine, metrics: Metrics) -> Any:
+    """What puts batching before a loaded version, None without --enable_batching."""
+    if not flags.enable_batching:
+        if flags.batching_parameters_file:
+            text = "server_options.batching_parameters_file is set without setting enable_batching to true."
+            raise StatusError(_INVALID, text)
+        return None
+    from haldane.sandbox import batching
+
+    return batching.from_files(
+        flags.batching_parameters_file,
+        metrics,
+        cpus=os.cpu_count() or 1,
+        per_model=flags.enable_per_model_batching_parameters,
+    )
+
+
+def _warm_up(flags: CommandLine, runner: Runner) -> Any:
+    if not flags.enable_model_warmup:
+        return None
+    from haldane.sandbox.warmup import WarmUp
+
+    return WarmUp(runner, iterations=flags.num_request_iterations_for_warmup)

@@ -53,7 +53,9 @@ def test_a_latency_histogram_has_34_cumulative_buckets_and_six_digits() -> None:
 
 def test_series_without_labels_keep_their_empty_braces() -> None:
     metrics = Metrics()
-    metrics.observe_batch([0, 2], 2)
+    metrics.observe_batch(2, 2)
+    metrics.observe_input_size(0)
+    metrics.observe_input_size(2)
     page = metrics.page()
     assert ":tensorflow:serving:batching_session:wrapped_run_count{} 1\n" in page
     assert ':tensorflow:serving:batching_session:padding_size_count{execution_batch_size="2"} 1\n' in page
