@@ -65,3 +65,5 @@ class Ruling:
     log10_harm: float  # combined over metrics; FAIL at log10(1/alpha)
     why: str
     named: tuple[str, ...] = ()  # metrics proven harmful one by one (closed testing)
+    decided_pairs: int | None = None  # when the evidence for this FAIL or PASS first sufficed
+    decided_seconds: float | None = None

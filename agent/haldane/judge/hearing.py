@@ -1,0 +1,190 @@
+"""The hearing: evidence of several metrics taken in together, looked at after every batch.
+
+Knows nothing of where readings come from. Owns what must not depend on who
+looks when: late starts, which metrics entered, and the moment a verdict fell.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from haldane.domain.evidence import Finding, Role, Ruling, State, Verdict
+from haldane.judge import verdict as words
+from haldane.judge.columns import Readings
+from haldane.judge.findings import LOG10, Watch, finding, with_interval
+from haldane.stats.betting import LATE_STARTS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What a hearing is held to."""
+
+    alpha: float
+    beta: float
+    least_pairs: int
+    horizon_pairs: int
+    entry_pairs: int
+
+
+class Hearing:
+    """Streaming judgement: `hear` batches in order, `ruling` at any time.
+
+    The same batches in the same order give the same bits. FAIL stands once
+    given; PASS is withdrawn while there are doubts, and for a FAIL.
+    """
+
+    def __init__(self, watches: Sequence[Watch], terms: Terms) -> None:
+        self.watches = tuple(watches)
+        self.terms = terms
+        self.pairs = 0
+        self.seconds = 0.0
+        self.entered: frozenset[str] | None = None  # None: not fixed yet, all may enter
+        self.failed: tuple[int, float] | None = None  # pairs and seconds when it was shown
+        self.passed: tuple[int, float] | None = None
+        self.named: tuple[str, ...] = ()
+        self._starts = 0
+        self._log_harm = {watch.name: 0.0 for watch in self.watches}
+        self._log_harmless = dict(self._log_harm)
+        self._joint = 0.0
+        self._peak = 0.0  # of the joint evidence, when FAIL was given
+
+    def hear(self, readings: Readings, *, pairs: int, seconds: float, doubts: Sequence[str] = ()) -> None:
+        """Take in a batch and look. `pairs` and `seconds` are totals so far; doubts keep it from passing."""
+        self.pairs, self.seconds = pairs, seconds
+        for watch in self._entered():
+            if watch.name in readings:
+                watch.evidence.fold(*readings[watch.name])
+        self._settle_entry()
+        self._open_late_starts()
+        self._look(doubts)
+
+    def _entered(self) -> tuple[Watch, ...]:
+        if self.entered is None:
+            return self.watches
+        return tuple(watch for watch in self.watches if watch.name in self.entered)
+
+    def _settle_entry(self) -> None:
+        """Fix who takes part: at the end of the entry period, or as soon as all have data."""
+        if self.entered is None:
+            present = frozenset(watch.name for watch in self.watches if watch.evidence.pairs)
+            if len(present) == len(self.watches) or self.pairs >= self.terms.entry_pairs:
+                self.entered = present
+
+    def _open_late_starts(self) -> None:
+        """At fixed shares of the horizon; the pairs of this batch belong to the time before."""
+        while self._starts < LATE_STARTS and self.pairs >= (self._starts + 1) * self.terms.horizon_pairs / (
+            LATE_STARTS + 1
+        ):
+            self._starts += 1
+            for watch in self.watches:
+                watch.evidence.start()
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Shares of alpha of the metrics that can roll back."""
+        able = [watch for watch in self._entered() if watch.role is not Role.INFO]
+        total = sum(watch.weight for watch in able)
+        return {watch.name: watch.weight / total for watch in able}
+
+    def _look(self, doubts: Sequence[str]) -> None:
+        for watch in self._entered():
+            self._log_harm[watch.name] = watch.evidence.log_harm()
+            self._log_harmless[watch.name] = watch.evidence.log_harmless()
+        weights, needed = self.weights, math.log(1 / self.terms.alpha)
+        self._joint = words.combined(self._log_harm, weights)
+        if self._joint >= needed:
+            names = words.named(self._log_harm, weights, self.terms.alpha)
+            self.named += tuple(name for name in names if name not in self.named)
+            if self.failed is None:
+                self.failed, self._peak = (self.pairs, self.seconds), self._joint
+        if self.failed is None and self.passed is None and not self._doubts(doubts) and words.passes(self.findings()):
+            self.passed = self.pairs, self.seconds
+
+    def findings(self) -> tuple[Finding, ...]:
+        """What each metric says now, without intervals."""
+        return tuple(
+            finding(
+                watch,
+                entered=self.entered is None or watch.name in self.entered,
+                harmful=self._harmful(watch),
+                log_harm=self._log_harm[watch.name],
+                log_harmless=self._log_harmless[watch.name],
+                beta=self.terms.beta,
+            )
+            for watch in self.watches
+        )
+
+    def _harmful(self, watch: Watch) -> bool:
+        if watch.role is Role.INFO:  # takes no share of alpha and cannot be named
+            return self._log_harm[watch.name] >= math.log(1 / self.terms.alpha)
+        return watch.name in self.named
+
+    def _doubts(self, others: Sequence[str]) -> list[str]:
+        """Everything that keeps it from passing, besides objectives not shown yet."""
+        found = list(others)
+        if not any(watch.role is Role.OBJECTIVE for watch in self.watches):
+            found.append("no metric is an objective, so nothing can be shown")
+        if self.entered is None:
+            found.append("some metrics have no data yet")
+        if self.pairs < self.terms.least_pairs:
+            found.append(f"{self.pairs:,} of at least {self.terms.least_pairs:,} pairs")
+        suspects = [w.name for w in self._entered() if w.role is not Role.INFO and w.evidence.holds()]
+        if suspects:
+            found.append(f"held: lately {' and '.join(suspects)} leaned beyond the margin")
+        return found
+
+    @property
+    def verdict(self) -> Verdict:
+        """The bare Verdict, as far as it was given: FAIL, PASS or CONTINUE."""
+        if self.failed is not None:
+            return Verdict.FAIL
+        return Verdict.PASS if self.passed is not None else Verdict.CONTINUE
+
+    def ruling(
+        self,
+        *,
+        doubts: Sequence[str] = (),
+        spent: str = "",
+        dress: Callable[[Finding], Finding] = lambda found: found,
+    ) -> Ruling:
+        """The Verdict with intervals and reasons. `spent`: why no more evidence will come, "" when it will."""
+        by_name = {watch.name: watch for watch in self.watches}
+        plain = self.findings()
+        found = tuple(dress(with_interval(each, by_name[each.metric])) for each in plain)
+        open_doubts = self._doubts(doubts)
+        if self.pairs >= self.terms.horizon_pairs:
+            spent = spent or f"the horizon of {self.terms.horizon_pairs:,} pairs is reached"
+        outcome = words.judge(
+            failed=self.failed is not None,
+            passing=words.passes(plain),
+            passed=self.passed is not None,
+            doubts=open_doubts,
+            spent=spent,
+        )
+        decided = {Verdict.FAIL: self.failed, Verdict.PASS: self.passed}.get(outcome)
+        return Ruling(
+            verdict=outcome,
+            findings=found,
+            pairs=self.pairs,
+            seconds=self.seconds,
+            log10_harm=self._joint / LOG10,
+            why=self._why(outcome, found, open_doubts, spent),
+            named=self.named,
+            decided_pairs=decided[0] if decided else None,
+            decided_seconds=decided[1] if decided else None,
+        )
+
+    def _why(self, outcome: Verdict, found: Sequence[Finding], doubts: Sequence[str], spent: str) -> str:
+        if outcome is Verdict.FAIL and self.failed:
+            return words.why_failed(
+                found, self.named, log10_harm=self._peak / LOG10, alpha=self.terms.alpha, pairs=self.failed[0]
+            )
+        if outcome is Verdict.PASS and self.passed:
+            return words.why_passed(found, pairs=self.passed[0])
+        missing = words.why_open(found, doubts, beta=self.terms.beta)
+        return f"{spent}: {missing}" if outcome is Verdict.INCONCLUSIVE else missing
+
+    @property
+    def without_data(self) -> tuple[str, ...]:
+        """The metrics that say nothing."""
+        return tuple(found.metric for found in self.findings() if found.state is State.NO_DATA)

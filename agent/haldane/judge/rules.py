@@ -1,0 +1,156 @@
+"""The rules of judging: fixed and hashed when a rollout starts, never changed after."""
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeVar
+
+from haldane.domain.evidence import Role
+from haldane.judge.margin import Margin
+from haldane.stats.blocks import block_length
+
+T = TypeVar("T")
+
+SCHEMA = 1
+METRICS = ("errors", "accuracy", "disagreement", "loss", "latency")
+# The operator's prior on where harm shows; halving a weight costs 0.7 nats, some 10 to 15 % more pairs.
+WEIGHTS = {"accuracy": 0.4, "errors": 0.3, "latency": 0.2, "loss": 0.4, "disagreement": 0.1}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricRule:
+    """How one metric is judged.
+
+    `weight` is its share of alpha (shares are taken relative to those of all
+    metrics that can roll back). `reach` is the largest loss that counts.
+    `tail_quantile` with `tail_margin` also watches the tail of latency, for
+    rollback only.
+    """
+
+    name: str
+    role: Role
+    margin: Margin
+    weight: float = 1.0
+    reach: float = 1.0
+    tail_quantile: float | None = None
+    tail_margin: float = 0.25
+
+    def __post_init__(self) -> None:
+        if self.name not in METRICS:
+            raise ValueError(f"unknown metric {self.name!r}; known are {', '.join(METRICS)}")
+        _require(0.0 < self.weight < math.inf, f"{self.name}: weight must be positive, got {self.weight!r}")
+        _require(0.0 < self.reach < math.inf, f"{self.name}: reach must be positive, got {self.reach!r}")
+        if self.name == "latency":
+            _require(self.margin.absolute == 0.0, 'latency: the margin is a ratio, for example "+10%"')
+        elif self.name in ("accuracy", "disagreement"):
+            _require(self.margin.relative == 0.0, f'{self.name}: the margin is in percentage points, for example "1pp"')
+        reach = self.reach if self.name == "loss" else 1.0
+        _require(self.margin.absolute < reach, f"{self.name}: margin {self.margin.absolute!r} allows any harm at all")
+        if self.tail_quantile is not None:
+            _require(self.name == "latency", f"{self.name}: only latency has a tail watch")
+            _require(0.5 < self.tail_quantile < 1.0, f"latency: tail_quantile {self.tail_quantile!r} not in (0.5, 1)")
+            _require(0.0 < self.tail_margin < math.inf, f"latency: tail_margin must be positive: {self.tail_margin!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What was fixed before the hearing.
+
+    `alpha` bounds the chance of ever rolling back a canary within every
+    margin, `beta` that of ever passing one at or beyond the margin of an
+    objective, over all metrics and looks together. A pair counts once its
+    server has had `warmup_pairs`. `dependence_seconds` is the declared time
+    scale of noise that hits one side only; `rate_per_second` the pairs per
+    second expected over all servers. Metrics without data in the first
+    `entry_pairs` counted pairs never enter.
+    """
+
+    metrics: tuple[MetricRule, ...]
+    alpha: float = 0.01
+    beta: float = 0.05
+    least_pairs: int = 500
+    horizon_pairs: int = 20_000
+    budget_seconds: float = 3600.0
+    warmup_pairs: int = 200
+    entry_pairs: int = 500
+    dependence_seconds: float = 2.0
+    rate_per_second: float = 20.0
+
+    def __post_init__(self) -> None:
+        _require(0.0 < self.alpha < 1.0, f"alpha must lie between 0 and 1, got {self.alpha!r}")
+        _require(0.0 < self.beta < 1.0, f"beta must lie between 0 and 1, got {self.beta!r}")
+        _require(self.horizon_pairs >= 1, f"horizon_pairs must be at least 1, got {self.horizon_pairs!r}")
+        _require(self.least_pairs >= 0, f"least_pairs must not be negative, got {self.least_pairs!r}")
+        _require(self.warmup_pairs >= 0, f"warmup_pairs must not be negative, got {self.warmup_pairs!r}")
+        _require(self.entry_pairs >= 1, f"entry_pairs must be at least 1, got {self.entry_pairs!r}")
+        _require(self.budget_seconds > 0.0, f"budget_seconds must be positive, got {self.budget_seconds!r}")
+        _require(0 <= self.dependence_seconds < math.inf, f"dependence_seconds: {self.dependence_seconds!r}")
+        _require(0 < self.rate_per_second < math.inf, f"rate_per_second must be positive: {self.rate_per_second!r}")
+        _require(bool(self.metrics), "at least one metric must be judged")
+        names = [rule.name for rule in self.metrics]
+        _require(len(set(names)) == len(names), f"a metric is listed twice: {', '.join(names)}")
+
+    @property
+    def block_pairs(self) -> int:
+        """Pairs in a base block of latency."""
+        return block_length(dependence_seconds=self.dependence_seconds, pairs_per_second=self.rate_per_second)
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        return tuple(rule.name for rule in self.metrics if rule.role is Role.OBJECTIVE)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON, as hex."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Canonical JSON with a schema number: equal rules give equal text."""
+        return json.dumps({"schema": SCHEMA, **asdict(self)}, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Rules":
+        """The rules written by `to_json`; ValueError names what is wrong, another schema included."""
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"rules are not JSON: {error}") from error
+        if not isinstance(data, dict) or "schema" not in data:
+            raise ValueError("rules have no schema number")
+        if data["schema"] != SCHEMA:
+            raise ValueError(f"rules are of schema {data['schema']!r}; this version reads schema {SCHEMA}")
+        values = _known(data, {"schema"} | {entry.name for entry in fields(cls)}, "rules")
+        del values["schema"]
+        metrics = values.pop("metrics", None)
+        if not isinstance(metrics, list):
+            raise ValueError("rules: metrics must be a list")
+        return _build(cls, {**values, "metrics": tuple(_metric(entry) for entry in metrics)})
+
+
+def _metric(data: Any) -> MetricRule:
+    values = _known(data, {entry.name for entry in fields(MetricRule)}, "metric")
+    role = Role(values.get("role", ""))
+    margin = _known(values.get("margin"), {"absolute", "relative"}, "margin")
+    return _build(MetricRule, {**values, "role": role, "margin": _build(Margin, margin)})
+
+
+def _known(data: Any, names: set[str], where: str) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise ValueError(f"{where}: expected an object, got {data!r}")
+    unknown = sorted(set(data) - names)
+    if unknown:
+        raise ValueError(f"{where}: unknown key {', '.join(unknown)}; known are {', '.join(sorted(names))}")
+    return dict(data)
+
+
+def _build(kind: type[T], values: dict[str, Any]) -> T:
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ValueError(f"{kind.__name__}: {error}") from error
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise ValueError(otherwise)

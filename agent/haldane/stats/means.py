@@ -1,0 +1,148 @@
+"""Evidence on the paired means of outcomes and losses, against a margin.
+
+Exact and non-asymptotic whatever the distribution; the one assumption is in
+the claim itself: the mean excess given the past.
+
+Source: Waudby-Smith & Ramdas, Estimating means of
+bounded random variables by betting; McNemar, on correlated proportions.
+"""
+
+import numpy as np
+
+from haldane.stats.betting import BETS, HOLD_LOG_E, Floats, Interval, Ledger, log_mixture, log_wealths, mix_starts
+from haldane.stats.bounds import bounded_interval, count_interval, count_ratio_interval
+
+
+class CountEvidence:
+    """Evidence on a paired bad/good outcome against "E[c] <= (1 + relative) E[s] + absolute".
+
+    Exact whatever the distribution; with both margins 0 a sequential McNemar
+    test. State: four counts, and four for each late start.
+    Source: McNemar, on correlated proportions.
+    """
+
+    def __init__(self, *, absolute: float = 0.0, relative: float = 0.0) -> None:
+        if not 0.0 <= absolute < 1.0 or relative < 0.0:
+            raise ValueError(f"margins must lie in [0, 1) and [0, inf), got {absolute!r} and {relative!r}")
+        self.absolute, self.relative = absolute, relative
+        self.ledger = Ledger(entries=4, marked=4)  # both bad, canary only, stable only, neither
+
+    @property
+    def pairs(self) -> int:
+        return int(self.ledger.total.sum())
+
+    def fold(self, stable: Floats, canary: Floats) -> None:
+        """Take in outcomes, 1.0 bad and 0.0 good, shape (n,) each."""
+        both = float(stable @ canary)
+        only_canary, only_stable = float(canary.sum()) - both, float(stable.sum()) - both
+        self.ledger.total += (both, only_canary, only_stable, len(stable) - both - only_canary - only_stable)
+
+    def start(self) -> None:
+        self.ledger.start()
+
+    def _gains(self) -> Floats:
+        """Excess over the margin of each of the four outcomes."""
+        r, m = 1 + self.relative, self.absolute
+        return np.array([1 - r - m, 1 - m, -r - m, -m])
+
+    def _by_start(self) -> Floats:
+        x = self._gains() / (1 + self.relative + self.absolute)
+        return log_mixture(self.ledger.since() @ np.log1p(np.multiply.outer(x, BETS)))
+
+    def log_harm(self) -> float:
+        return mix_starts(self._by_start())
+
+    def log_harmless(self) -> float:
+        x = -self._gains() / (1 - self.absolute)
+        return float(log_mixture(self.ledger.total @ np.log1p(np.multiply.outer(x, BETS))))
+
+    def holds(self) -> bool:
+        return bool(self._by_start().max() > HOLD_LOG_E or self.ledger.recent() @ self._gains() > 0)
+
+    def estimate(self) -> float | None:
+        """Mean of c - s; with a relative margin (E[c] - absolute) / E[s] - 1 (None while stable has not failed)."""
+        both, only_canary, only_stable, _ = self.ledger.total
+        if not self.pairs:
+            return None
+        if not self.relative:
+            return float((only_canary - only_stable) / self.pairs)
+        bad = both + only_stable
+        return float((both + only_canary - self.absolute * self.pairs) / bad - 1) if bad else None
+
+    def interval(self, level: float) -> Interval:
+        if self.relative:
+            return count_ratio_interval(self.ledger.total, absolute=self.absolute, level=level)
+        return count_interval(self.ledger.total, level=level)
+
+    def detail(self) -> str:
+        _, only_canary, only_stable, _ = self.ledger.total
+        return f"{only_canary:.0f} bad on canary only, {only_stable:.0f} on stable only"
+
+
+class BoundedEvidence:
+    """The same for losses in [0, 1].
+
+    State: log wealths and sums, and for the interval a histogram of the loss
+    differences in which each value is shared between its two neighbouring
+    nodes. As log is concave this never overstates a wealth, for any margin.
+    """
+
+    NODES = 161
+
+    def __init__(self, *, absolute: float = 0.0, relative: float = 0.0) -> None:
+        if not 0.0 <= absolute < 1.0 or relative < 0.0:
+            raise ValueError(f"margins must lie in [0, 1) and [0, inf), got {absolute!r} and {relative!r}")
+        self.absolute, self.relative = absolute, relative
+        # sums: 8 log wealths for harm, the excess; then 8 for harmless, n, sum of s, sum of c
+        self.ledger = Ledger(entries=20, marked=9)
+        self.histogram: Floats = np.zeros(self.NODES)
+
+    @property
+    def pairs(self) -> int:
+        return int(self.ledger.total[17])
+
+    def fold(self, stable: Floats, canary: Floats) -> None:
+        """Take in losses in [0, 1], shape (n,) each."""
+        if not len(stable):
+            return
+        difference = canary - (1 + self.relative) * stable
+        excess = difference - self.absolute
+        harm = log_wealths(excess / (1 + self.relative + self.absolute))
+        harmless = log_wealths(-excess / (1 - self.absolute))
+        sums = [excess.sum()], harmless, [len(stable), stable.sum(), canary.sum()]
+        self.ledger.total += np.concatenate([harm, *sums])
+        self._count(difference)
+
+    def _count(self, difference: Floats) -> None:
+        place = (difference + 1 + self.relative) / (2 + self.relative) * (self.NODES - 1)
+        below = np.clip(np.floor(place), 0, self.NODES - 2).astype(np.int64)
+        share = np.clip(place - below, 0.0, 1.0)
+        self.histogram += np.bincount(below, 1 - share, self.NODES) + np.bincount(below + 1, share, self.NODES)
+
+    def start(self) -> None:
+        self.ledger.start()
+
+    def _by_start(self) -> Floats:
+        return log_mixture(self.ledger.since()[:, :8])
+
+    def log_harm(self) -> float:
+        return mix_starts(self._by_start())
+
+    def log_harmless(self) -> float:
+        return float(log_mixture(self.ledger.total[9:17]))
+
+    def holds(self) -> bool:
+        return bool(self._by_start().max() > HOLD_LOG_E or self.ledger.recent()[8] > 0)
+
+    def estimate(self) -> float | None:
+        """Mean of c - s; with a relative margin the mean of c - (1 + relative) s."""
+        n, stable, canary = self.ledger.total[17:20]
+        return float((canary - (1 + self.relative) * stable) / n) if n else None
+
+    def interval(self, level: float) -> Interval:
+        nodes = np.linspace(-(1 + self.relative), 1.0, self.NODES)
+        return bounded_interval(nodes, self.histogram, level=level)
+
+    def detail(self) -> str:
+        n, stable, canary = self.ledger.total[17:20]
+        return f"mean loss {stable / n:.4g} stable, {canary / n:.4g} canary" if n else "no losses yet"

@@ -1,0 +1,40 @@
+"""Pairs made up column by column; state only what matters."""
+
+from typing import Any
+
+import numpy as np
+
+from haldane.domain.evidence import Role
+from haldane.domain.traffic import PAIR_DTYPE, Batch
+from haldane.judge.margin import parse_margin
+from haldane.judge.rules import MetricRule, Rules
+
+
+def pairs(n: int, *, first: int = 0, **columns: Any) -> Batch:
+    """Healthy pairs, 10 ms on both sides, outputs known and right, unless told otherwise."""
+    batch = np.zeros(n, PAIR_DTYPE)
+    batch["seq"] = first + np.arange(n)
+    batch["at"] = 0.01 * batch["seq"]
+    batch["row"] = -1
+    batch["fresh"] = True
+    batch["stable_seconds"] = batch["canary_seconds"] = 0.01
+    batch["stable_loss"] = batch["canary_loss"] = np.nan
+    for name, values in columns.items():
+        batch[name] = values
+    return batch
+
+
+def metric(name: str, margin: str, role: Role = Role.OBJECTIVE, **more: Any) -> MetricRule:
+    return MetricRule(name=name, role=role, margin=parse_margin(margin, name), **more)
+
+
+def rules(*metrics: MetricRule, **more: Any) -> Rules:
+    """Short rules without warm-up."""
+    settings: dict[str, Any] = {
+        "warmup_pairs": 0,
+        "least_pairs": 100,
+        "entry_pairs": 100,
+        "dependence_seconds": 0.0,
+        "horizon_pairs": 20_000,
+    }
+    return Rules(metrics=metrics or (metric("errors", "1pp"),), **{**settings, **more})

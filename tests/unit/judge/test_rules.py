@@ -1,0 +1,84 @@
+import json
+from typing import Any
+
+import pytest
+
+from haldane.domain.evidence import Role
+from haldane.judge.margin import Margin
+from haldane.judge.rules import MetricRule, Rules
+from haldane.testing.pairs import metric, rules
+
+
+def test_rules_come_back_from_their_json_unchanged() -> None:
+    some = rules(metric("errors", "1pp"), metric("latency", "+10%", Role.GUARDRAIL, tail_quantile=0.99), alpha=0.02)
+    assert Rules.from_json(some.to_json()) == some
+    assert Rules.from_json(some.to_json()).digest == some.digest
+
+
+def test_other_rules_have_another_digest() -> None:
+    assert rules(metric("errors", "1pp")).digest != rules(metric("errors", "2pp")).digest
+
+
+def _changed(**values: Any) -> str:
+    return json.dumps({**json.loads(rules().to_json()), **values})
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{", "not JSON"),
+        ("[]", "no schema"),
+        ("{}", "no schema"),
+        (_changed(schema=2), "schema 2"),
+        (_changed(gamma=0.1), "unknown key gamma"),
+        (_changed(metrics="errors"), "must be a list"),
+        (_changed(metrics=[{"name": "errors"}]), "Role"),
+        (_changed(metrics=[{"name": "errors", "role": "objective"}]), "margin"),
+        (_changed(metrics=[]), "at least one metric"),
+        (_changed(alpha=0), "alpha"),
+    ],
+)
+def test_json_that_is_not_rules_is_refused(text: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        Rules.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("alpha", 0.0),
+        ("alpha", 1.0),
+        ("beta", -0.1),
+        ("alpha", float("nan")),
+        ("horizon_pairs", 0),
+        ("budget_seconds", 0.0),
+        ("rate_per_second", 0.0),
+        ("dependence_seconds", -1.0),
+        ("entry_pairs", 0),
+    ],
+)
+def test_rules_that_cannot_be_kept_are_refused(setting: str, value: float) -> None:
+    with pytest.raises(ValueError, match=setting):
+        rules(**{setting: value})
+
+
+def test_a_metric_is_judged_once() -> None:
+    with pytest.raises(ValueError, match="twice"):
+        rules(metric("errors", "1pp"), metric("errors", "2pp"))
+
+
+@pytest.mark.parametrize(
+    ("name", "margin", "more"),
+    [
+        ("throughput", Margin(absolute=0.1), {}),
+        ("latency", Margin(absolute=0.1), {}),
+        ("accuracy", Margin(relative=0.1), {}),
+        ("errors", Margin(absolute=1.0), {}),
+        ("errors", Margin(absolute=0.1), {"weight": 0.0}),
+        ("errors", Margin(absolute=0.1), {"tail_quantile": 0.99}),
+        ("latency", Margin(relative=0.1), {"tail_quantile": 1.0}),
+    ],
+)
+def test_a_metric_rule_that_makes_no_sense_is_refused(name: str, margin: Margin, more: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=name):
+        MetricRule(name=name, role=Role.OBJECTIVE, margin=margin, **more)
