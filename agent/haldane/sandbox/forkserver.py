@@ -255,11 +255,13 @@ class ForkServer:
         with ForkServer() as server:
             sandbox = server.spawn(["--port=8500", "--model_config_file=models.config"], log=Path("sandbox.log"))
 
-    Closing it, or the death of this process, kills every sandbox it forked.
+    Closing it, or the death of this process, kills every sandbox it forked. What the
+    server itself prints goes to `log`, or to this process's standard error.
     """
 
-    def __init__(self, python: str = sys.executable) -> None:
+    def __init__(self, python: str = sys.executable, log: Path | None = None) -> None:
         self._python = python
+        self._log = log
         self._directory: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self.socket = ""
@@ -268,9 +270,14 @@ class ForkServer:
         """Start it and wait until it forks; RuntimeError when it does not come up."""
         self._directory = tempfile.TemporaryDirectory(prefix="forkserver")
         self.socket = str(Path(self._directory.name) / "s")
-        self._process = subprocess.Popen(
-            [self._python, "-m", "haldane.sandbox.forkserver", "serve", self.socket], stdin=subprocess.PIPE
-        )
+        with contextlib.ExitStack() as opened:
+            # A session of its own: Ctrl-C is for its owner, who then closes it.
+            self._process = subprocess.Popen(
+                [self._python, "-m", "haldane.sandbox.forkserver", "serve", self.socket],
+                stdin=subprocess.PIPE,
+                stderr=opened.enter_context(self._log.open("ab")) if self._log else None,
+                start_new_session=True,
+            )
         deadline = time.monotonic() + timeout
         while not _listens(self.socket):
             if self._process.poll() is not None or time.monotonic() > deadline:
