@@ -1,0 +1,24 @@
+"""Settings: one YAML file, strict, every mistake reported at once with its line.
+
+Belongs here: the settings and their defaults (`sections`), how a person writes
+quantities (`quantities`), reading the file (`load`) and the checks that need
+more than one key (`checks`). This is the only room that reads the environment.
+Does not belong here: opening anything that a setting points to, beyond the
+model config file.
+"""
+
+from haldane.config.load import load_config, zero_config
+from haldane.config.problems import ConfigError, Problem
+from haldane.config.sections import Config, ModelSection, ServerSection, TlsSection, TrafficSection
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "ModelSection",
+    "Problem",
+    "ServerSection",
+    "TlsSection",
+    "TrafficSection",
+    "load_config",
+    "zero_config",
+]

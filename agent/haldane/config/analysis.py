@@ -1,0 +1,227 @@
+"""Settings of judging: margins, error rates, and when two answers differ."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+
+from haldane.config.base import Section
+from haldane.config.quantities import Duration, DurationOrZero
+from haldane.domain.evidence import Role
+from haldane.judge.margin import parse_margin
+from haldane.judge.outputs import Loss, OutputKind, OutputRule, Tolerance
+from haldane.judge.rules import METRICS, WEIGHTS, MetricRule, Rules
+
+MetricName = Literal["errors", "accuracy", "disagreement", "loss", "latency"]
+
+# The harm we would accept without being told otherwise, and what each metric may do about it. Much
+# disagreement is no regression, so it is shown only; a loss has a unit of its own, so it is off.
+DEFAULTS: Mapping[str, tuple[Role, str]] = {
+    "errors": (Role.OBJECTIVE, "+0.5pp"),
+    "accuracy": (Role.OBJECTIVE, "-1pp"),
+    "latency": (Role.OBJECTIVE, "+15%"),
+    "disagreement": (Role.INFO, "5pp"),
+}
+
+
+class MetricSection(Section):
+    """How one metric is judged. `off` in place of the block leaves the metric out."""
+
+    role: Role | None = None
+    """`objective` must be shown harmless for a promotion and can roll back; `guardrail` can only roll back; `info` is
+    shown only. Default: objective, for disagreement info."""
+
+    margin: str | None = None
+    """The harm accepted: "1pp" (percentage points), "+15%" (relative to stable), for loss also "0.02 loss"; sums
+    such as "+100% +0.01pp" for errors. Default: errors 0.5pp, accuracy 1pp, latency +15%, disagreement 5pp."""
+
+    weight: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """Its share of alpha, relative to the others. Default: accuracy and loss 0.4, errors 0.3, latency 0.2,
+    disagreement 0.1."""
+
+    reach: Annotated[float, Field(gt=0)] | None = None
+    """Loss only: the largest loss that counts."""
+
+    tail_quantile: Annotated[float, Field(gt=0.5, lt=1)] | None = None
+    """Latency only: also watch this quantile, for rollback only."""
+
+    tail_margin: Annotated[float, Field(gt=0)] | None = None
+    """Latency only: how much slower the tail may be, as a ratio; 0.25 when left out."""
+
+    def rule(self, name: str) -> MetricRule:
+        """The same as the judge takes it; ValueError says what would be right."""
+        role, margin = DEFAULTS.get(name, (Role.OBJECTIVE, ""))
+        given = {"reach": self.reach, "tail_quantile": self.tail_quantile, "tail_margin": self.tail_margin}
+        return MetricRule(
+            name=name,
+            role=self.role or role,
+            margin=parse_margin(margin if self.margin is None else self.margin, name),
+            weight=self.weight or WEIGHTS[name],
+            **{key: value for key, value in given.items() if value is not None},
+        )
+
+
+def _metric_forms(value: Any) -> Any:
+    """`off` (which YAML reads as false) leaves a metric out; a bare margin stands for {margin: ...}."""
+    if value is False:
+        return None
+    if not isinstance(value, str | dict | MetricSection):
+        raise ValueError(f'must be a margin such as "1pp", a block with role and margin, or off; got {value!r:.60}')
+    return {"margin": value} if isinstance(value, str) else value
+
+
+Metric = Annotated[MetricSection | None, BeforeValidator(_metric_forms)]
+
+
+class MetricsSection(Section):
+    """The metrics that are judged."""
+
+    errors: Metric = MetricSection()
+    """Calls that failed: time-outs, refused, internal, unreadable answers."""
+
+    accuracy: Metric = MetricSection()
+    """Wrong answers, where the right one is known."""
+
+    latency: Metric = MetricSection()
+    """Typical ratio of seconds, canary to stable."""
+
+    disagreement: Metric = MetricSection()
+    """Answers that differ beyond the tolerance, or in class."""
+
+    loss: Metric = None
+    """Per-example loss, where the right answer is known. Off unless a margin is given."""
+
+    def rules(self) -> tuple[MetricRule, ...]:
+        """One rule per metric that is not off; ValueError says what would be right."""
+        chosen = ((name, getattr(self, name)) for name in METRICS)
+        return tuple(section.rule(name) for name, section in chosen if section is not None)
+
+    @field_validator(*METRICS)
+    @classmethod
+    def _makes_a_rule(cls, section: MetricSection | None, info: ValidationInfo) -> MetricSection | None:
+        if section is not None and info.field_name is not None:
+            section.rule(info.field_name)
+        return section
+
+    @model_validator(mode="after")
+    def _judges_something(self) -> Self:
+        if not self.rules():
+            raise ValueError("every metric is off; at least one must be judged")
+        return self
+
+
+class AnalysisSection(Section):
+    """How a canary is judged. Copied into the rollout when it starts: changing the file never changes the rules of an
+    analysis already under way."""
+
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    """Chance, over the whole rollout and all metrics, of withdrawing a canary that is within every margin."""
+
+    beta: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """Chance, over the whole rollout, of promoting a canary that is at or beyond a margin."""
+
+    least_pairs: Annotated[int, Field(ge=0)] = 500
+    """Pairs to see before any PASS. A FAIL may come sooner."""
+
+    horizon_pairs: Annotated[int, Field(ge=1)] = 20_000
+    """Pairs after which an undecided analysis is inconclusive."""
+
+    budget: Duration = timedelta(hours=1)
+    """Time after which an undecided analysis is inconclusive."""
+
+    warmup_pairs: Annotated[int, Field(ge=0)] = 200
+    """First pairs of each server, which are not judged: caches are cold."""
+
+    entry_pairs: Annotated[int, Field(ge=1)] = 500
+    """A metric without data in this many pairs is left out, and the report says so."""
+
+    dependence: DurationOrZero = timedelta(seconds=2)
+    """How long noise that slows one side only may last (garbage collection, a neighbour); 0 on a bench. Declare
+    generously: latency is judged in blocks of four times this."""
+
+    metrics: MetricsSection = MetricsSection()
+    """The metrics, with role and margin each."""
+
+    def rules(self, *, rate_per_second: float) -> Rules:
+        """The same as the judge takes it."""
+        return Rules(
+            metrics=self.metrics.rules(),
+            alpha=self.alpha,
+            beta=self.beta,
+            least_pairs=self.least_pairs,
+            horizon_pairs=self.horizon_pairs,
+            budget_seconds=self.budget.total_seconds(),
+            warmup_pairs=self.warmup_pairs,
+            entry_pairs=self.entry_pairs,
+            dependence_seconds=self.dependence.total_seconds(),
+            rate_per_second=rate_per_second,
+        )
+
+
+class ToleranceSection(Section):
+    """Two numbers agree when |canary - stable| <= absolute + relative * |stable|."""
+
+    absolute: Annotated[float, Field(ge=0)] = 1e-6
+    """In the unit of the output."""
+
+    relative: Annotated[float, Field(ge=0)] = 1e-5
+    """As a share of stable's value."""
+
+    def tolerance(self) -> Tolerance:
+        return Tolerance(self.absolute, self.relative)
+
+
+class OutputsSection(Section):
+    """Which output is judged, and when two answers count as different."""
+
+    kind: OutputKind = OutputKind.ANY
+    """What the output is: `binary_probability`, `class_scores`, `regression`, or `any` (compared only). Needed when the
+    right answer is known (traffic.label)."""
+
+    output: str = ""
+    """Its name; by default the only one, or "scores" of several."""
+
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Of the positive class, for binary_probability."""
+
+    tolerance: ToleranceSection | None = None
+    """When numbers agree. For classes only the class counts unless this is given."""
+
+    tolerances: dict[str, ToleranceSection] = Field(default_factory=dict)
+    """The same for single outputs, by name."""
+
+    classes: tuple[str, ...] = ()
+    """Class names in index order, when the right answers are names; of two, the second is positive."""
+
+    logits: bool = False
+    """The output is before the softmax or sigmoid."""
+
+    loss: Loss | None = None
+    """`log`, `brier` or `squared`; by default log for classes, squared for regression."""
+
+    reach: Annotated[float, Field(gt=0)] | None = None
+    """The largest loss that counts, before it is scaled to 0..1; by default log(100) or 1."""
+
+    wrong_beyond: Annotated[float, Field(gt=0)] | None = None
+    """Regression only: an answer further from the right one is wrong."""
+
+    def rule(self) -> OutputRule:
+        """The same as the judge takes it; ValueError says what would be right."""
+        return OutputRule(
+            output=self.output,
+            kind=self.kind,
+            threshold=self.threshold,
+            tolerance=self.tolerance.tolerance() if self.tolerance else None,
+            tolerances={name: given.tolerance() for name, given in self.tolerances.items()} or None,
+            classes=self.classes,
+            logits=self.logits,
+            loss=self.loss,
+            reach=self.reach,
+            wrong_beyond=self.wrong_beyond,
+        )
+
+    @model_validator(mode="after")
+    def _makes_a_rule(self) -> Self:
+        self.rule()
+        return self

@@ -1,0 +1,140 @@
+"""Checks that need more than one key: what each finds, and what would be right."""
+
+import difflib
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from haldane.config.problems import Loc
+from haldane.config.quantities import is_loopback
+from haldane.config.sections import SOURCES, Config, ModelSection, TrafficSection
+from haldane.domain.fleet import Clients, ModelName, Placement, Policy, ServerConfig
+from haldane.domain.rollout import Mode
+from haldane.judge.outputs import OutputKind
+from haldane.rollout.wanted import stable_of
+
+Found = Iterator[tuple[Loc, str]]
+
+
+def across(config: Config) -> Found:
+    """Every mistake that shows only when keys are read together."""
+    yield from _servers(config)
+    yield from _doors(config)
+    for name, model in config.models.items():
+        loc: Loc = ("models", name)
+        yield from _placement(config, model, loc)
+        yield from _traffic(config, name, model, loc)
+        if config.base is not None:
+            yield from _in_base(config, config.base, name, model, loc)
+    if config.mode is Mode.ENFORCE:
+        yield from _enforcing(config)
+
+
+def _servers(config: Config) -> Found:
+    names: dict[str, int] = {}
+    addresses: dict[str, int] = {}
+    for index, server in enumerate(config.fleet):
+        loc: Loc = ("servers", index)
+        if server.name in names:
+            yield loc, f"the name {server.name} is that of servers[{names[server.name]}] too; names must differ"
+        elif server.address in addresses:
+            yield loc, f"the address {server.address} is that of servers[{addresses[server.address]}] too"
+        names.setdefault(server.name, index)
+        addresses.setdefault(server.address, index)
+    if all(server.dedicated_canary for server in config.fleet):
+        yield ("servers",), "every server is a canary; at least one must take user traffic"
+
+
+def _doors(config: Config) -> Found:
+    if not is_loopback(config.listen) and config.token is None and not (config.token_file or config.token_env):
+        yield ("listen",), f"{config.listen} can be reached from elsewhere, so give token_file or token_env"
+    if config.store and urlsplit(config.store).password:
+        yield ("store",), "holds a password; put the URL in a file or a variable and give store_file or store_env"
+    if config.store and (config.store_file or config.store_env):
+        yield ("store",), "given beside store_file or store_env; keep one"
+    if config.tls is not None:
+        if (config.tls.cert is None) != (config.tls.key is None):
+            yield ("tls",), "cert and key go together; give both or neither"
+        for key in ("ca", "cert", "key"):
+            path = getattr(config.tls, key)
+            if path is not None and not path.is_file():
+                yield ("tls", key), f"no such file: {path}"
+
+
+def _placement(config: Config, model: ModelSection, loc: Loc) -> Found:
+    if model.clients is Clients.UNVERSIONED and model.where is Placement.SAME_ENTRY:
+        yield (
+            (*loc, "placement" if model.placement else "clients"),
+            (
+                "unversioned clients get the highest version loaded, so loading a canary beside stable would hand it"
+                " all traffic at once. Use placement: own_replicas and mark the canary's servers with canary: true; or"
+                " let clients ask for the label stable and set clients: label"
+            ),
+        )
+    if model.where is Placement.OWN_REPLICAS and not any(server.canary for server in config.servers):
+        yield (*loc, "placement"), "own_replicas needs a server of its own: mark at least one of servers canary: true"
+
+
+def _traffic(config: Config, name: str, model: ModelSection, loc: Loc) -> Found:
+    if (traffic := model.traffic) is None:
+        return
+    loc = (*loc, "traffic")
+    given = [source for source in SOURCES if getattr(traffic, source) is not None]
+    if len(given) != 1:
+        yield loc, f"give exactly one of {', '.join(SOURCES)}; given: {', '.join(given) or 'none'}"
+        return
+    if not traffic.path.is_file():
+        yield (*loc, traffic.kind), f"no such file: {traffic.path}"
+    yield from _label(config, name, traffic, loc)
+
+
+def _label(config: Config, name: str, traffic: TrafficSection, loc: Loc) -> Found:
+    if traffic.kind == "labelled" and traffic.label is None:
+        yield loc, "labelled rows need label: the column that holds the right answer"
+    if traffic.label is not None and traffic.kind in ("rest_jsonl", "prediction_log"):
+        yield (*loc, "label"), f"{traffic.kind} has no columns; a label belongs to labelled or examples"
+    if traffic.kind == "labelled" and traffic.path.suffix not in (".parquet", ".csv"):
+        yield (*loc, "labelled"), f"must be a .parquet or .csv file, got {traffic.path.name}"
+    if traffic.label is not None and config.outputs_of(name).kind is OutputKind.ANY:
+        yield (
+            (*loc, "label"),
+            (
+                f"right answers are given, so say what the output is: models.{name}.outputs: {{kind:"
+                " binary_probability}, or class_scores, or regression"
+            ),
+        )
+
+
+def _in_base(config: Config, base: ServerConfig, name: str, model: ModelSection, loc: Loc) -> Found:
+    entry = base.entry(ModelName(name))
+    if entry is None:
+        known = [one.name for one in base.models]
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        yield loc, f"not in {config.model_config_file}; {hint}It has {', '.join(known)}"
+        return
+    settled = stable_of(entry) if model.stable is None else model.stable
+    if config.mode is Mode.ENFORCE and entry.policy is not Policy.SPECIFIC:
+        version = settled if settled is not None else "N"
+        yield (
+            loc,
+            (
+                f"its policy in {config.model_config_file} is {entry.policy}, by which Serving loads a new directory,"
+                " and unloads the old version, on its own. To enforce, write"
+                f" `model_version_policy {{ specific {{ versions: {version} }} }}` there (haldane adopt drafts it)"
+            ),
+        )
+    elif settled is None:
+        yield loc, f"which version do users get? Give stable: N; {config.model_config_file} does not say it"
+
+
+def _enforcing(config: Config) -> Found:
+    if config.model_config_file is None:
+        yield (
+            ("mode",),
+            (
+                "enforce needs model_config_file: a reload replaces the whole model list of a server, so the agent must"
+                " know it (haldane adopt drafts one)"
+            ),
+        )
+    if not config.models:
+        yield ("models",), "enforce needs at least one model here"

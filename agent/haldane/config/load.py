@@ -1,0 +1,213 @@
+"""Reading the config file: text to settings, every mistake found in one go."""
+
+import difflib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import SecretStr, ValidationError
+from pydantic_core import ErrorDetails
+
+from haldane.config.base import Section
+from haldane.config.checks import across
+from haldane.config.marks import Marked, read_yaml
+from haldane.config.problems import ConfigError, Loc, Problem, dotted
+from haldane.config.sections import Config, ServerSection
+from haldane.domain.fleet import ServerConfig
+from haldane.domain.rollout import Mode
+
+ParseModels = Callable[[str, str], ServerConfig]  # (text, file name) -> config; ValueError "file:line: what"
+
+
+def load_config(path: Path | str, *, parse_models: ParseModels | None = None, mode: Mode | None = None) -> Config:
+    """The settings of that file, checked as far as possible without a network.
+
+    `parse_models` reads model_config_file (`serving.modelconfig.parse`); this
+    room may not know it, and without it that file is not looked into. `mode`
+    replaces the file's. Raises ConfigError with every mistake at once.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError([Problem(str(path), 0, "", f"cannot read it: {reason}")]) from error
+    marked = read_yaml(text, str(path))
+    if marked.value is None and not marked.problems:
+        marked.problems.append(Problem(str(path), 0, "", "the file is empty; give at least servers: [HOST:PORT]"))
+    if isinstance(marked.value, dict) and mode is not None:
+        marked.value["mode"] = mode.value
+    if marked.value is None:
+        raise ConfigError(marked.problems)
+    return _checked(marked, path, parse_models)
+
+
+def _checked(marked: Marked, path: Path, parse_models: ParseModels | None) -> Config:
+    problems = list(marked.problems)
+    config = _validated(marked, str(path), problems)
+    if config is not None:
+        wrong = {problem.key for problem in problems}
+        config = _absolute_paths(config, path.absolute().parent)
+        more = [*_resolve(config, parse_models), *across(config)]
+        found = (Problem(str(path), marked.line(loc), dotted(loc), says) for loc, says in more)
+        problems += [problem for problem in found if problem.key not in wrong]
+    if problems or config is None:
+        raise ConfigError(problems)
+    return config
+
+
+def _validated(marked: Marked, file: str, problems: list[Problem]) -> Config | None:
+    """The settings; with mistakes, those that are left without the wrong ones, so that the rest can be checked too."""
+    for attempt in range(5):  # a block that lost its wrong keys may lack one it needs, and goes as a whole then
+        try:
+            return Config.model_validate(marked.value)
+        except ValidationError as error:
+            cut = True
+            for details in error.errors():
+                loc = marked.known(details["loc"])
+                problem = Problem(file, marked.line(loc), dotted(loc), _says(details, loc))
+                if attempt == 0 or not any(known.key.startswith(problem.key) for known in problems):
+                    problems.append(problem)
+                cut = _cut(marked.value, loc[:-1] if details["type"] == "missing" else loc) and cut
+            if not cut:
+                break
+    return None
+
+
+def _cut(value: Any, loc: Loc) -> bool:
+    """Take that key out of the values; False when it cannot be done without moving others."""
+    for part in loc[:-1]:
+        if isinstance(value, dict) and part not in value:
+            return True  # went with a block above it
+        value = value[part]
+    if not loc or not isinstance(value, dict):
+        return False
+    value.pop(loc[-1], None)
+    return True
+
+
+def zero_config(address: str) -> Config:
+    """Settings to watch one address without a file: observe mode, no models, state in the user's own directory."""
+    try:
+        ServerSection(address=address)
+    except ValidationError as error:
+        says = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ConfigError([Problem("--server", 0, "", says)]) from None
+    home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    place = "".join(letter if letter.isalnum() or letter in ".-" else "_" for letter in address)
+    return Config(servers=(ServerSection(address=address),), state_dir=home / "haldane" / place)
+
+
+# --- pydantic's words in ours ---------------------------------------------------------------------------------------
+
+
+def _says(details: ErrorDetails, loc: Loc) -> str:
+    section = _section(loc[:-1])
+    match details["type"]:
+        case "missing":
+            return f"missing: {_first_sentence(section, str(loc[-1]))}" if section else "missing"
+        case "extra_forbidden":
+            return _unknown(str(loc[-1]), section)
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return "must be a block of `key: value` lines"
+        case "literal_error":
+            return f"must be {details['ctx']['expected']}, got {details['input']!r:.80}"
+        case "enum":
+            return f"must be one of {details['ctx']['expected']}, got {details['input']!r:.80}"
+        case "value_error":
+            return details["msg"].removeprefix("Value error, ")
+    return f"{details['msg'][:1].lower()}{details['msg'][1:]}, got {details['input']!r:.80}"
+
+
+def _unknown(key: str, section: type[Section] | None) -> str:
+    known = list(section.model_fields) if section else []
+    close = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean `{close[0]}`? " if close else ""
+    return f"unknown key; {hint}Known here: {', '.join(known)}" if known else "unknown key"
+
+
+def _first_sentence(section: type[Section], key: str) -> str:
+    field = section.model_fields.get(key)
+    return " ".join((field.description if field and field.description else "").split())
+
+
+def _section(loc: Loc) -> type[Section] | None:
+    """The settings block that stands at that path."""
+    found: type[Section] | None = Config
+    for part in loc:
+        if found is not None and isinstance(part, str) and part in found.model_fields:
+            found = next(_sections(found.model_fields[part].annotation), None)
+        # A number, or a free name such as a model's, stays in the block its list or mapping holds.
+    return found
+
+
+def _sections(annotation: Any) -> Iterator[type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _sections(inner)
+
+
+# --- paths, secrets, the base config --------------------------------------------------------------------------------
+
+
+def _absolute_paths(config: Config, folder: Path) -> Config:
+    resolved: Config = _absolute(config, folder)
+    return resolved
+
+
+def _absolute(section: Any, folder: Path) -> Any:
+    """The same settings with every relative path taken from the config file's folder."""
+    if isinstance(section, Path):
+        return folder / section.expanduser()
+    if isinstance(section, tuple):
+        return tuple(_absolute(item, folder) for item in section)
+    if isinstance(section, Mapping):
+        return {key: _absolute(item, folder) for key, item in section.items()}
+    if isinstance(section, Section):
+        given = {key: _absolute(getattr(section, key), folder) for key in type(section).model_fields}
+        return type(section).model_construct(_fields_set=section.model_fields_set, **given)
+    return section
+
+
+def _resolve(config: Config, parse_models: ParseModels | None) -> Iterator[tuple[Loc, str]]:
+    """Read what the settings refer to, secrets and the base config, and say what cannot be read."""
+    for key, target in (("token", "_token"), ("store", "_store_url")):
+        file, variable = getattr(config, f"{key}_file"), getattr(config, f"{key}_env")
+        try:
+            setattr(config, target, _secret(file, variable))
+        except ValueError as error:
+            yield (f"{key}_file" if file else f"{key}_env",), str(error)
+    loc, path = ("model_config_file",), config.model_config_file
+    if path is None:
+        return
+    try:
+        text = path.read_text(encoding="utf-8")
+        config._base = parse_models(text, str(path)) if parse_models else None
+    except UnicodeDecodeError:
+        yield loc, f"{path} is not UTF-8 text"
+    except OSError as error:
+        yield loc, f"cannot read {path}: {error.strerror}"
+    except ValueError as error:
+        for line in str(error).splitlines():
+            yield loc, line
+
+
+def _secret(file: Path | None, variable: str | None) -> SecretStr | None:
+    """The secret referred to; ValueError when it is not there."""
+    if file is not None and variable is not None:
+        raise ValueError("give either the file or the variable, not both")
+    if file is not None:
+        try:
+            text = file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"cannot read {file}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from error
+        if not text:
+            raise ValueError(f"{file} is empty")
+        return SecretStr(text)
+    if variable is not None:
+        if not (text := os.environ.get(variable, "").strip()):
+            raise ValueError(f"the environment variable {variable} is not set")
+        return SecretStr(text)
+    return None

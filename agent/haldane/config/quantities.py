@@ -1,0 +1,47 @@
+"""How a person writes quantities: "30m", "host:port", URLs; and what they become."""
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+
+
+def _duration(value: Any) -> Any:
+    """ "90s", "5m", "1h" or seconds as a number; ISO 8601 ("PT5M") is left to pydantic."""
+    if isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
+        return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+    if isinstance(value, bool) or (isinstance(value, str) and not value.startswith("P")):
+        raise ValueError(f'must be a duration such as "30s", "5m" or "PT5M", got {value!r}')
+    return value
+
+
+def _address(value: str) -> str:
+    """host:port; a name, an IPv4 address or an IPv6 address in brackets."""
+    host, colon, port = value.rpartition(":")
+    if "//" in value or not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"must be HOST:PORT, got {value!r}")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise ValueError(f"an IPv6 host stands in brackets, [::1]:8500; got {value!r}")
+    return value
+
+
+def _http(value: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/@]+(/\S*)?", value):
+        raise ValueError(f"must be an http:// or https:// URL without a password, got {value!r}")
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration), Field(gt=timedelta(0))]
+DurationOrZero = Annotated[timedelta, BeforeValidator(_duration), Field(ge=timedelta(0))]
+Address = Annotated[str, AfterValidator(_address)]
+HttpUrl = Annotated[str, AfterValidator(_http)]
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach that address."""
+    host = address.rpartition(":")[0].strip("[]")
+    return host in ("localhost", "::1") or host.startswith("127.")

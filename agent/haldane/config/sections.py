@@ -1,0 +1,274 @@
+"""Every setting: its default, unit, range and reason stand where it is declared.
+
+The reference page is made from these docstrings (tools/make_reference.py).
+Paths are absolute once loaded; relative ones resolve against the config file.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr
+
+from haldane.config.analysis import AnalysisSection, OutputsSection
+from haldane.config.base import Section
+from haldane.config.quantities import Address, Duration, DurationOrZero, HttpUrl
+from haldane.domain.fleet import Clients, Placement, Server, ServerConfig, ServerName
+from haldane.domain.rollout import Mode, Plan
+from haldane.judge.rules import Rules
+
+DEFAULT_LISTEN = "127.0.0.1:8620"
+DEFAULT_STATE_DIR = "haldane-state"
+
+Name = Annotated[str, Field(pattern=r"^[^\s/]+$", max_length=200)]
+
+
+class ServerSection(Section):
+    """One TensorFlow Serving process. Plain "HOST:PORT" stands for {address: HOST:PORT}."""
+
+    address: Address
+    """HOST:PORT of its gRPC listener."""
+
+    name: Name = ""
+    """How it is called in status, metrics and records; its address when not given. Keep it when the address changes."""
+
+    metrics_url: HttpUrl | None = None
+    """Its Prometheus page, e.g. http://HOST:8501/monitoring/prometheus/metrics. Needed to see which models it serves
+    before the first reload; without it that check is left out and said so."""
+
+    canary: bool = False
+    """A dedicated canary server, which takes no user traffic (placement: own_replicas)."""
+
+
+class TrafficSection(Section):
+    """Where requests to shadow come from; exactly one source."""
+
+    labelled: Path | None = None
+    """Rows with a known answer: .parquet or .csv. Needs `label`."""
+
+    examples: Path | None = None
+    """TFRecord file of tf.train.Example; with `label`, rows of known answer."""
+
+    rest_jsonl: Path | None = None
+    """One request a line in Serving's REST form ({"instances": ...} or {"inputs": ...})."""
+
+    prediction_log: Path | None = None
+    """TFRecord file of tensorflow.serving.PredictionLog, as Serving's request logger writes it."""
+
+    label: str | None = None
+    """Column (or Example feature) that holds the right answer; never sent to the model."""
+
+    signature: str = "serving_default"
+    """Signature that is called; its method (Predict, Classify, Regress) is read from the model."""
+
+    columns: tuple[str, ...] = ()
+    """Columns of a table, in order, that fill a single input of shape [n, d]; by default a column per input."""
+
+    @property
+    def kind(self) -> str:
+        """Which source is given: labelled, examples, rest_jsonl or prediction_log."""
+        return next(name for name in SOURCES if getattr(self, name) is not None)
+
+    @property
+    def path(self) -> Path:
+        """The file of the source."""
+        path = getattr(self, self.kind)
+        assert isinstance(path, Path)
+        return path
+
+
+SOURCES = ("labelled", "examples", "rest_jsonl", "prediction_log")
+
+
+class ShadowSection(Section):
+    """How hard shadowing may press on the servers."""
+
+    rate: Annotated[float, Field(gt=0, le=100_000)] = 50.0
+    """Pairs a second over all servers; each pair is one call to stable and one to canary."""
+
+    concurrency: Annotated[int, Field(ge=1, le=1000)] = 4
+    """Pairs in flight on one server."""
+
+    deadline: Duration = timedelta(seconds=2)
+    """For each call; a canary answer later than this counts as an error of the canary."""
+
+    aa_share: Annotated[float, Field(ge=0, le=0.5)] = 0.05
+    """Share of pairs sent to stable twice: the noise floor."""
+
+
+class PlanSection(Section):
+    """Time limits and pace of a rollout."""
+
+    load: Duration = timedelta(minutes=10)
+    """For the new version to be loaded and to answer on every server."""
+
+    bake: DurationOrZero = timedelta(minutes=5)
+    """How long harm is still watched for after the last server was promoted, with the old version kept loaded."""
+
+    change: Duration = timedelta(minutes=2)
+    """For a server to settle after a label was moved or a rollback sent."""
+
+    at_once: Annotated[int, Field(ge=1)] = 1
+    """Servers promoted at the same time."""
+
+    def plan(self) -> Plan:
+        """The same as the rollout keeps it."""
+        return Plan(
+            load_seconds=self.load.total_seconds(),
+            bake_seconds=self.bake.total_seconds(),
+            change_seconds=self.change.total_seconds(),
+            at_once=self.at_once,
+        )
+
+
+class ModelSection(Section):
+    """One model to look after."""
+
+    clients: Clients
+    """How clients name it: `label` (model_spec.version_label: stable) or `unversioned` (name only). Serving cannot
+    tell, so it must be said."""
+
+    placement: Placement | None = None
+    """Where the canary runs: `same_entry` (beside stable on every server; the default for label) or `own_replicas`
+    (only on servers with canary: true; the only safe one for unversioned)."""
+
+    stable: Annotated[int, Field(ge=0)] | None = None
+    """The version users get now; needed when model_config_file does not say it by one specific version or a `stable`
+    label."""
+
+    traffic: TrafficSection | None = None
+    """Requests to shadow. Without it nothing can be judged, and a rollout is inconclusive."""
+
+    analysis: AnalysisSection | None = None
+    """Replaces the top-level analysis for this model."""
+
+    outputs: OutputsSection | None = None
+    """Replaces the top-level outputs for this model."""
+
+    @property
+    def where(self) -> Placement:
+        """The placement, or its default."""
+        return self.placement or Placement.SAME_ENTRY
+
+
+class TlsSection(Section):
+    """TLS to the servers; with cert and key, mutual."""
+
+    ca: Path
+    """PEM file of the authority that signed the servers' certificates."""
+
+    cert: Path | None = None
+    """PEM file of our own certificate."""
+
+    key: Path | None = None
+    """PEM file of its private key."""
+
+
+def _server_forms(value: Any) -> Any:
+    return (
+        [{"address": item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
+    )
+
+
+class Config(Section):
+    """The whole file."""
+
+    mode: Mode = Mode.OBSERVE
+    """`observe` watches, judges and recommends; `enforce` also loads, labels and withdraws."""
+
+    servers: Annotated[tuple[ServerSection, ...], BeforeValidator(_server_forms), Field(min_length=1)]
+    """Every TensorFlow Serving process that serves these models."""
+
+    model_config_file: Path | None = None
+    """Serving's own --model_config_file (text proto): the base config of every server, with all teams' models in it.
+    A reload replaces the whole list of a server, so `enforce` needs it."""
+
+    models: dict[Name, ModelSection] = Field(default_factory=dict)
+    """Models to look after, by name. Other models of model_config_file are kept as they are."""
+
+    analysis: AnalysisSection = AnalysisSection()
+    """How a canary is judged."""
+
+    outputs: OutputsSection = OutputsSection()
+    """When two answers count as different."""
+
+    shadow: ShadowSection = ShadowSection()
+    """How hard shadowing may press on the servers."""
+
+    plan: PlanSection = PlanSection()
+    """Time limits and pace of a rollout."""
+
+    look_every: Duration = timedelta(seconds=1)
+    """How often each server is looked at."""
+
+    state_dir: Path = Path(DEFAULT_STATE_DIR)
+    """Where the agent keeps its store and its token; beside this file by default."""
+
+    store: Annotated[str, Field(pattern=r"^(sqlite|postgresql)(\+\w+)?://")] | None = None
+    """SQLAlchemy URL without a password; a SQLite file in state_dir by default. For one with a password use
+    store_file or store_env."""
+
+    store_file: Path | None = None
+    """File that holds the store's URL."""
+
+    store_env: str | None = None
+    """Environment variable that holds the store's URL."""
+
+    listen: Address = DEFAULT_LISTEN
+    """HOST:PORT of the agent's own API, metrics and report pages. Anywhere but loopback needs a token."""
+
+    token_file: Path | None = None
+    """File that holds the API's token. Without token_file and token_env a random one is written to state_dir/token."""
+
+    token_env: str | None = None
+    """Environment variable that holds the API's token."""
+
+    alertmanager: HttpUrl | None = None
+    """Alertmanager to tell about conditions, e.g. http://127.0.0.1:9093."""
+
+    tls: TlsSection | None = None
+    """TLS to the servers; plain text when left out."""
+
+    _base: ServerConfig | None = PrivateAttr(default=None)
+    _token: SecretStr | None = PrivateAttr(default=None)
+    _store_url: SecretStr | None = PrivateAttr(default=None)
+
+    @property
+    def base(self) -> ServerConfig | None:
+        """What model_config_file holds; None when there is none."""
+        return self._base
+
+    @property
+    def token(self) -> SecretStr | None:
+        """The API's token that the config refers to; None when the agent is to make one."""
+        return self._token
+
+    @property
+    def store_url(self) -> SecretStr:
+        """Where the store is; may hold a password."""
+        return self._store_url or SecretStr(self.store or f"sqlite:///{self.state_dir / 'haldane.db'}")
+
+    @property
+    def token_path(self) -> Path:
+        """Where the agent writes the token it makes."""
+        return self.state_dir / "token"
+
+    @property
+    def fleet(self) -> tuple[Server, ...]:
+        """The servers as values of the domain, in the order of the file."""
+        return tuple(
+            Server(ServerName(one.name or one.address), one.address, one.metrics_url, one.canary)
+            for one in self.servers
+        )
+
+    def rules_of(self, model: str) -> Rules:
+        """How that model's canaries are judged, as the rollout keeps it."""
+        return self.analysis_of(model).rules(rate_per_second=self.shadow.rate)
+
+    def analysis_of(self, model: str) -> AnalysisSection:
+        """How that model's canaries are judged."""
+        return self.models[model].analysis or self.analysis
+
+    def outputs_of(self, model: str) -> OutputsSection:
+        """When two answers of that model count as different."""
+        return self.models[model].outputs or self.outputs

@@ -1,0 +1,252 @@
+"""A config file is read strictly, and every mistake is told at once with its line."""
+
+import textwrap
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from haldane.config import Config, ConfigError, load_config, zero_config
+from haldane.domain.evidence import Role
+from haldane.domain.fleet import Clients, Placement, ServerConfig
+from haldane.domain.rollout import Mode
+from haldane.serving.modelconfig import parse
+
+MODELS = """
+model_config_list {
+  config { name: "credit_risk" base_path: "/m/credit_risk" model_platform: "tensorflow"
+           model_version_policy { specific { versions: 3 } } }
+  config { name: "latest" base_path: "/m/latest" model_platform: "tensorflow" }
+}
+"""
+
+MINIMAL = """
+mode: enforce
+servers: [127.0.0.1:8500, {name: r1, address: 127.0.0.1:8510}]
+model_config_file: models.config
+models:
+  credit_risk:
+    clients: label
+    traffic: {labelled: rows.parquet, label: bad}
+    outputs: {kind: binary_probability}
+"""
+
+
+def parse_models(text: str, source: str) -> ServerConfig:
+    return parse(text, source=source)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "models.config").write_text(MODELS)
+    (tmp_path / "rows.parquet").touch()
+    return tmp_path
+
+
+def load(folder: Path, text: str, **options: Mode) -> Config:
+    path = folder / "haldane.yaml"
+    path.write_text(textwrap.dedent(text).lstrip())
+    return load_config(path, parse_models=parse_models, **options)
+
+
+def problems(folder: Path, text: str) -> dict[str, tuple[int, str]]:
+    """Key -> (line, what it says)."""
+    with pytest.raises(ConfigError) as caught:
+        load(folder, text)
+    return {problem.key: (problem.line, problem.says) for problem in caught.value.problems}
+
+
+def test_a_minimal_config_has_at_most_ten_lines_and_everything_else_has_a_default(folder):
+    assert len(MINIMAL.strip().splitlines()) <= 10
+    config = load(folder, MINIMAL)
+    assert config.mode is Mode.ENFORCE
+    assert [server.name for server in config.fleet] == ["127.0.0.1:8500", "r1"]
+    assert config.models["credit_risk"].where is Placement.SAME_ENTRY
+    assert config.base is not None
+    assert [entry.name for entry in config.base.models] == ["credit_risk", "latest"]
+    rules = config.rules_of("credit_risk")
+    assert {metric.name: metric.role for metric in rules.metrics}["disagreement"] is Role.INFO
+    assert rules.rate_per_second == config.shadow.rate
+
+
+def test_relative_paths_are_taken_from_the_files_folder(folder):
+    config = load(folder, MINIMAL)
+    assert config.state_dir == folder / "haldane-state"
+    assert config.models["credit_risk"].traffic.path == folder / "rows.parquet"
+    assert config.store_url.get_secret_value() == f"sqlite:///{folder}/haldane-state/haldane.db"
+
+
+def test_the_agent_observes_unless_told_otherwise(folder):
+    assert load(folder, "servers: [127.0.0.1:8500]").mode is Mode.OBSERVE
+    assert load(folder, MINIMAL, mode=Mode.OBSERVE).mode is Mode.OBSERVE
+
+
+def test_every_mistake_is_told_at_once_with_line_key_and_what_would_be_right(folder):
+    found = problems(
+        folder,
+        """
+        mode: enforced
+        servers: [127.0.0.1:8500, {adress: 127.0.0.1:8501}]
+        lissten: 127.0.0.1:1
+        analysis:
+          alpha: 2
+          alpha: 0.1
+          metrics: {latency: 15pp, accuracy: {margin: 1%}, loss: true}
+        plan: {bake: 1 fortnight}
+        models:
+          credit_risk:
+            traffic: {labeled: rows.parquet}
+        """,
+    )
+    assert {key: line for key, (line, _) in found.items()} == {
+        "mode": 1,
+        "servers[1].address": 2,
+        "servers[1].adress": 2,
+        "lissten": 3,
+        "analysis.alpha": 6,
+        "analysis.metrics.latency": 7,
+        "analysis.metrics.accuracy": 7,
+        "analysis.metrics.loss": 7,
+        "plan.bake": 8,
+        "models.credit_risk.clients": 10,
+        "models.credit_risk.traffic.labeled": 11,
+    }
+    assert "did you mean `address`?" in found["servers[1].adress"][1]
+    assert "'observe' or 'enforce'" in found["mode"][1]
+    assert "first on line 5" in found["analysis.alpha"][1]
+    assert '"+10%"' in found["analysis.metrics.latency"][1]
+    assert "5m" in found["plan.bake"][1]
+
+
+def test_mistakes_between_keys_are_told_beside_mistakes_in_keys(folder):
+    found = problems(folder, MINIMAL.replace("rows.parquet", "gone.parquet") + "shaddow: {rate: 5}\n")
+    assert "did you mean `shadow`?" in found["shaddow"][1]
+    assert "no such file" in found["models.credit_risk.traffic.labelled"][1]
+
+
+def test_unversioned_clients_beside_stable_are_refused_and_own_replicas_offered(folder):
+    found = problems(folder, MINIMAL.replace("clients: label", "clients: unversioned"))
+    line, says = found["models.credit_risk.clients"]
+    assert line == 6
+    assert "all traffic at once" in says
+    assert "own_replicas" in says
+
+
+def test_unversioned_clients_with_a_canary_server_are_fine(folder):
+    config = load(
+        folder,
+        """
+        mode: enforce
+        servers: [127.0.0.1:8500, {address: 127.0.0.1:8510, canary: true}]
+        model_config_file: models.config
+        models: {credit_risk: {clients: unversioned, placement: own_replicas}}
+        """,
+    )
+    assert config.models["credit_risk"].clients is Clients.UNVERSIONED
+    assert [server.dedicated_canary for server in config.fleet] == [False, True]
+
+
+def test_own_replicas_without_a_canary_server_is_refused(folder):
+    found = problems(folder, MINIMAL + "    placement: own_replicas\n")
+    assert "canary: true" in found["models.credit_risk.placement"][1]
+
+
+def test_a_model_that_the_model_config_lacks_is_named_with_the_nearest_one(folder):
+    line, says = problems(folder, MINIMAL.replace("credit_risk:", "credit_rsk:"))["models.credit_rsk"]
+    assert line == 5
+    assert "did you mean credit_risk?" in says
+
+
+def test_enforcing_over_the_latest_policy_is_refused_with_the_fix(folder):
+    found = problems(folder, MINIMAL.replace("credit_risk:", "latest:") + "    stable: 7\n")
+    assert "specific { versions: 7 }" in found["models.latest"][1]
+
+
+def test_observing_over_the_latest_policy_needs_the_stable_version(folder):
+    text = MINIMAL.replace("credit_risk:", "latest:").replace("enforce", "observe")
+    assert "stable: N" in problems(folder, text)["models.latest"][1]
+    assert load(folder, text + "    stable: 7\n").models["latest"].stable == 7
+
+
+def test_enforcing_without_the_whole_model_list_is_refused(folder):
+    assert "adopt" in problems(folder, "mode: enforce\nservers: [h:1]\n")["mode"][1]
+
+
+def test_a_model_config_that_cannot_be_read_is_told_with_its_own_line(folder):
+    (folder / "models.config").write_text('model_config_list {\n  config { nam: "x" }\n}\n')
+    line, says = problems(folder, MINIMAL)["model_config_file"]
+    assert line == 3
+    assert "models.config:2" in says
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "word"),
+    [
+        ("servers: []", "servers", "at least 1"),
+        ("servers: [h:1, h:1]", "servers[1]", "servers[0]"),
+        ("servers: [{address: h:1, canary: true}]", "servers", "user traffic"),
+        ("servers: ['http://h:1']", "servers[0].address", "HOST:PORT"),
+        ("servers: [h:1]\nlisten: 0.0.0.0:80", "listen", "token_file"),
+        ("servers: [h:1]\nstore: postgresql://me:pw@h/db", "store", "store_env"),
+        ("servers: [h:1]\ntoken_env: HALDANE_NO_SUCH", "token_env", "not set"),
+        ("servers: [h:1]\ntoken_file: gone", "token_file", "cannot read"),
+        ("servers: [h:1]\nalertmanager: h:9093", "alertmanager", "http://"),
+        ("servers: [h:1]\ntls: {ca: gone.pem}", "tls.ca", "no such file"),
+        ("servers: [h:1]\nshadow: {rate: 0}", "shadow.rate", "greater than 0"),
+        ("servers: [h:1]\nmodels: {m: {clients: label, traffic: {}}}", "models.m.traffic", "exactly one"),
+        ("servers: [h:1]\noutputs: {kind: regression, loss: log}", "outputs", "squared"),
+        ("servers: [h:1]\nanalysis: {metrics: {errors: off, accuracy: off, latency: off, disagreement: off}}",
+         "analysis.metrics", "every metric is off"),
+        ("servers: [h:1", "", "not YAML"),
+        ("", "", "empty"),
+        ("- 1", "", "block"),
+        ("a: &a [*a]\nservers: [h:1]", "a", "unknown key"),
+    ],
+)  # fmt: skip
+def test_a_mistake_says_what_would_be_right(folder, line, key, word):
+    assert word in problems(folder, line)[key][1]
+
+
+def test_right_answers_need_the_kind_of_the_output(folder):
+    found = problems(folder, MINIMAL.replace("    outputs: {kind: binary_probability}\n", ""))
+    assert "binary_probability" in found["models.credit_risk.traffic.label"][1]
+
+
+def test_secrets_come_by_reference_and_cannot_be_printed(folder, monkeypatch):
+    monkeypatch.setenv("HALDANE_TEST_TOKEN", "s3cret")
+    (folder / "store.url").write_text("postgresql://me:hidden@h/db\n")
+    config = load(folder, "servers: [h:1]\ntoken_env: HALDANE_TEST_TOKEN\nstore_file: store.url\n")
+    assert config.token.get_secret_value() == "s3cret"
+    assert config.store_url.get_secret_value() == "postgresql://me:hidden@h/db"
+    shown = f"{config!r} {config} {config.model_dump()} {config.token} {config.store_url}"
+    assert "s3cret" not in shown
+    assert "hidden" not in shown
+
+
+def test_a_metric_can_be_switched_off_or_given_by_its_margin_alone(folder):
+    config = load(folder, "servers: [h:1]\nanalysis: {metrics: {disagreement: off, latency: +30%}}\n")
+    metrics = {metric.name: metric.margin for metric in config.analysis.rules(rate_per_second=20).metrics}
+    assert metrics.keys() == {"errors", "accuracy", "latency"}
+    assert metrics["latency"].relative == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("1.5h", 5400), ("PT5M", 300), ("250ms", 0.25), ("7", 7)])
+def test_durations_are_read_as_people_write_them(folder, text, seconds):
+    config = load(folder, f"servers: [h:1]\nshadow: {{deadline: {text}}}\n")
+    assert config.shadow.deadline == timedelta(seconds=seconds)
+
+
+def test_a_file_that_is_not_there_is_said_plainly(tmp_path):
+    with pytest.raises(ConfigError, match=r"gone\.yaml: cannot read it"):
+        load_config(tmp_path / "gone.yaml")
+
+
+def test_one_address_can_be_watched_without_a_file(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    config = zero_config("127.0.0.1:8500")
+    assert config.mode is Mode.OBSERVE
+    assert config.models == {}
+    assert config.state_dir.is_relative_to(tmp_path)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ConfigError, match="HOST:PORT"):
+        zero_config("127.0.0.1")
