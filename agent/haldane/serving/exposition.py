@@ -1,0 +1,125 @@
+"""Serving's metrics page as numbers, whatever state the page is in.
+
+Any client can put a newline into a model name and so break lines of the page;
+such lines are counted and left out, the rest counts. Values of labels escape
+quotes, so a broken line cannot forge a series with labels. Owns: the text and
+the counters we use. Leaves what they mean to `judge.conditions`.
+
+Source: TF Serving 2.20 util/prometheus_exporter.cc; recorded pages
+(metrics_*.prom); TensorFlow cc/saved_model/loader.cc (load_attempt_count).
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
+
+LOAD_ATTEMPTS = "tensorflow:cc:saved_model:load_attempt_count"
+REQUESTS = "tensorflow:serving:request_count"
+_KEPT = {LOAD_ATTEMPTS: ("model_path", "status"), REQUESTS: ("model_name", "status")}
+
+_NAME = re.compile(r":?[a-zA-Z_][a-zA-Z0-9_:]*")
+_LABEL = r'[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\]|\\.)*"'
+_SERIES = re.compile(rf":?([a-zA-Z_][a-zA-Z0-9_:]*)\{{((?:{_LABEL},?)*)\}}")
+_ONE_LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
+_ESCAPE = re.compile(r"\\(.)")
+_VERSION = re.compile(r"\s*[+-]?[0-9]+\s*")  # what Serving takes for a version directory's name
+
+Key = TypeVar("Key")
+Counts = Mapping[tuple[str, str], float]
+
+
+class LoadPath(NamedTuple):
+    """A version directory as load counters name it: the base path without a last slash, and the version."""
+
+    base_path: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsPage:
+    """The counters we use of one page.
+
+    `load_attempts` by (model path, "success" or "fail"); `requests` by (model
+    name as clients wrote it, status); `corrupt` lines could not be read.
+    """
+
+    load_attempts: Counts = field(default_factory=dict)
+    requests: Counts = field(default_factory=dict)
+    corrupt: int = 0
+
+
+def parse(page: str) -> MetricsPage:
+    """Read a page; never raises. Series we do not use are checked for their shape only."""
+    kept: dict[str, dict[tuple[str, str], float]] = {name: {} for name in _KEPT}
+    corrupt = 0
+    for raw in page.split("\n"):  # not splitlines: that also splits at characters a label may hold
+        line = raw.strip()
+        if not line or line.startswith("#"):
+            continue
+        series, _, number = line.rpartition(" ")
+        try:
+            value = float(number)
+        except ValueError:
+            corrupt += 1
+            continue
+        corrupt += not _keep(series.rstrip(), value, kept)
+    return MetricsPage(kept[LOAD_ATTEMPTS], kept[REQUESTS], corrupt)
+
+
+def _keep(series: str, value: float, kept: dict[str, dict[tuple[str, str], float]]) -> bool:
+    """Put a series where it belongs; False when it is none."""
+    name = series.partition("{")[0]
+    labels = _KEPT.get(name.removeprefix(":"))
+    if labels is None:
+        return bool(_NAME.fullmatch(name)) and (len(name) == len(series) or series.endswith("}"))
+    match = _SERIES.fullmatch(series)
+    if not match:
+        return False
+    found = {key: _ESCAPE.sub(r"\1", text) for key, text in _ONE_LABEL.findall(match[2])}
+    if any(label not in found for label in labels) or not value >= 0:  # NaN is no count
+        return False
+    key = (found[labels[0]], found[labels[1]])
+    family = kept[name.removeprefix(":")]
+    family[key] = family.get(key, 0.0) + value
+    return True
+
+
+def load_path(model_path: str) -> LoadPath | None:
+    """ "/models/m/003" as ("/models/m", 3); None when the last part is no version."""
+    base, _, name = model_path.rstrip("/").rpartition("/")
+    return LoadPath(base.rstrip("/"), int(name)) if _VERSION.fullmatch(name) else None
+
+
+def loads(page: MetricsPage, status: str) -> dict[LoadPath, float]:
+    """Load attempts that ended so ("success", "fail"), by version; "2" and "002" are one version."""
+    found: dict[LoadPath, float] = {}
+    for (model_path, how), count in page.load_attempts.items():
+        if how == status and (path := load_path(model_path)):
+            found[path] = found.get(path, 0.0) + count
+    return found
+
+
+def models_seen(page: MetricsPage) -> frozenset[str]:
+    """Names under which the process has answered a request well: models it serves, or has served.
+
+    Names clients made up only ever fail, so they are not among them; a model
+    nobody asked yet is not either (see `base_paths_seen`).
+    """
+    return frozenset(name for (name, status), count in page.requests.items() if status == "OK" and count and name)
+
+
+def base_paths_seen(page: MetricsPage) -> frozenset[str]:
+    """Base paths (without a last slash) from which the process has loaded some version."""
+    return frozenset(path.base_path for path, count in loads(page, "success").items() if count)
+
+
+def increases(before: Mapping[Key, float], after: Mapping[Key, float]) -> dict[Key, float]:
+    """How much each counter grew; a counter that is lower than before began again from zero."""
+    grown = {key: value - (old if (old := before.get(key, 0.0)) <= value else 0.0) for key, value in after.items()}
+    return {key: value for key, value in grown.items() if value}
+
+
+def restarted(before: Mapping[Key, float], after: Mapping[Key, float]) -> bool:
+    """Some counter went back or is gone: another process answers."""
+    return any(after.get(key, 0.0) < value for key, value in before.items())

@@ -1,0 +1,122 @@
+"""The metrics page is read whatever state it is in, and what cannot be read is counted."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from haldane.serving import exposition
+from haldane.serving.exposition import LoadPath
+
+PAGE = """\
+# TYPE :tensorflow:cc:saved_model:load_attempt_count counter
+:tensorflow:cc:saved_model:load_attempt_count{model_path="/models/m/2",status="success"} 1
+:tensorflow:cc:saved_model:load_attempt_count{model_path="/models/m/3",status="fail"} 6
+# TYPE :tensorflow:core:direct_session_runs counter
+:tensorflow:core:direct_session_runs{} 1204
+# TYPE :tensorflow:serving:batching_session:queuing_latency histogram
+# TYPE :tensorflow:serving:request_count counter
+:tensorflow:serving:request_count{model_name="m",status="NOT_FOUND"} 3
+:tensorflow:serving:request_count{model_name="m",status="OK"} 1.21504e+06
+:tensorflow:serving:request_count{model_name="made up",status="NOT_FOUND"} 9
+# TYPE :tensorflow:serving:request_latency histogram
+:tensorflow:serving:request_latency_bucket{model_name="m",API="",entrypoint="REST",le="+Inf"} 15
+:tensorflow:serving:request_latency_sum{model_name="m",API="",entrypoint="REST"} 2.56244e+06
+"""
+
+
+def test_the_counters_are_read():
+    page = exposition.parse(PAGE)
+    assert page.load_attempts == {("/models/m/2", "success"): 1, ("/models/m/3", "fail"): 6}
+    assert page.requests[("m", "OK")] == 1215040
+    assert page.corrupt == 0
+    assert exposition.loads(page, "fail") == {LoadPath("/models/m", 3): 6}
+
+
+def test_models_seen_are_those_that_answered_not_those_made_up():
+    page = exposition.parse(PAGE)
+    assert exposition.models_seen(page) == {"m"}
+    assert exposition.base_paths_seen(page) == {"/models/m"}
+
+
+def test_a_newline_in_a_model_name_costs_its_own_lines_only():
+    broken = PAGE.replace('"made up"', '"made\nup"')
+    page = exposition.parse(broken)
+    assert page.corrupt == 2
+    assert page.requests == {k: v for k, v in exposition.parse(PAGE).requests.items() if k[0] == "m"}
+
+
+def test_a_model_name_cannot_forge_a_series():
+    name = 'x\n:tensorflow:cc:saved_model:load_attempt_count{model_path="/models/m/3",status="fail"} 99\ny'
+    escaped = name.replace("\\", "\\\\").replace('"', '\\"')  # as Serving writes it
+    page = exposition.parse(PAGE.replace("made up", escaped))
+    assert page.load_attempts == exposition.parse(PAGE).load_attempts
+    assert page.corrupt == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "corrupt"),
+    [
+        ("name{} 5", 0),
+        (":name 5e-3", 0),
+        ('a{b="c"} +Inf', 0),
+        ("# TYPE bare counter", 0),
+        ("", 0),
+        ("  ", 0),
+        ("no number", 1),
+        ("b\",status=\"OK\"} 3", 1),
+        (':tensorflow:serving:request_count{model_name="m"} 3', 1),
+        (':tensorflow:serving:request_count{model_name="m",status="OK"} NaN', 1),
+        (':tensorflow:serving:request_count{model_name="m",status="OK"} -1', 1),
+        (':tensorflow:serving:request_count{model_name="m,status="OK"} 1', 1),
+        ("\x00\x01\x02", 1),
+    ],
+)  # fmt: skip
+def test_each_kind_of_line(line, corrupt):
+    page = exposition.parse(line)
+    assert page.corrupt == corrupt
+    assert not page.requests
+
+
+def test_escapes_in_names_are_undone():
+    page = exposition.parse(':tensorflow:serving:request_count{model_name="a\\"b\\\\c",status="OK"} 1')
+    assert page.requests == {('a"b\\c', "OK"): 1}
+
+
+@given(st.text(max_size=200))
+def test_no_text_makes_the_parser_give_up(text):
+    page = exposition.parse(PAGE + text + "\n" + PAGE)
+    assert page.load_attempts[("/models/m/3", "fail")] == 12
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/models/m/3", ("/models/m", 3)),
+        ("/models/m//003", ("/models/m", 3)),
+        ("gs://b/m/-1", ("gs://b/m", -1)),
+        ("/models/m/x7", None),
+        ("/models/m/1_0", None),
+        ("", None),
+    ],
+)
+def test_a_model_path_is_a_base_path_and_a_version(path, expected):
+    assert exposition.load_path(path) == expected
+
+
+def test_a_counter_that_went_back_began_again_from_zero():
+    assert exposition.increases({"a": 5, "b": 1, "c": 2}, {"a": 2, "b": 4, "c": 2, "d": 1}) == {"a": 2, "b": 3, "d": 1}
+    assert exposition.restarted({"a": 5}, {"a": 2})
+    assert exposition.restarted({"a": 5}, {})
+    assert not exposition.restarted({"a": 5}, {"a": 5, "b": 1})
+
+
+def test_recorded_pages_of_a_real_server_are_read_without_loss():
+    pages = sorted((Path(__file__).parents[2] / "contract").rglob("*.prom"))
+    if not pages:
+        pytest.skip("the recorded pages are not here")
+    seen = Counter({page.name: exposition.parse(page.read_text()).corrupt for page in pages})
+    assert sum(seen.values()) == 0
+    assert any(exposition.loads(exposition.parse(page.read_text()), "fail") for page in pages)
