@@ -63,10 +63,13 @@ def test_make_targets_exist(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_haldane_commands_and_options_exist(page):
+    calls = commands(page, "haldane")
+    if not calls:
+        return
     from haldane.cli import main
 
     assert isinstance(main, click.Group)
-    for words in commands(page, "haldane"):
+    for words in calls:
         missing = unknown_word(main, words)
         assert missing is None, f"`haldane {' '.join(words)}`: {missing} is not known"
 

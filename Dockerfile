@@ -1,0 +1,15 @@
+# The agent alone: no TensorFlow inside.
+FROM python:3.11-slim
+
+RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/haldane haldane
+WORKDIR /src
+COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
+COPY agent agent
+RUN pip install --no-cache-dir -c constraints.txt ".[tables,postgresql]" && rm -rf /src
+
+USER haldane
+WORKDIR /var/lib/haldane
+VOLUME /var/lib/haldane
+EXPOSE 8620
+ENTRYPOINT ["haldane"]
+CMD ["run", "/etc/haldane/haldane.yaml"]
