@@ -12,6 +12,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
+from haldane.judge.conditions import Name
 from haldane.sandbox import metric_families
 from haldane.sandbox.metrics import page_name
 from haldane.telemetry import Telemetry
@@ -104,6 +105,12 @@ def test_every_alert_says_how_bad_it_is_and_where_its_runbook_lies():
         assert {"summary", "description", "runbook_url"} <= set(rule["annotations"])
         assert rule["annotations"]["runbook_url"] == f"docs/runbooks/{rule['alert']}.md"
         assert (ROOT / rule["annotations"]["runbook_url"]).is_file()
+
+
+def test_every_condition_has_an_alert_and_every_alert_a_condition_that_exists():
+    asked = {name for rule in rules() for name in re.findall(r'condition="(\w+)"', rule["expr"])}
+    by_another_series = {Name.SERVER_UNSEEN}  # haldane_server_up, which names the server
+    assert asked == {str(name) for name in Name} - by_another_series
 
 
 def test_every_runbook_belongs_to_an_alert():
