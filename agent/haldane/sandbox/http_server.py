@@ -76,9 +76,10 @@ class _Connection:
         headers = [*response.headers, ("Date", formatdate(usegmt=True)), ("Content-Length", str(len(response.body)))]
         if response.close:
             headers.append(("Connection", "close"))
+        bodiless = self._head is not None and self._head.method == b"HEAD"
         self.send(
             h11.Response(status_code=response.status, headers=headers, reason=response.reason.encode()),
-            h11.Data(data=response.body),
+            h11.Data(data=b"" if bodiless else response.body),
             h11.EndOfMessage(),
         )
         if self.protocol.our_state is h11.MUST_CLOSE or self.protocol.their_state is not h11.DONE:
@@ -185,7 +186,7 @@ class HttpServer:
             response = html_error(500)
         try:
             goes_on = connection.answer(response)
-        except OSError:  # the client has gone
+        except (OSError, h11.LocalProtocolError):  # the client has gone
             goes_on = False
         if goes_on:
             self._returned.append(connection)
