@@ -1,0 +1,94 @@
+"""Two serialized answers to one request, read and scored.
+
+Owns what the bytes of a Predict, Classify or Regress answer mean as arrays.
+How arrays are compared is `judge.outputs`; when requests are sent is
+`engine.pairing`, which is handed a `Scorer`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from haldane import wire
+from haldane.domain.traffic import Api, Request
+from haldane.judge.outputs import Answer, OutputRule, Scored, score
+from haldane.tensors import UnsupportedType, decode
+
+
+class Unreadable(ValueError):
+    """Bytes that are no answer to that call."""
+
+
+def read_answer(api: Api, data: bytes, wanted: str = "") -> Answer:
+    """The answer's arrays by output name; with `wanted`, that output alone if it is there.
+
+    Classify gives "scores" (rows, classes) and "classes", the names in bytes; Regress
+    gives "outputs" (rows,). Raises Unreadable.
+    """
+    try:
+        return _READERS[api](data, wanted)
+    except (DecodeError, UnsupportedType, ValueError) as error:
+        raise Unreadable(f"{api} answer: {error}") from error
+
+
+def _predict(data: bytes, wanted: str) -> Answer:
+    outputs = wire.PredictResponse.FromString(data).outputs
+    if wanted:
+        return {wanted: decode(outputs[wanted])} if wanted in outputs else {}
+    return {name: decode(proto) for name, proto in outputs.items()}
+
+
+def _classify(data: bytes, wanted: str) -> Answer:
+    rows = wire.ClassificationResponse.FromString(data).result.classifications
+    sizes = {len(row.classes) for row in rows}
+    if len(sizes) > 1:
+        raise ValueError("rows of different numbers of classes")
+    shape = (len(rows), sizes.pop() if sizes else 0)
+    scores = np.array([item.score for row in rows for item in row.classes], np.float32).reshape(shape)
+    names = np.empty(scores.size, object)
+    names[:] = [item.label.encode() for row in rows for item in row.classes]
+    if not any(names):
+        return {"scores": scores}
+    return {"scores": scores, "classes": names.reshape(shape)}
+
+
+def _regress(data: bytes, wanted: str) -> Answer:
+    rows = wire.RegressionResponse.FromString(data).result.regressions
+    return {"outputs": np.array([row.value for row in rows], np.float32)}
+
+
+_READERS: dict[Api, Callable[[bytes, str], Answer]] = {
+    Api.PREDICT: _predict,
+    Api.CLASSIFY: _classify,
+    Api.REGRESS: _regress,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """Scores pairs by one rule; called with many at once, since comparing is cheap only in bulk."""
+
+    rule: OutputRule
+
+    def __call__(
+        self, requests: Sequence[Request], stable: Sequence[bytes | None], canary: Sequence[bytes | None]
+    ) -> Scored:
+        """None is a side that gave no answer. An answer that cannot be read counts as none, and is marked."""
+        old = [self._read(request.api, data) for request, data in zip(requests, stable, strict=True)]
+        new = [self._read(request.api, data) for request, data in zip(requests, canary, strict=True)]
+        return Scored(
+            score(old, new, [request.truth for request in requests], self.rule), _lost(stable, old), _lost(canary, new)
+        )
+
+    def _read(self, api: Api, data: bytes | None) -> Answer | None:
+        try:
+            return None if data is None else read_answer(api, data, self.rule.output)
+        except Unreadable:
+            return None
+
+
+def _lost(data: Sequence[bytes | None], answers: Sequence[Answer | None]) -> NDArray[np.bool_]:
+    return np.array([raw is not None and read is None for raw, read in zip(data, answers, strict=True)], bool)
