@@ -17,6 +17,7 @@ It may raise `Unknown` (404), `Refused` or `StaleWrite` (409), `Unavailable`
 | GET /v1/rollouts | the newest first |
 | GET /v1/rollouts/ID | the rollout, its newest ruling with all findings |
 | GET /v1/rollouts/ID/rulings | every ruling of its trace, oldest first |
+| GET /v1/rollouts/ID/explanation | why, in sentences; `?language=en` or `zh` |
 | GET /v1/rollouts/ID/records | its audit records; `?after=SEQ&limit=N` |
 | POST /v1/rollouts | start one: `{"model", "version", "by", "why"}` |
 | POST /v1/rollouts/ID/commands | pause, resume, promote or abort: `{"kind", "by", "why"}` |
@@ -40,6 +41,7 @@ from haldane.ports import PortError, Refused, StaleWrite, Unavailable
 from haldane.web.jsonform import as_json
 from haldane.web.story import AgentStatus, Story
 
+LANGUAGES = ("en", "zh")
 MOST_BODY_BYTES = 64 * 1024  # a command is a few hundred bytes; more is a mistake or an attack
 
 
@@ -70,6 +72,9 @@ class Agent(Protocol):
 
     async def rulings(self, rollout: RolloutId) -> Sequence[Ruling]:
         """Its trace, oldest first, at most a few hundred; empty without evidence."""
+
+    async def explanation(self, rollout: RolloutId, language: str) -> Sequence[str]:
+        """Why it stands as it does, for a person; language is "en" or "zh"."""
 
     async def story(self, rollout: RolloutId) -> Story: ...
 
@@ -169,6 +174,7 @@ class Api:
             Route("/v1/rollouts", guarded(self.start), methods=["POST"]),
             Route(one, guarded(self.rollout), methods=["GET"]),
             Route(one + "/rulings", guarded(self.rulings), methods=["GET"]),
+            Route(one + "/explanation", guarded(self.explanation), methods=["GET"]),
             Route(one + "/records", guarded(self.records), methods=["GET"]),
             Route(one + "/commands", guarded(self.command), methods=["POST"]),
         ]
@@ -190,6 +196,15 @@ class Api:
         name = RolloutId(request.path_params["rollout"])
         await self._agent.rollout(name)
         return JSONResponse({"rulings": as_json(list(await self._agent.rulings(name)))})
+
+    async def explanation(self, request: Request) -> Response:
+        language = request.query_params.get("language", "en")
+        if language not in LANGUAGES:
+            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"language: must be one of {', '.join(LANGUAGES)}")
+        name = RolloutId(request.path_params["rollout"])
+        found = await self._agent.rollout(name)
+        sentences = await self._agent.explanation(name, language)
+        return JSONResponse({"verdict": found.verdict, "phase": found.phase, "sentences": list(sentences)})
 
     async def records(self, request: Request) -> Response:
         name = RolloutId(request.path_params["rollout"])

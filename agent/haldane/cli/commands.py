@@ -1,0 +1,39 @@
+"""`haldane`: the commands put together."""
+
+import click
+
+from haldane import __version__
+from haldane.cli.adopt import adopt
+from haldane.cli.check import check
+from haldane.cli.explain import explain
+from haldane.cli.forecast import forecast
+from haldane.cli.rehearse import demo, sandbox
+from haldane.cli.rollout import rollout
+from haldane.cli.run import run
+from haldane.cli.status import status
+
+EXAMPLES = """Canary analysis for TensorFlow Serving.
+
+\b
+  haldane demo                                see it work on real models
+  haldane run --server 127.0.0.1:8500         watch one server, touch nothing
+  haldane check config haldane.yaml --online  before the first real run
+  haldane run --config haldane.yaml           the agent
+  haldane rollout start credit_risk 4 --why "retrained on October" --wait
+  haldane status -w
+  haldane explain credit_risk-4-1a2b
+
+\b
+Exit codes: 0 ok or pass, 1 fail verdict, 2 usage or config, 3 inconclusive
+or no data, 4 something could not be reached, 5 refused.
+"""
+
+
+@click.group(help=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="haldane")
+def main() -> None:
+    pass
+
+
+for command in (run, status, rollout, explain, forecast, check, adopt, sandbox, demo):
+    main.add_command(command)

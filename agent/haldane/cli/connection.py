@@ -1,0 +1,113 @@
+"""How a command finds the agent and its token."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from haldane.cli.exits import INFRASTRUCTURE, REFUSED, USAGE, config_errors, leave
+
+DEFAULT_AGENT = "http://127.0.0.1:8620"
+DEFAULT_STATE_DIR = "haldane-state"  # as in haldane.config, which is too heavy to import for --help
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Where the agent is, and the token it wants for commands (None: not known)."""
+
+    agent: str
+    token: str | None
+
+    def get(self, path: str, **query: Any) -> Any:
+        """The JSON of that path; leaves with the right exit code when there is none."""
+        return self._call("GET", path, params=query)
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """The JSON answer to that body; leaves with the right exit code when it is refused."""
+        return self._call("POST", path, json=body)
+
+    def _call(self, method: str, path: str, **more: Any) -> Any:
+        import httpx
+
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token and method == "POST" else {}
+        try:
+            # Proxies of the environment are for the outside world; the agent is ours.
+            with httpx.Client(timeout=10.0, trust_env=False) as http:
+                reply = http.request(method, self.agent + path, headers=headers, **more)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            leave(
+                INFRASTRUCTURE,
+                f"the agent at {self.agent} did not answer ({type(error).__name__}).",
+                "Is it running? Start it with `haldane run --config FILE`, or point to it with --agent URL.",
+            )
+        return self._read(reply.status_code, reply.content)
+
+    def _read(self, status: int, content: bytes) -> Any:
+        import json
+
+        try:
+            body = json.loads(content)
+        except ValueError:
+            leave(INFRASTRUCTURE, f"{self.agent} answered {status}, but not as a Haldane agent does")
+        if status < 300:
+            return body
+        says = body.get("error", f"status {status}") if isinstance(body, dict) else f"status {status}"
+        if status in (401, 403):
+            leave(
+                REFUSED, f"refused: {says}", "Give --config FILE or --state-dir DIR of the agent, or --token-file FILE."
+            )
+        code = {404: USAGE, 422: USAGE, 409: REFUSED}.get(status, INFRASTRUCTURE)
+        leave(code, f"refused: {says}" if code == REFUSED else str(says))
+
+
+def agent_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options that say where the agent is; the command takes `connection`."""
+
+    @click.option("--agent", metavar="URL", help=f"Address of the agent.  [default: of --config, or {DEFAULT_AGENT}]")
+    @click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="The agent's config file.")
+    @click.option(
+        "--state-dir", metavar="DIR", type=click.Path(path_type=Path), help="The agent's state_dir, for its token."
+    )
+    @click.option("--token-file", metavar="FILE", type=click.Path(path_type=Path), help="File with the agent's token.")
+    @functools.wraps(command)
+    def with_connection(
+        agent: str | None, config: Path | None, state_dir: Path | None, token_file: Path | None, **more: Any
+    ) -> Any:
+        return command(connection=connect(agent, config, state_dir, token_file), **more)
+
+    return with_connection
+
+
+def connect(agent: str | None, config: Path | None, state_dir: Path | None, token_file: Path | None) -> Connection:
+    """Where the agent is, from the most exact thing that was given."""
+    token = _read_token(token_file, must=True) if token_file else None
+    if config is not None:
+        agent, token = _of_config(config, agent, token)
+    if token is None:
+        folder = state_dir or Path(DEFAULT_STATE_DIR)
+        token = _read_token(folder / "token", must=state_dir is not None)
+    return Connection((agent or DEFAULT_AGENT).rstrip("/"), token)
+
+
+def _of_config(path: Path, agent: str | None, token: str | None) -> tuple[str, str | None]:
+    from haldane.config import load_config
+
+    with config_errors():
+        config = load_config(path)
+    host, _, port = config.listen.rpartition(":")
+    host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)
+    if token is None:
+        token = config.token.get_secret_value() if config.token else _read_token(config.token_path, must=False)
+    return agent or f"http://{host}:{port}", token
+
+
+def _read_token(path: Path, *, must: bool) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8").strip() or None
+    except OSError as error:
+        if must:
+            leave(USAGE, f"cannot read the token in {path}: {error.strerror}")
+        return None

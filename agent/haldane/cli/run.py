@@ -1,0 +1,61 @@
+"""`haldane run`: the agent itself."""
+
+from pathlib import Path
+
+import click
+
+from haldane.cli.exits import INFRASTRUCTURE, REFUSED, USAGE, config_errors, leave
+
+
+@click.command()
+@click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="The config file.")
+@click.option("--server", metavar="HOST:PORT", help="Watch this one server without a config; touches nothing.")
+@click.option("--mode", type=click.Choice(["observe", "enforce"]), help="Replaces the config's mode.")
+def run(config: Path | None, server: str | None, mode: str | None) -> None:
+    """Run the agent until it is told to stop.
+
+    In observe mode (the default) it watches, judges and recommends; in enforce
+    mode it also loads, labels and withdraws versions. Started again after any
+    end, it goes on from what is stored and seen.
+
+    \b
+      haldane run --config haldane.yaml
+      haldane run --config haldane.yaml --mode observe
+      haldane run --server 127.0.0.1:8500
+    """
+    if (config is None) == (server is None):
+        leave(USAGE, "give either --config FILE or --server HOST:PORT, see haldane run --help")
+    import asyncio
+
+    from haldane.config import load_config, zero_config
+    from haldane.domain.rollout import Mode
+    from haldane.ports import PortError, Refused
+    from haldane.serving.modelconfig import parse
+
+    if server is not None and mode == "enforce":
+        leave(REFUSED, "enforce needs a config: without it the agent does not know which models a server should have")
+    with config_errors():
+        if config is not None:
+            chosen = Mode(mode) if mode else None
+            settings = load_config(config, parse_models=lambda text, source: parse(text, source=source), mode=chosen)
+        else:
+            settings = zero_config(str(server))
+    from haldane import app
+
+    try:
+        asyncio.run(app.run(settings))
+    except KeyboardInterrupt:
+        raise SystemExit(0) from None
+    except (PortError, BaseExceptionGroup) as error:
+        expected = [one for one in flat(error) if isinstance(one, PortError)]
+        if len(expected) != len(flat(error)):
+            raise  # a bug keeps its traceback
+        code = REFUSED if any(isinstance(one, Refused) for one in expected) else INFRASTRUCTURE
+        leave(code, *map(str, expected))
+
+
+def flat(error: BaseException) -> list[BaseException]:
+    """The single errors of an error or of nested groups."""
+    if isinstance(error, BaseExceptionGroup):
+        return [one for inner in error.exceptions for one in flat(inner)]
+    return [error]

@@ -1,0 +1,84 @@
+"""How answers of the agent look on a terminal."""
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+
+def print_json(value: Any) -> None:
+    """The value for programs."""
+    click.echo(json.dumps(value, indent=2, sort_keys=True))
+
+
+def ago(at: float) -> str:
+    """How long ago, in the largest unit that fits."""
+    seconds = max(0.0, time.time() - at)
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{seconds / size:.0f}{unit} ago"
+    return f"{seconds:.0f}s ago"
+
+
+def _print(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+
+    Console().print(table(title, columns, rows))
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
+    """A rich Table of plain text: nothing in it is read as markup."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    return made
+
+
+def rollout_rows(rollouts: Sequence[dict[str, Any]]) -> list[list[str]]:
+    return [
+        [one["id"], one["model"], f"{one['old']} -> {one['new']}", one["phase"], one["verdict"], one["why"]]
+        for one in rollouts
+    ]
+
+
+ROLLOUT_COLUMNS = ("rollout", "model", "versions", "phase", "verdict", "why")
+
+
+def rollout_table(rollouts: Sequence[dict[str, Any]]) -> None:
+    """One line per rollout."""
+    _print("", ROLLOUT_COLUMNS, rollout_rows(rollouts))
+
+
+def finding_table(ruling: dict[str, Any]) -> None:
+    """One line per metric of a ruling; a metric without data says so."""
+    rows = [
+        [
+            one["metric"],
+            one["role"],
+            one["state"],
+            str(one["pairs"]),
+            quantity(one["estimate"], one["unit"]),
+            f"{quantity(one['lower'], one['unit'])} to {quantity(one['upper'], one['unit'])}",
+            quantity(one["margin"], one["unit"]),
+        ]
+        for one in ruling["findings"]
+    ]
+    title = f"{ruling['verdict']}: {ruling['why']}"
+    _print(title, ("metric", "role", "state", "pairs", "harm", "interval", "margin"), rows)
+
+
+def quantity(value: float | None, unit: str) -> str:
+    """A harm in its own unit: a ratio in percent, a share in percentage points."""
+    if value is None:
+        return "no data"
+    if unit == "ratio":
+        return f"{100 * value:+.1f} %"
+    return f"{100 * value:+.2f} pp" if unit == "share" else f"{value:+.4g}"
