@@ -16,9 +16,8 @@ from haldane.sandbox import log
 from haldane.sandbox.servable import Executor, Servable, StatusError
 from haldane.sandbox.states import ServableId
 
-
-# The real server takes 0.2 to 0.4 s to load even the smallest SavedModel (recorded), a fork server's child or a toy 1 to
-# 20 ms. Whoever samples states, or counts on a poll that falls into a load, would see another server.
+# The real server takes 0.2 to 0.4 s to load even the smallest SavedModel (recorded); here it can be 1 to 20 ms. Whoever
+# samples states would never see LOADING, and a load below one tick lets the old version live a tick longer.
 LEAST_LOAD_SECONDS = 0.25
 
 

@@ -91,6 +91,15 @@ def check(flags: CommandLine) -> None:
         )
 
 
+def check_batching(flags: CommandLine) -> None:
+    """StatusError for batching parameters without batching; looked at only after the model config."""
+    if flags.batching_parameters_file and not flags.enable_batching and not flags.platform_config_file:
+        raise StatusError(
+            _INVALID,
+            "server_options.batching_parameters_file is set without setting server_options.enable_batching to true.",
+        )
+
+
 def model_config(flags: CommandLine) -> Any:
     """The ModelServerConfig that the flags give or point to."""
     if flags.model_config_file:
@@ -128,6 +137,7 @@ class Server:
     def __init__(self, flags: CommandLine) -> None:
         check(flags)
         config = model_config(flags)
+        check_batching(flags)
         known_platforms = platforms(flags)
         self.metrics = Metrics()
         self.faults = Faults(flags.port)
@@ -140,7 +150,7 @@ class Server:
         executor = make_executor(flags, self.metrics, self._runner)
         if flags.admin_port:
             # Before the models load, so that loads too can be disturbed.
-            admin.start(flags.admin_port, self.faults)
+            _open_admin(flags.admin_port, self.faults)
             executor = FaultyExecutor(executor, self.faults)
         self.core = ServerCore(
             executor,
@@ -220,6 +230,13 @@ class Server:
             signal.pause()
 
 
+def _open_admin(port: int, faults: Faults) -> None:
+    try:
+        admin.start(port, faults)
+    except OSError as failure:
+        raise StatusError(_INVALID, f"--admin_port={port} cannot be opened: {failure.strerror}") from failure
+
+
 def make_executor(flags: CommandLine, metrics: Metrics, runner: Runner) -> Executor:
     """What runs the models; StatusError for an unknown name. Only "tensorflow" loads TensorFlow."""
     if flags.executor == "toy":
@@ -251,9 +268,6 @@ def session_config(flags: CommandLine) -> bytes:
 def _batching(flags: CommandLine, metrics: Metrics) -> Any:
     """What puts batching before a loaded version, None without --enable_batching."""
     if not flags.enable_batching:
-        if flags.batching_parameters_file:
-            text = "server_options.batching_parameters_file is set without setting enable_batching to true."
-            raise StatusError(_INVALID, text)
         return None
     from haldane.sandbox import batching
 
