@@ -16,10 +16,10 @@ from enum import StrEnum
 from typing import TypeVar
 
 from haldane.domain.fleet import Availability, Condition, ModelName, ModelView, ReplicaView, ServerName, VersionStatus
+from haldane.judge.loads import Directory
 
 K = TypeVar("K")
 Key = tuple[ModelName, int]
-Directory = tuple[str, int]  # base path without a last slash, version
 Expected = Mapping[ModelName, frozenset[int]]
 
 

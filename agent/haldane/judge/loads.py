@@ -7,8 +7,23 @@ retries within one load. Each tells a lower bound, so the larger one counts.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from haldane.domain.fleet import Availability, VersionStatus
+
+Directory = tuple[str, int]  # base path without a last slash, version
+
+
+class LoadCounters(NamedTuple):
+    """One scrape: load attempts that ended, by directory and "success" or "fail"; lines that could not be read."""
+
+    attempts: Mapping[Directory, Mapping[str, float]]
+    corrupt: int = 0
+
+    @property
+    def fails(self) -> dict[Directory, float]:
+        return {directory: by_status.get("fail", 0.0) for directory, by_status in self.attempts.items()}
+
 
 _BEGUN = frozenset(Availability) - {Availability.START}
 
@@ -63,6 +78,17 @@ def _starts_again(before: VersionStatus | None, after: VersionStatus) -> bool:
         and before.availability is Availability.AVAILABLE
         and after.availability is Availability.LOADING
     )
+
+
+def grown(before: LoadCounters, after: LoadCounters) -> dict[Directory, Loads]:
+    """The loads between two scrapes; a counter that went back is a new process's and began from zero."""
+    return {directory: _grown(before.attempts.get(directory, {}), now) for directory, now in after.attempts.items()}
+
+
+def _grown(before: Mapping[str, float], now: Mapping[str, float]) -> Loads:
+    restarted = any(now.get(status, 0.0) < count for status, count in before.items())
+    old: Mapping[str, float] = {} if restarted else before
+    return from_counters({status: count - old.get(status, 0.0) for status, count in now.items()})
 
 
 def from_counters(increases: Mapping[str, float]) -> Loads:

@@ -12,7 +12,9 @@ Source: TF Serving 2.20 util/prometheus_exporter.cc; recorded pages
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
+
+from haldane.judge.loads import Directory, LoadCounters
 
 LOAD_ATTEMPTS = "tensorflow:cc:saved_model:load_attempt_count"
 REQUESTS = "tensorflow:serving:request_count"
@@ -25,7 +27,6 @@ _ONE_LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 _ESCAPE = re.compile(r"\\(.)")
 _VERSION = re.compile(r"\s*[+-]?[0-9]+\s*")  # what Serving takes for a version directory's name
 
-Key = TypeVar("Key")
 Counts = Mapping[tuple[str, str], float]
 
 
@@ -114,12 +115,11 @@ def base_paths_seen(page: MetricsPage) -> frozenset[str]:
     return frozenset(path.base_path for path, count in loads(page, "success").items() if count)
 
 
-def increases(before: Mapping[Key, float], after: Mapping[Key, float]) -> dict[Key, float]:
-    """How much each counter grew; a counter that is lower than before began again from zero."""
-    grown = {key: value - (old if (old := before.get(key, 0.0)) <= value else 0.0) for key, value in after.items()}
-    return {key: value for key, value in grown.items() if value}
-
-
-def restarted(before: Mapping[Key, float], after: Mapping[Key, float]) -> bool:
-    """Some counter went back or is gone: another process answers."""
-    return any(after.get(key, 0.0) < value for key, value in before.items())
+def load_counters(page: str) -> LoadCounters:
+    """What `judge.loads` needs of a page: ended load attempts by version directory and status."""
+    read = parse(page)
+    attempts: dict[Directory, dict[str, float]] = {}
+    for status in sorted({status for _, status in read.load_attempts}):
+        for path, count in loads(read, status).items():
+            attempts.setdefault(path, {})[status] = count
+    return LoadCounters(attempts, read.corrupt)

@@ -7,7 +7,7 @@ import pytest
 from haldane.domain.fleet import Availability, ModelName, ModelView, ReplicaView, ServerName, VersionStatus
 from haldane.judge import conditions as judge
 from haldane.judge.conditions import Bounds, Memory, Name
-from haldane.judge.loads import Loads, Tally, between, from_counters
+from haldane.judge.loads import LoadCounters, Loads, Tally, between, from_counters, grown
 
 M, TWIN = ModelName("m"), ModelName("m_canary")
 R0, R1 = ServerName("r0"), ServerName("r1")
@@ -199,3 +199,11 @@ def test_the_larger_of_status_and_counters_counts():
     tally = Tally(by_status=Loads(1, 1), by_counter=from_counters({"success": 2.0}))
     assert tally.total == Loads(2, 1)
     assert from_counters({"success": 1.0, "fail": 6.0}) == Loads(7, 6)
+
+
+def test_a_counter_that_went_back_began_again_from_zero():
+    before = LoadCounters({("/m", 1): {"success": 5.0, "fail": 1.0}, ("/m", 2): {"success": 1.0}})
+    after = LoadCounters(
+        {("/m", 1): {"success": 1.0}, ("/m", 2): {"success": 1.0, "fail": 2.0}, ("/m", 3): {"fail": 1.0}}
+    )
+    assert grown(before, after) == {("/m", 1): Loads(1, 0), ("/m", 2): Loads(2, 2), ("/m", 3): Loads(1, 1)}

@@ -106,11 +106,11 @@ def test_a_model_path_is_a_base_path_and_a_version(path, expected):
     assert exposition.load_path(path) == expected
 
 
-def test_a_counter_that_went_back_began_again_from_zero():
-    assert exposition.increases({"a": 5, "b": 1, "c": 2}, {"a": 2, "b": 4, "c": 2, "d": 1}) == {"a": 2, "b": 3, "d": 1}
-    assert exposition.restarted({"a": 5}, {"a": 2})
-    assert exposition.restarted({"a": 5}, {})
-    assert not exposition.restarted({"a": 5}, {"a": 5, "b": 1})
+def test_load_counters_are_by_version_directory_and_status():
+    counters = exposition.load_counters(PAGE + "broken line\n")
+    assert counters.attempts == {("/models/m", 2): {"success": 1}, ("/models/m", 3): {"fail": 6}}
+    assert counters.fails == {("/models/m", 2): 0, ("/models/m", 3): 6}
+    assert counters.corrupt == 1
 
 
 def test_recorded_pages_of_a_real_server_are_read_without_loss():

@@ -1,0 +1,62 @@
+"""Views and Conditions as our own gauges: what was true once and is not now must not stay on a board."""
+
+from collections.abc import Sequence
+
+from haldane.domain.fleet import Availability, Condition, ReplicaView, ServerName
+from haldane.telemetry import Telemetry
+
+_GONE = -1  # the value of a label that resolves to nothing
+
+Series = tuple[str, ...]
+
+
+class Gauges:
+    """Keeps the gauges of servers, labels, versions and conditions equal to what was last seen."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
+        self._labels: dict[ServerName, set[Series]] = {}
+        self._versions: dict[ServerName, set[Series]] = {}
+        self._conditions: set[Series] = set()
+
+    def show(self, server: ServerName, view: ReplicaView | None) -> None:
+        """Of a server that cannot be seen only that remains: what it serves is not known."""
+        own = self._telemetry
+        own.server_up.labels(server).set(0 if view is None else 1)
+        if view is not None:
+            own.last_look.labels(server).set(view.at)
+        labels, versions = _label_values(server, view), _version_values(server, view)
+        for series, value in labels.items():
+            own.label_version.labels(*series).set(value)
+        for series, value in versions.items():
+            own.version_available.labels(*series).set(value)
+        for series in self._labels.get(server, set()) - labels.keys():
+            own.label_version.remove(*series)
+        for series in self._versions.get(server, set()) - versions.keys():
+            own.version_available.remove(*series)
+        self._labels[server], self._versions[server] = set(labels), set(versions)
+
+    def show_conditions(self, conditions: Sequence[Condition]) -> None:
+        """1 for each that holds, 0 for one that held before."""
+        now = {(condition.name, condition.model) for condition in conditions}
+        for series in self._conditions | now:
+            self._telemetry.condition.labels(*series).set(1 if series in now else 0)
+        self._conditions |= now
+
+
+def _label_values(server: ServerName, view: ReplicaView | None) -> dict[Series, int]:
+    return {
+        (model, server, label): _GONE if version is None else version
+        for model, seen in (view.models.items() if view else ())
+        for label, version in seen.labels.items()
+    }
+
+
+def _version_values(server: ServerName, view: ReplicaView | None) -> dict[Series, int]:
+    """Versions that ended well are left out: Serving lists them for ever."""
+    return {
+        (model, str(status.version), server): int(status.availability is Availability.AVAILABLE)
+        for model, seen in (view.models.items() if view else ())
+        for status in seen.versions
+        if status.availability is not Availability.END or status.failed
+    }

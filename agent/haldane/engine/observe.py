@@ -1,0 +1,202 @@
+"""The watch over a fleet: scrapes pages, takes in views, keeps Conditions, tells sinks and our own metrics.
+
+Owns: the scrape loops, and who is told what. Leaves what is wrong to
+`judge.conditions`, and looking at servers to `engine.converge`, which hands
+each view over by `on_view`. Belongs to the comfort ring: a page that cannot be
+read or a sink that is gone is counted and tried again, never an end.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+
+import structlog
+
+from haldane.domain.fleet import Condition, ModelName, Policy, ReplicaView, Server, ServerConfig, ServerName
+from haldane.engine.gauges import Gauges
+from haldane.judge import conditions as judge
+from haldane.judge.conditions import Bounds, Expected, Memory
+from haldane.judge.loads import LoadCounters, Loads, Tally, between, grown
+from haldane.ports import AlertSink, Clock, ModelServer, PortError
+from haldane.telemetry import Telemetry
+
+log = structlog.get_logger()
+
+LoadKey = tuple[ServerName, ModelName, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How often, in seconds. Sinks are told at once when something changed; an alert outlives three tellings."""
+
+    scrape: float = 15.0
+    tell: float = 60.0
+    retry: float = 5.0  # after a sink could not be told
+
+
+class Observer:
+    """What is wrong in the fleet, and those who should know.
+
+    `base` gives the models' paths; `read` turns a metrics page into counters
+    and raises nothing; `wanted` the config a server should have, None in
+    observe mode, where nobody here decides what should be loaded.
+    """
+
+    def __init__(
+        self,
+        clients: Mapping[ServerName, ModelServer],
+        *,
+        base: ServerConfig,
+        read: Callable[[str], LoadCounters],
+        sinks: Mapping[str, AlertSink],
+        telemetry: Telemetry,
+        clock: Clock,
+        wanted: Callable[[ServerName], ServerConfig] | None = None,
+        bounds: Bounds | None = None,
+        pace: Pace | None = None,
+    ) -> None:
+        self._clients, self._sinks = clients, sinks
+        self._read, self._clock, self._wanted = read, clock, wanted
+        self._telemetry, self._gauges = telemetry, Gauges(telemetry)
+        self._bounds, self._pace = bounds or Bounds(), pace or Pace()
+        paths = {entry.name: entry.base_path for entry in base.models}
+        self._owner = {path.rstrip("/"): name for name, path in sorted(paths.items(), reverse=True)}
+        self._memories = {server: Memory(paths=paths) for server in clients}
+        self._counters = {server: LoadCounters({}) for server in clients}
+        self._tallies: dict[LoadKey, Tally] = {}
+        self._shown: tuple[Condition, ...] = ()
+        self._changed = {name: asyncio.Event() for name in sinks}
+        self._troubled: set[str] = set()  # scrapes and sinks that failed last time, so that it is logged once
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """Everything wrong now, oldest first."""
+        return judge.conditions(self._memories, at=self._clock.now(), bounds=self._bounds)
+
+    # --- taking in ------------------------------------------------------------------------------------------------
+
+    def on_view(self, server: Server, view: ReplicaView | None) -> None:
+        """A look at one server has ended; None: it could not be seen."""
+        before = self._memories[server.name]
+        at = self._clock.now()
+        self._memories[server.name] = judge.looked(
+            before, view, at=at, expected=self._expected(server.name), bounds=self._bounds
+        )
+        self._gauges.show(server.name, view)
+        if view is not None:
+            self._count_states(server.name, before.view, view)
+        self._refresh()
+
+    def on_counters(self, server: ServerName, counters: LoadCounters) -> None:
+        """A scrape of one server's page has been read."""
+        self._memories[server] = judge.counted(
+            self._memories[server], counters.fails, at=self._clock.now(), bounds=self._bounds
+        )
+        for (path, version), loads in grown(self._counters[server], counters).items():
+            if (model := self._owner.get(path)) is not None:
+                self._tally((server, model, version), by_counter=loads)
+        self._counters[server] = counters
+        self._telemetry.scrape_errors.labels(server, "corrupt_line").inc(counters.corrupt)
+        self._refresh()
+
+    def _expected(self, server: ServerName) -> Expected | None:
+        if self._wanted is None:
+            return None
+        entries = self._wanted(server).models
+        return {entry.name: frozenset(entry.versions) for entry in entries if entry.policy is Policy.SPECIFIC}
+
+    def _count_states(self, server: ServerName, before: ReplicaView | None, view: ReplicaView) -> None:
+        for model, seen in view.models.items():
+            past = before.models.get(model) if before else None
+            for status in seen.versions:
+                loads = between(past.status(status.version) if past else None, status)
+                self._tally((server, model, status.version), by_status=loads)
+
+    def _tally(self, key: LoadKey, *, by_status: Loads | None = None, by_counter: Loads | None = None) -> None:
+        """Add loads to a version's tally and what the total grew by to our own counters."""
+        old = self._tallies.get(key, Tally())
+        new = replace(
+            old, by_status=old.by_status + (by_status or Loads()), by_counter=old.by_counter + (by_counter or Loads())
+        )
+        self._tallies[key] = new
+        _, model, version = key
+        more = new.total - old.total
+        self._telemetry.load_requests.labels(model, str(version)).inc(more.requests)
+        self._telemetry.load_failures.labels(model, str(version)).inc(more.failures)
+
+    def _refresh(self) -> None:
+        """Show what holds now, and wake the sinks when something began or ended."""
+        now = self.conditions()
+        was, present = {_identity(one) for one in self._shown}, {_identity(one) for one in now}
+        for one in now:
+            if _identity(one) not in was:
+                log.warning("condition_began", condition=one.name, model=one.model, version=one.version, why=one.detail)
+        for one in self._shown:
+            if _identity(one) not in present:
+                log.info("condition_ended", condition=one.name, model=one.model, version=one.version)
+        self._gauges.show_conditions(now)
+        self._shown = now
+        if was != present:
+            for event in self._changed.values():
+                event.set()
+
+    # --- the loops ------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Scrape and tell until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for server, client in self._clients.items():
+                group.create_task(self._keep_scraping(server, client), name=f"scrape {server}")
+            for name, sink in self._sinks.items():
+                group.create_task(self._keep_telling(name, sink), name=f"tell {name}")
+
+    async def _keep_scraping(self, server: ServerName, client: ModelServer) -> None:
+        async def scrape() -> None:
+            page = await client.scrape()
+            if page is not None:
+                self.on_counters(server, self._read(page))
+
+        while True:
+            if reason := await self._guarded(f"scrape {server}", scrape):
+                self._telemetry.scrape_errors.labels(server, reason).inc()
+            await asyncio.sleep(self._pace.scrape)
+
+    async def _keep_telling(self, name: str, sink: AlertSink) -> None:
+        changed = self._changed[name]
+
+        async def tell() -> None:
+            await sink.tell(self.conditions())
+
+        while True:
+            changed.clear()
+            reason = await self._guarded(f"tell {name}", tell)
+            self._telemetry.notifications.labels(name, reason or "told").inc()
+            await _wait(changed, self._pace.retry if reason else self._pace.tell)
+
+    async def _guarded(self, what: str, deed: Callable[[], Awaitable[None]]) -> str:
+        """Why it failed, "" when it did not. A failure is logged when it begins, its end when it is over."""
+        try:
+            await deed()
+        except PortError as error:
+            if what not in self._troubled:
+                log.warning("observing_failed", what=what, reason=error.reason, detail=error.detail)
+            self._troubled.add(what)
+            return error.reason
+        except Exception:  # the comfort ring: watching goes on, whatever a sink or a page brings up
+            log.exception("observing_broke", what=what)
+            return "unexpected"
+        if what in self._troubled:
+            log.info("observing_recovered", what=what)
+            self._troubled.discard(what)
+        return ""
+
+
+def _identity(condition: Condition) -> tuple[str, str, int | None]:
+    return condition.name, condition.model, condition.version
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return

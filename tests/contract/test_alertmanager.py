@@ -1,0 +1,203 @@
+"""A Condition reaches a person through a real Alertmanager, once, and is resolved when it is over."""
+
+import asyncio
+import json
+import queue
+import subprocess
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from haldane.adapters.alertmanager import Alertmanager, open_alertmanager
+from haldane.domain.fleet import Condition
+from haldane.ports import Refused, Unavailable
+
+FAILED = Condition("failed_load", "credit", 5, ("r0", "r1"), "DATA_LOSS: cannot parse", since=time.time() - 30)
+PAGES_QUICKLY = """
+route:
+  receiver: pager
+  group_by: [alertname, model, version]
+  group_wait: 0s
+  group_interval: 1s
+receivers:
+  - name: pager
+    webhook_configs:
+      - url: http://127.0.0.1:{port}/
+        send_resolved: true
+"""
+
+
+class Pager:
+    """A webhook receiver: the pages Alertmanager delivered, in order."""
+
+    def __init__(self) -> None:
+        pages: queue.Queue[Any] = queue.Queue()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                pages.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Quiet."""
+
+        self.pages = pages
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    async def next(self) -> Any:
+        return await asyncio.to_thread(self.pages.get, timeout=30)
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def pager() -> Iterator[Pager]:
+    pager = Pager()
+    yield pager
+    pager.close()
+
+
+class Process:
+    """The real Alertmanager, that can be stopped and started again on its port."""
+
+    def __init__(self, binary: str, directory: Path, port: int, config: str) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self._config = directory / "alertmanager.yml"
+        self._config.write_text(config)
+        self._log = directory / "alertmanager.log"
+        self._command = [
+            binary,
+            f"--config.file={self._config}",
+            f"--storage.path={directory / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--cluster.listen-address=",
+        ]
+        self._running: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as out:
+            self._running = subprocess.Popen(self._command, stdout=out, stderr=subprocess.STDOUT)
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                if httpx.get(f"{self.url}/-/ready", trust_env=False).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            assert self._running.poll() is None, self._log.read_text()
+            assert time.monotonic() < deadline, self._log.read_text()
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        if self._running:
+            self._running.kill()
+            self._running.wait()
+            self._running = None
+
+
+@pytest.fixture
+def process(
+    need_binary: Callable[[str], str], free_port: Callable[[], int], tmp_path: Path, pager: Pager
+) -> Iterator[Process]:
+    process = Process(need_binary("alertmanager"), tmp_path, free_port(), PAGES_QUICKLY.format(port=pager.port))
+    yield process
+    process.stop()
+
+
+@pytest_asyncio.fixture
+async def sink(process: Process) -> AsyncIterator[Alertmanager]:
+    async with open_alertmanager(process.url, now=time.time, labels={"team": "ml"}) as sink:
+        yield sink
+
+
+async def test_a_failed_load_is_paged_once_with_words_a_person_can_use_and_resolved(
+    process: Process, pager: Pager, sink: Alertmanager
+) -> None:
+    process.start()
+    await sink.tell([FAILED])
+    page = await pager.next()
+    assert page["status"] == "firing"
+    [alert] = page["alerts"]
+    assert alert["labels"] == {
+        "alertname": "HaldaneFailedLoad",
+        "severity": "critical",
+        "model": "credit",
+        "version": "5",
+        "team": "ml",
+    }
+    assert alert["annotations"]["summary"] == "credit version 5 failed to load"
+    assert alert["annotations"]["description"] == "On r0, r1: DATA_LOSS: cannot parse"
+
+    await sink.tell([FAILED])  # still so: no second page, the next one is its end
+    await sink.tell([])
+    page = await pager.next()
+    assert page["status"] == "resolved"
+    assert pager.pages.empty()
+
+
+async def test_what_began_while_alertmanager_was_away_is_told_when_it_is_back(
+    process: Process, pager: Pager, sink: Alertmanager
+) -> None:
+    with pytest.raises(Unavailable):
+        await sink.tell([FAILED])
+    process.start()
+    await sink.tell([FAILED])
+    assert (await pager.next())["status"] == "firing"
+
+
+class Line(httpx.AsyncHTTPTransport):
+    """The network to Alertmanager, that can be cut."""
+
+    cut = False
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if self.cut:
+            raise httpx.ConnectError("cut")
+        return await super().handle_async_request(request)
+
+
+async def test_what_ended_while_alertmanager_could_not_be_reached_is_resolved_later(
+    process: Process, pager: Pager
+) -> None:
+    process.start()
+    line = Line()
+    async with httpx.AsyncClient(base_url=process.url, transport=line) as http:
+        sink = Alertmanager(http, name="am", now=time.time, keep_seconds=180, labels={}, link=None)
+        await sink.tell([FAILED])
+        assert (await pager.next())["status"] == "firing"
+        line.cut = True
+        with pytest.raises(Unavailable):
+            await sink.tell([])
+        line.cut = False
+        await sink.tell([])
+    assert (await pager.next())["status"] == "resolved"
+
+
+async def test_an_alert_ends_by_itself_when_the_agent_is_gone(process: Process, pager: Pager) -> None:
+    process.start()
+    async with open_alertmanager(process.url, now=time.time, keep_seconds=1.0) as sink:
+        await sink.tell([FAILED])
+    assert (await pager.next())["status"] == "firing"
+    assert (await pager.next())["status"] == "resolved"
+
+
+async def test_an_address_that_is_no_alertmanager_refuses(pager: Pager) -> None:
+    async with open_alertmanager(f"http://127.0.0.1:{pager.port}/", now=time.time) as sink:
+        await sink.tell([FAILED])  # anything that answers 200 is believed
+    process = httpx.MockTransport(lambda request: httpx.Response(404, text="no such path"))
+    async with httpx.AsyncClient(base_url="http://am", transport=process) as http:
+        other = Alertmanager(http, name="am", now=time.time, keep_seconds=60, labels={}, link=None)
+        with pytest.raises(Refused, match="404"):
+            await other.tell([FAILED])
