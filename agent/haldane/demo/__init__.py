@@ -5,14 +5,17 @@ Does not belong here: anything the agent itself needs. The demo talks to the
 agent as a stranger would, through config, HTTP API and version directories.
 """
 
-from collections.abc import Sequence
+from pathlib import Path
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command `haldane demo`: plays once, returns the exit code. See `performance`."""
+def main(
+    *, seed: int | None = None, json_file: Path | None = None, report: Path | None = None, keep: bool = False
+) -> int:
+    """Play once: the exit code of `haldane demo`. See `performance`."""
     from haldane.demo import performance  # late: `python -m haldane.demo.prepare` must not import it first
 
-    return performance.main(argv)
+    wishes = performance.Wishes(seed=seed, json=json_file, report=report or performance.REPORT, keep=keep)
+    return performance.run(wishes)
 
 
 __all__ = ["main"]

@@ -20,7 +20,7 @@ import httpx
 from haldane.demo.processes import free_ports, running
 
 NAMES = ("prometheus-alertmanager", "alertmanager")  # Debian's name, and upstream's
-READY_SECONDS = 15.0
+FAILED_LOAD = "HaldaneFailedLoad"
 LONGEST_BODY = 1 << 20
 
 _CONFIG = "route: {receiver: demo, group_wait: 0s}\nreceivers: [{name: demo}]\n"
@@ -48,8 +48,8 @@ class Pager:
         """The alert of a failed load of that version, once it has arrived."""
         for alert in self.alerts():
             labels = alert.get("labels", {})
-            about = (labels.get("model"), str(labels.get("version"))) == (model, str(version))
-            if about and "load" in str(labels.get("alertname", "")).lower():
+            said = tuple(labels.get(name) for name in ("alertname", "model", "version"))
+            if said == (FAILED_LOAD, model, str(version)):
                 return alert
         return None
 

@@ -10,7 +10,7 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -183,16 +183,3 @@ def _signals_interrupt() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command form: `python -m haldane.demo [--seed N] [--json FILE] [--report FILE] [--keep]`."""
-    import argparse
-
-    parser = argparse.ArgumentParser(prog="haldane demo", description="Haldane's main job, end to end, on real models.")
-    parser.add_argument("--seed", type=int, help="repeat a run; printed by every run")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table for programs")
-    parser.add_argument("--report", type=Path, default=REPORT, metavar="FILE", help="the HTML report")
-    parser.add_argument("--keep", action="store_true", help="leave everything running until Ctrl-C")
-    asked = parser.parse_args(argv)
-    return run(Wishes(seed=asked.seed, json=asked.json, report=asked.report, keep=asked.keep))

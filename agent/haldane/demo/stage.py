@@ -159,8 +159,7 @@ def directory(keep: Callable[[], bool]) -> Iterator[Stage]:
 @contextlib.contextmanager
 def replicas(stage: Stage, forks: ForkServer, count: int = 2) -> Iterator[list[Replica]]:
     """That many sandboxes that serve version 1; all start at once."""
-    config = stage.directory / "models.config"
-    config.write_text(_MODEL_CONFIG.format(model=MODEL, base=stage.published, version=FIRST_STABLE))
+    config = write_model_config(stage)
     ports = free_ports(2 * count)
     try:
         for number, (port, rest_port) in enumerate(zip(ports[:count], ports[count:], strict=True), start=1):
@@ -186,7 +185,7 @@ def pager(stage: Stage) -> Iterator[Pager]:
 @contextlib.contextmanager
 def agent(stage: Stage) -> Iterator[Visitor]:
     """The agent in enforce mode, ready, and a visitor of it. Needs replicas and pager."""
-    config, port, token = _write_agent_config(stage)
+    config, port, token = write_agent_config(stage)
     command = [sys.executable, "-c", "from haldane.cli import main; main()", "run", "--config", str(config)]
     with running(command, stage.logs / "agent.log") as stage.agent:
         stage.visitor = Visitor(f"http://127.0.0.1:{port}", token)
@@ -198,7 +197,15 @@ def agent(stage: Stage) -> Iterator[Visitor]:
             yield stage.visitor
 
 
-def _write_agent_config(stage: Stage) -> tuple[Path, int, str]:
+def write_model_config(stage: Stage) -> Path:
+    """Serving's own model config file: version 1 and no label, which is the agent's to set."""
+    config = stage.directory / "models.config"
+    config.write_text(_MODEL_CONFIG.format(model=MODEL, base=stage.published, version=FIRST_STABLE))
+    return config
+
+
+def write_agent_config(stage: Stage) -> tuple[Path, int, str]:
+    """The agent's config, its port and its token. Needs replicas and pager."""
     assert stage.pager is not None
     (port,) = free_ports(1)
     token, token_file = secrets.token_urlsafe(24), stage.directory / "token"

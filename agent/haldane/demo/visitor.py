@@ -84,7 +84,7 @@ def looks(every_seconds: float, at_most_seconds: float) -> Iterator[float]:
         time.sleep(every_seconds)
 
 
-def wait_until(holds: Callable[[], T], at_most_seconds: float, what: str) -> T:
+def wait_until(holds: Callable[[], T | None], at_most_seconds: float, what: str) -> T:
     """The first true answer of `holds`; TimeoutError that says what was waited for."""
     for _ in looks(0.1, at_most_seconds):
         if answer := holds():
