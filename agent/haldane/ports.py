@@ -106,15 +106,16 @@ class Store(Protocol):
         revision: int | None,
         records: Iterable[tuple[str, dict[str, Any]]],
         *,
-        settled: tuple[ModelName, int] | None = None,
+        settled: tuple[ModelName, int, int] | None = None,
     ) -> int:
         """Store the rollout (revision None: a new one) and its Records (kind, data) in one transaction.
 
-        `settled` also stores the model's stable version from now on. Returns the new revision.
+        `settled` also stores the model's stable version from now on, and the one the config declared
+        at that time. Returns the new revision.
         """
 
-    def settled(self) -> dict[ModelName, int]:
-        """The stable version of each model as past rollouts left it."""
+    def settled(self) -> dict[ModelName, tuple[int, int]]:
+        """The stable version of each model as past rollouts left it, and what the config declared then."""
 
     def append_pairs(self, rollout: RolloutId, batch: Batch) -> None: ...
 

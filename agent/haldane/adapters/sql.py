@@ -57,6 +57,7 @@ SETTLED = sa.Table(
     META,
     sa.Column("model", sa.String(256), primary_key=True),
     sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("declared", sa.BigInteger, nullable=False),
 )
 LEASE = sa.Table(
     "lease",
@@ -108,7 +109,7 @@ class SqlStore:
         revision: int | None,
         records: Iterable[tuple[str, dict[str, Any]]],
         *,
-        settled: tuple[ModelName, int] | None = None,
+        settled: tuple[ModelName, int, int] | None = None,
     ) -> int:
         with self._transaction() as connection:
             if revision is None:
@@ -139,14 +140,16 @@ class SqlStore:
             raise StaleWrite(self._name, f"rollout {rollout.id} is no longer at revision {revision}")
         return revision + 1
 
-    def _settle(self, connection: sa.Connection, model: ModelName, version: int) -> None:
-        changed = connection.execute(sa.update(SETTLED).where(SETTLED.c.model == model).values(version=version))
+    def _settle(self, connection: sa.Connection, model: ModelName, version: int, declared: int) -> None:
+        values = {"version": version, "declared": declared}
+        changed = connection.execute(sa.update(SETTLED).where(SETTLED.c.model == model).values(**values))
         if changed.rowcount == 0:
-            connection.execute(sa.insert(SETTLED).values(model=model, version=version))
+            connection.execute(sa.insert(SETTLED).values(model=model, **values))
 
-    def settled(self) -> dict[ModelName, int]:
+    def settled(self) -> dict[ModelName, tuple[int, int]]:
         with self._transaction() as connection:
-            return {ModelName(row.model): row.version for row in connection.execute(sa.select(SETTLED))}
+            rows = connection.execute(sa.select(SETTLED))
+            return {ModelName(row.model): (row.version, row.declared) for row in rows}
 
     def append_pairs(self, rollout: RolloutId, batch: Batch) -> None:
         with self._transaction() as connection:

@@ -80,7 +80,8 @@ class Deliberate:
         records = (
             [self._record(transition, event)] if after.phase != rollout.phase or _promoted_more(transition) else []
         )
-        settled = (after.model, after.new) if after.phase is Phase.SUCCEEDED else None
+        declared = self.desk.declared.get(after.model, after.old)
+        settled = (after.model, after.new, declared) if after.phase is Phase.SUCCEEDED else None
         while True:
             try:
                 revision = await asyncio.to_thread(self.store.commit, after, revision, records, settled=settled)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from haldane.domain.evidence import Ruling
-from haldane.domain.fleet import ModelName, ReplicaView, Server, ServerConfig, ServerName
+from haldane.domain.fleet import Clients, ModelName, ReplicaView, Server, ServerConfig, ServerName
 from haldane.domain.rollout import Looked, Mode, Phase, Progress, Rollout, RolloutId
 from haldane.domain.traffic import Request
 from haldane.rollout.planner import Step, next_step, progress
@@ -25,6 +25,7 @@ class Desk:
     servers: Mapping[ServerName, Server]
     base: ServerConfig
     watched: dict[ModelName, Watched]
+    declared: dict[ModelName, int] = field(default_factory=dict)  # the stable version the config says
     golden: dict[ModelName, Request] = field(default_factory=dict)
     rollouts: dict[RolloutId, tuple[Rollout, int]] = field(default_factory=dict)  # live ones, with revision
     rulings: dict[RolloutId, Ruling] = field(default_factory=dict)  # the newest of each
@@ -71,6 +72,11 @@ class Desk:
             self.watched[rollout.model] = replace(self.watched[rollout.model], stable=rollout.new)
         self.changed()
 
+    def put_stable(self, model: ModelName, stable: int, declared: int, clients: Clients, *, provable: bool) -> None:
+        """What is known of a model at rest."""
+        self.watched[model] = Watched(stable, clients, provable)
+        self.declared[model] = declared
+
     def put_view(self, server: ServerName, view: ReplicaView | None, trouble: str = "") -> None:
         self.views[server] = view
         if trouble:
@@ -109,7 +115,9 @@ class Desk:
     def probes(self) -> dict[ModelName, list[str]]:
         """The labels to probe, by model: ours, and those the base config names."""
         return {
-            entry.name: sorted({STABLE, CANARY, *entry.labels}) if entry.name in self.watched else []
+            entry.name: sorted({STABLE, CANARY, *entry.labels})
+            if entry.name in self.watched or self.mode is Mode.OBSERVE
+            else []
             for entry in self.base.models
         }
 

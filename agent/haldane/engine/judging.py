@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
+import structlog
 
 from haldane.domain.evidence import Ruling
 from haldane.domain.rollout import Judged, Rollout, RolloutId
@@ -19,8 +20,11 @@ from haldane.domain.traffic import Batch
 from haldane.engine.desk import Desk
 from haldane.judge.analysis import Analysis
 from haldane.judge.rules import Rules
-from haldane.ports import Clock, Store
+from haldane.ports import Clock, PortError, Store
 
+log = structlog.get_logger()
+
+SHADOW_RETRY_SECONDS = 5.0
 LOOK_SECONDS = 1.0  # without pairs the budget still runs out
 
 
@@ -104,11 +108,21 @@ class Judging:
         analysis, progress = await asyncio.to_thread(folded, self.store, rollout)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._rule_regularly(analysis, progress), name=f"looks {self.id}")
-            async for batch in self.shadow(rollout, progress):
-                if len(batch):
-                    await asyncio.to_thread(self.store.append_pairs, self.id, batch)
-                    analysis.fold(batch)
-                await self._rule(analysis, progress)
+            while True:
+                try:
+                    await self._take_pairs(rollout, analysis, progress)
+                except PortError as error:  # a source that cannot be read now: the budget runs, nothing passes
+                    log.warning("shadow_failed", rollout=self.id, reason=error.reason, detail=str(error))
+                await asyncio.sleep(SHADOW_RETRY_SECONDS)
+
+    async def _take_pairs(self, rollout: Rollout, analysis: Analysis, progress: Progress) -> None:
+        """Until the source ends or every server had to be left alone."""
+        async for batch in self.shadow(rollout, progress):
+            if len(batch):
+                await asyncio.to_thread(self.store.append_pairs, self.id, batch)
+                analysis.fold(batch)
+                progress.next_seq = int(batch["seq"].max()) + 1
+            await self._rule(analysis, progress)
 
     async def _rule_regularly(self, analysis: Analysis, progress: Progress) -> None:
         while True:

@@ -9,7 +9,7 @@ numbers of a pair mean is the scorer's affair, what they prove the judge's.
 import asyncio
 import math
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,7 +138,7 @@ async def pairs(
     judged_rows: set[int],
     elapsed: Callable[[], float],
     telemetry: Telemetry,
-) -> AsyncIterator[Batch]:
+) -> AsyncGenerator[Batch, None]:
     """Batches of counted pairs, ascending in `seq`, until the source ends or every server was stopped.
 
     A batch is handed on when `batch_pairs` are complete, or after `batch_seconds`. `judged_rows`
@@ -194,33 +194,38 @@ class _Shadow:
         self._rows: Batch = empty_batch()  # scored, but an earlier one may be out
         self._ids: OrderedDict[str, int] = OrderedDict()
         self._wake, self._room = asyncio.Event(), asyncio.Event()
-        self._failure: BaseException | None = None
+        self._failure: Exception | None = None
+        self._broken = False  # a sender failed: nothing more to wait for
 
     # --- tasks ---------------------------------------------------------------
 
     def start(self) -> list[asyncio.Task[None]]:
         """The reader and each lane's senders; an error in any ends up in `batches`."""
-        jobs = [(self._read(), "shadow source")]
-        jobs += [
-            (self._work(lane), f"shadow {lane.name}") for lane in self._lanes for _ in range(self._limits.concurrency)
-        ]
-        return [asyncio.create_task(self._guarded(job), name=name) for job, name in jobs]
-
-    async def _guarded(self, job: Any) -> None:
-        try:
-            await job
-        except Exception as error:  # raised again by `batches`, in the task of whoever reads them
-            self._failure = self._failure or error
-        finally:
-            self._wake.set()
+        tasks = [asyncio.create_task(self._read(), name="shadow source")]
+        for lane in self._lanes:
+            for _ in range(self._limits.concurrency):
+                tasks.append(asyncio.create_task(self._guarded(self._work(lane)), name=f"shadow {lane.name}"))
+        return tasks
 
     async def _read(self) -> None:
-        async for request in self._source.requests():
-            if self._duplicate(request):
-                self._set_aside("duplicate")
-            else:
-                await self._queue.put(request)
+        """Fill the queue; whatever ends the source, what came before it is still sent."""
+        try:
+            async for request in self._source.requests():
+                if self._duplicate(request):
+                    self._set_aside("duplicate")
+                else:
+                    await self._queue.put(request)
+        except Exception as error:  # raised again by `batches`, in the task of whoever reads them
+            self._failure = error
         await self._queue.put(None)
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:  # our bug, or a server's that does not keep its contract: likewise
+            self._failure, self._broken = error, True
+        finally:
+            self._wake.set()
 
     def _duplicate(self, request: Request) -> bool:
         """The id came before, and not as the same row of a set that is read again."""
@@ -325,7 +330,7 @@ class _Shadow:
         ended = False
         while not ended:
             await self._wait_woken(due)
-            ended = self._failure is not None or all(task.done() for task in tasks[1:])
+            ended = self._broken or all(task.done() for task in tasks[1:])
             await self._score_back()
             ready = self._take_ready()
             while len(ready) >= self._limits.batch_pairs:

@@ -37,6 +37,7 @@ from haldane.serving import modelconfig, splice
 from haldane.serving.answers import PASSING, look_failed, reload_failed, status_of, version_statuses, words_of
 from haldane.serving.channel import Tls, open_channel
 from haldane.serving.proofs import Proofs
+from haldane.tensors import Signature, signatures
 
 _METHODS = {Api.PREDICT: wire.PREDICT, Api.CLASSIFY: wire.CLASSIFY, Api.REGRESS: wire.REGRESS}
 _METADATA_BODY: bytes = wire.GetModelMetadataRequest(metadata_field=["signature_def"]).SerializeToString()
@@ -145,6 +146,19 @@ class ServingClient:
                 raise look_failed(self.server.name, error) from error
             # A label that dangles is NOT_FOUND; one that is not set is INVALID_ARGUMENT.
             return _Resolved(error.code() is grpc.StatusCode.NOT_FOUND, None)
+        except DecodeError as error:
+            raise Malformed(self.server.name, f"GetModelMetadata of {model}: {error}") from error
+
+    async def signatures(self, model: ModelName, version: int | str | None = None) -> dict[str, Signature]:
+        """What the model takes and gives, by signature name; Refused when that version or label is not served."""
+        try:
+            answer = await self._control(wire.GET_MODEL_METADATA, splice.addressed(_METADATA_BODY, model, version))
+            metadata = wire.GetModelMetadataResponse.FromString(answer).metadata
+            return signatures(wire.SignatureDefMap.FromString(metadata["signature_def"].value).signature_def)
+        except grpc.aio.AioRpcError as error:
+            if status_of(error.code(), error.details() or "") is Status.NOT_FOUND:
+                raise Refused(self.server.name, f"model {model} is not served there: {words_of(error)}") from error
+            raise look_failed(self.server.name, error) from error
         except DecodeError as error:
             raise Malformed(self.server.name, f"GetModelMetadata of {model}: {error}") from error
 

@@ -7,7 +7,7 @@ not in the wanted config is somebody else's.
 
 from haldane.domain.fleet import Availability, ModelName, Server, ServerConfig
 from haldane.ports import ModelServer, PortError
-from haldane.serving.exposition import ModelsSeen, models_seen, parse
+from haldane.serving.exposition import MetricsPage, base_paths_seen, models_seen, parse
 
 _FIX = "add it with `haldane adopt`, or point model_config_file at this server's own config"
 
@@ -25,38 +25,26 @@ async def foreign_models(base: ServerConfig, server: Server, client: ModelServer
             return (
                 f"{server.name} shows no metrics page at {server.metrics_url}; start it with --monitoring_config_file"
             )
-        return await _compare(base, server, client, models_seen(parse(page)))
+        return await _compare(base, server, client, parse(page))
     except PortError as error:
         return f"{server.name}: its models could not be checked before the first reload: {error.detail}"
 
 
-async def _compare(base: ServerConfig, server: Server, client: ModelServer, seen: ModelsSeen) -> str:
-    known = {entry.name for entry in base.models}
-    names = {name for name in seen.names if name and name not in known}
-    strangers = {path for path in seen.paths if not _ours(base, path)}
-    candidates = sorted(names | {_model_of(path) for path in strangers} - known)
+async def _compare(base: ServerConfig, server: Server, client: ModelServer, page: MetricsPage) -> str:
+    known = {str(entry.name) for entry in base.models}
+    ours = {entry.base_path.rstrip("/") for entry in base.models}
+    strangers = base_paths_seen(page) - ours
+    # By custom a model is called like the directory that holds its versions.
+    customary = {path: path.rpartition("/")[2] for path in strangers}
+    candidates = sorted((models_seen(page) | set(customary.values())) - known)
     view = await client.look({ModelName(name): () for name in candidates}, {})
     for name in candidates:
-        model = view.models.get(ModelName(name))
-        serving = [s.version for s in model.versions if s.availability is not Availability.END] if model else []
+        statuses = view.models[ModelName(name)].versions if ModelName(name) in view.models else ()
+        serving = [status.version for status in statuses if status.availability is not Availability.END]
         if serving:
             return f"{server.name} serves model {name!r} (version {serving[0]}), which the config lacks; {_FIX}"
-    unknown = [path for path in sorted(strangers) if not _named(path, view.models)]
-    return (
-        f"{server.name} loaded {unknown[0]}, which no model of the config has as base path; {_FIX}" if unknown else ""
-    )
-
-
-def _ours(base: ServerConfig, path: str) -> bool:
-    parent = path.rpartition("/")[0]
-    return any(entry.base_path.rstrip("/") == parent for entry in base.models)
-
-
-def _model_of(path: str) -> str:
-    """By custom a model is called like the directory that holds its versions."""
-    return path.rpartition("/")[0].rpartition("/")[2]
-
-
-def _named(path: str, models: object) -> bool:
-    """Its status was found under the customary name, and it no longer serves."""
-    return isinstance(models, dict) and bool(models.get(_model_of(path)) and models[_model_of(path)].versions)
+    for path, name in sorted(customary.items()):
+        model = view.models.get(ModelName(name))
+        if name in known or model is None or not model.versions:
+            return f"{server.name} loaded {path}, which no model of the config has as base path; {_FIX}"
+    return ""

@@ -1,0 +1,192 @@
+"""The agent as the API sees it: what it knows, and how rollouts are started and commanded."""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import haldane
+from haldane.app.history import History
+from haldane.config import Config
+from haldane.domain.evidence import Ruling
+from haldane.domain.fleet import Condition, ModelName, ModelView, Placement, ServerName
+from haldane.domain.record import Record
+from haldane.domain.rollout import Command, CommandKind, Mode, Rollout, RolloutId, Transition
+from haldane.engine.desk import Desk
+from haldane.engine.judging import rules_of
+from haldane.engine.supervisor import Supervisor
+from haldane.judge.explain import explain
+from haldane.ports import Clock, Refused, Store
+from haldane.release.check import problem
+from haldane.rollout.wanted import STABLE, Watched
+from haldane.web.api import Unknown
+from haldane.web.story import AgentStatus, Story
+
+Prepare = Callable[[ModelName], Awaitable[None]]  # opens the model's traffic source; PortError when it cannot
+Clear = Callable[[ServerName], Awaitable[str]]  # why a server must not be changed, or ""
+
+
+@dataclass
+class Agent:
+    """Implements `web.api.Agent` over the desk, the store and the supervisor."""
+
+    config: Config
+    desk: Desk
+    store: Store
+    clock: Clock
+    supervisor: Supervisor
+    history: History
+    conditions: Callable[[], Sequence[Condition]]
+    prepare: Prepare
+    clear: Clear
+    waiting: dict[str, str] = field(default_factory=dict)  # what is not ready yet -> why
+
+    def unready(self) -> Sequence[str]:
+        unseen = [
+            f"server {server} has not been looked at yet"
+            for server in self.desk.servers
+            if server not in self.desk.views
+        ]
+        return [*self.waiting.values(), *unseen]
+
+    def status(self) -> AgentStatus:
+        stable: Mapping[ModelName, int | None] = {
+            **{ModelName(name): None for name in self.config.models},
+            **{name: watched.stable for name, watched in self.desk.watched.items()},
+        }
+        return AgentStatus(
+            at=self.clock.now(),
+            version=haldane.__version__,
+            mode=self.desk.mode,
+            servers=tuple(self.desk.servers.values()),
+            seen=dict(self.desk.views),
+            stable=stable,
+            rollouts=tuple(self.desk.live()),
+            conditions=tuple(self.conditions()),
+            trouble={str(server): why for server, why in (self.desk.trouble | self.desk.refusals).items()},
+        )
+
+    # --- rollouts -------------------------------------------------------------------------------------------------
+
+    async def start(self, model: str, version: int, *, by: str, why: str) -> Rollout:
+        name = ModelName(model)
+        await self._check_startable(name, version)
+        await self.prepare(name)
+        section, watched = self.config.models[model], self.desk.watched[name]
+        servers = tuple(self.desk.servers)
+        own = section.where is Placement.OWN_REPLICAS
+        at = self.clock.now()
+        rollout = Rollout(
+            id=RolloutId(f"{model.replace('/', '-')}-{version}-{secrets.token_hex(3)}"),
+            model=name,
+            old=watched.stable,
+            new=version,
+            mode=self.desk.mode,
+            clients=section.clients,
+            placement=section.where,
+            servers=servers,
+            dedicated=tuple(s for s in servers if self.desk.servers[s].dedicated_canary) if own else (),
+            plan=self.config.plan.plan(),
+            analysis=self.config.rules_of(model).to_json(),
+            seed=secrets.randbits(32),
+            started_at=at,
+            phase_since=at,
+            why=f"{by}: {why}",
+        )
+        data: dict[str, Any] = {"by": by, "why": why, "old": rollout.old, "new": version, "mode": rollout.mode}
+        data |= {"labels": self.desk.labels(name, servers), "analysis_hash": self.config.rules_of(model).digest}
+        await self.supervisor.start(rollout, data)
+        return rollout
+
+    async def _check_startable(self, model: ModelName, version: int) -> None:
+        """Unknown or Refused, with what would be right."""
+        if model not in self.config.models:
+            known = ", ".join(self.config.models) or "none"
+            raise Unknown(f"model {model!r} is not in the config; it has {known}")
+        for live in self.desk.live():
+            if live.model == model:
+                raise Refused(model, f"rollout {live.id} of this model is {live.phase}; abort it or wait for its end")
+        if self.waiting:
+            raise Refused(model, "; ".join(self.waiting.values()))
+        watched = self._watched(model, version)
+        if watched.stable == version:
+            raise Refused(model, f"version {version} is stable already")
+        self.desk.put_stable(
+            model,
+            watched.stable,
+            self.desk.declared.get(model, watched.stable),
+            watched.clients,
+            provable=watched.provable,
+        )
+        self._check_version(model, version)
+        if self.desk.mode is Mode.ENFORCE:
+            for server in self.desk.servers:
+                if refusal := await self.clear(server):
+                    raise Refused(model, refusal)
+
+    def _watched(self, model: ModelName, version: int) -> Watched:
+        """The model at rest; where the config cannot say what is stable, observe mode takes what is seen."""
+        if known := self.desk.watched.get(model):
+            return known
+        for view in self.desk.views.values():
+            seen = view.models.get(model, ModelView()) if view else ModelView()
+            label = seen.labels.get(STABLE)
+            others = [loaded for loaded in seen.loaded if loaded != version]
+            if label is not None or others:
+                stable = label if label is not None else others[-1]
+                return Watched(stable, self.config.models[model].clients, provable=False)
+        raise Refused(model, f"no server shows which version is stable; set models.{model}.stable")
+
+    def _check_version(self, model: ModelName, version: int) -> None:
+        entry = self.desk.base.entry(model)
+        if entry and entry.base_path and (wrong := problem(entry.base_path, version)):
+            raise Refused(model, wrong)
+        for server, view in self.desk.views.items():
+            status = view.models.get(model, ModelView()).status(version) if view else None
+            if status and status.failed:
+                detail = f"version {version} failed to load on {server} before ({status.error_code})"
+                raise Refused(model, f"{detail}; Serving does not try a number again, so publish it under a new one")
+
+    async def command(self, rollout: RolloutId, kind: CommandKind, *, by: str, why: str) -> Transition:
+        await self.rollout(rollout)
+        return await self.supervisor.command(rollout, Command(self.clock.now(), kind, by, why))
+
+    async def rollouts(self, limit: int = 100) -> Sequence[Rollout]:
+        return await asyncio.to_thread(self.store.rollouts, limit)
+
+    async def rollout(self, rollout: RolloutId) -> Rollout:
+        if live := self.desk.rollout(rollout):
+            return live
+        found = await asyncio.to_thread(self.store.rollout, rollout)
+        if found is None:
+            raise Unknown(f"there is no rollout {rollout!r}; `haldane rollout list` shows them")
+        return found[0]
+
+    async def records(self, rollout: RolloutId | None, *, after: int = 0, limit: int = 1000) -> Sequence[Record]:
+        return await asyncio.to_thread(lambda: self.store.records(rollout, after=after, limit=limit))
+
+    async def rulings(self, rollout: RolloutId) -> Sequence[Ruling]:
+        return await asyncio.to_thread(self.history.of, await self.rollout(rollout))
+
+    async def explanation(self, rollout: RolloutId, language: str) -> Sequence[str]:
+        found = await self.rollout(rollout)
+        rulings = await self.rulings(rollout)
+        return explain(rulings[-1], rules_of(found), language) if rulings else (found.why,)
+
+    async def story(self, rollout: RolloutId) -> Story:
+        found = await self.rollout(rollout)
+        records = await self.records(rollout)
+        rules = rules_of(found)
+        told = [record.data["labels"] for record in records if "labels" in record.data]
+        now = self.desk.labels(found.model, found.servers)
+        return Story(
+            rollout=found,
+            rulings=await self.rulings(rollout),
+            records=records,
+            labels_before=told[0] if told else None,
+            labels_after=(told[-1] if told else None) if found.phase.final else now,
+            alpha=rules.alpha,
+            beta=rules.beta,
+            sentences=await self.explanation(rollout, "en"),
+        )

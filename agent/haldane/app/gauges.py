@@ -1,0 +1,36 @@
+"""Rollouts and rulings on our own metrics page."""
+
+import math
+
+from haldane.domain.evidence import Ruling, Verdict
+from haldane.domain.rollout import Phase, Rollout, Transition
+from haldane.telemetry import Telemetry
+
+
+def show_rollout(telemetry: Telemetry, rollout: Rollout) -> None:
+    """The phase, when it began, and the verdict of the model's newest rollout."""
+    for phase in Phase:
+        telemetry.phase.labels(rollout.model, phase).set(phase is rollout.phase)
+    for verdict in Verdict:
+        telemetry.verdict.labels(rollout.model, verdict).set(verdict is rollout.verdict)
+    telemetry.phase_started.labels(rollout.model).set(rollout.phase_since)
+
+
+def show_transition(telemetry: Telemetry, transition: Transition) -> None:
+    if transition.before.phase is not transition.after.phase:
+        telemetry.transitions.labels(transition.after.model, transition.after.phase).inc()
+    show_rollout(telemetry, transition.after)
+
+
+def show_ruling(telemetry: Telemetry, rollout: Rollout, ruling: Ruling) -> None:
+    """Estimate, interval, margin and evidence per metric; NaN where there is none."""
+    for finding in ruling.findings:
+        check = rollout.model, finding.metric
+        for gauge, value in (
+            (telemetry.check_estimate, finding.estimate),
+            (telemetry.check_lower, finding.lower),
+            (telemetry.check_upper, finding.upper),
+            (telemetry.check_margin, finding.margin),
+            (telemetry.check_evidence, finding.log10_harm),
+        ):
+            gauge.labels(*check).set(math.nan if value is None else value)

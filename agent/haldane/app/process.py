@@ -1,0 +1,311 @@
+"""The agent's process: from settings to a running tree of tasks, and down again.
+
+app ─ lease │ supervisor: one subtree per rollout │ converge: one task per server
+      an unexpected error in these ends the process; restart is recovery
+    └ observer │ web │ sources: guarded
+"""
+
+import asyncio
+import os
+import secrets
+import signal
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+import haldane
+from haldane.adapters.alertmanager import open_alertmanager
+from haldane.adapters.replay import Replay
+from haldane.adapters.sql import SqlStore, open_store
+from haldane.app.agent import Agent
+from haldane.app.discover import keep_discovering
+from haldane.app.gauges import show_rollout, show_ruling, show_transition
+from haldane.app.history import History
+from haldane.app.sources import first_request, open_source
+from haldane.config import Config
+from haldane.domain.evidence import Ruling
+from haldane.domain.fleet import Availability, ModelEntry, ModelName, ReplicaView, Server, ServerConfig, ServerName
+from haldane.domain.rollout import Mode, Rollout, Transition
+from haldane.domain.traffic import Batch
+from haldane.engine.converge import Converge, Pace
+from haldane.engine.desk import Desk
+from haldane.engine.judging import Progress
+from haldane.engine.lease import Lease
+from haldane.engine.observe import Observer
+from haldane.engine.pairing import ShadowLimits, addressing, pairs
+from haldane.engine.supervisor import Supervisor
+from haldane.ports import AlertSink, PortError
+from haldane.rollout.wanted import stable_of
+from haldane.serving.channel import Tls
+from haldane.serving.client import ServingClient, open_client
+from haldane.serving.exposition import load_counters
+from haldane.serving.foreign import foreign_models
+from haldane.serving.shadow import Scorer
+from haldane.telemetry import Telemetry
+from haldane.web.server import listening, make_app, serve
+
+log = structlog.get_logger()
+
+SOURCE_RETRY_SECONDS = 5.0
+
+
+class SystemClock:
+    """Wall time, UTC seconds."""
+
+    def now(self) -> float:
+        return time.time()
+
+
+@dataclass
+class Parts:
+    """Everything opened, for the functions that put tasks together."""
+
+    config: Config
+    clients: Mapping[ServerName, ServingClient]
+    store: SqlStore
+    desk: Desk
+    telemetry: Telemetry
+    lease: Lease
+    clock: SystemClock = field(default_factory=SystemClock)
+    sources: dict[ModelName, Replay] = field(default_factory=dict)
+
+    async def prepare(self, model: ModelName) -> None:
+        """Open the model's source and take its golden request; PortError when it cannot be read."""
+        if model in self.sources:
+            return
+        section, watched = self.config.models[model], self.desk.watched[model]
+        source = await open_source(model, section, watched.stable, self.clients.values())
+        if source is not None:
+            self.desk.golden[model] = await first_request(source)
+            self.sources[model] = source
+
+    async def keep_preparing(self) -> None:
+        """Golden requests are wanted from the start, so that labels can be restored after a restart."""
+        missing = set(self.desk.watched)
+        while missing:
+            for model in sorted(missing):
+                try:
+                    await self.prepare(model)
+                    missing.discard(model)
+                except PortError as error:
+                    log.warning("source_not_ready", model=model, detail=str(error))
+            await asyncio.sleep(SOURCE_RETRY_SECONDS if missing else 0)
+
+    async def clear(self, server: ServerName) -> str:
+        return await foreign_models(self.desk.base, self.desk.servers[server], self.clients[server])
+
+    def loading(self, model: ModelName, server: ServerName) -> bool:
+        """Some model is loading there, so latency says nothing of a version."""
+        view = self.desk.views.get(server)
+        states = [status.availability for seen in view.models.values() for status in seen.versions] if view else []
+        return Availability.LOADING in states
+
+    async def shadow(self, rollout: Rollout, progress: Progress) -> AsyncGenerator[Batch, None]:
+        """Pairs for one rollout, from its model's source, on the servers that may be shadowed."""
+        await self.prepare(rollout.model)
+        source = self.sources.get(rollout.model)
+        if source is None:
+            return
+        shadow, names = self.config.shadow, rollout.dedicated or rollout.servers
+        batches = pairs(
+            rollout=rollout,
+            servers={name: self.clients[name] for name in names},
+            source=source,
+            limits=ShadowLimits(
+                pairs_per_second=shadow.rate,
+                concurrency=shadow.concurrency,
+                deadline_seconds=shadow.deadline.total_seconds(),
+                aa_share=shadow.aa_share,
+            ),
+            score=Scorer(self.config.outputs_of(rollout.model).rule()),
+            address=lambda: addressing(self.desk.rollout(rollout.id) or rollout),
+            masked=lambda server: self.loading(rollout.model, server),
+            next_seq=progress.next_seq,
+            judged_rows=progress.judged_rows,
+            elapsed=progress.elapsed,
+            telemetry=self.telemetry,
+        )
+        async with aclosing(batches):
+            async for batch in batches:
+                yield batch
+
+
+async def run(config: Config) -> None:
+    """Run the agent until it is told to stop (SIGTERM, SIGINT).
+
+    Raises PortError when something it cannot do without cannot be opened, and
+    whatever ended the safety ring: the store then holds all that the next
+    process needs.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    try:
+        async with AsyncExitStack() as stack:
+            await _run(config, stack)
+    except asyncio.CancelledError:
+        log.info("stopped")
+
+
+async def _run(config: Config, stack: AsyncExitStack) -> None:
+    # First the socket: two agents on one address are found out before anything is touched.
+    socket = await stack.enter_async_context(listening(config.listen))
+    parts = await _open(config, stack)
+    sinks = await _sinks(config, stack, parts.clock)
+    agent, observer = _assemble(parts, sinks)
+    token = _token(config)
+    log.info("started", mode=config.mode, listen=config.listen, servers=len(parts.clients), version=haldane.__version__)
+    async with asyncio.TaskGroup() as group:
+        web = make_app(agent, registry=parts.telemetry.registry, token=token)
+        group.create_task(serve(web, socket), name="web")
+        group.create_task(parts.lease.run(), name="lease")
+        group.create_task(observer.run(), name="observer")
+        group.create_task(parts.keep_preparing(), name="sources")
+        if config.model_config_file is None:
+            group.create_task(keep_discovering(parts.desk, parts.clients), name="discover")
+        for name, client in parts.clients.items():
+            group.create_task(_converge(parts, observer, name, client).run(), name=f"converge {name}")
+        group.create_task(_act_when_allowed(parts.lease, agent), name="supervisor")
+
+
+async def _act_when_allowed(lease: Lease, agent: Agent) -> None:
+    """Take up rollouts once the lease is held; end the process when it is lost, for another may hold it now."""
+    while not lease.held():
+        agent.waiting["lease"] = "another agent holds the lease of this store"
+        await asyncio.sleep(0.1)
+    agent.waiting.pop("lease", None)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(agent.supervisor.run(), name="rollouts")
+        group.create_task(_end_when_lost(lease), name="lease watch")
+
+
+async def _end_when_lost(lease: Lease) -> None:
+    while lease.held():  # noqa: ASYNC110 - a lease ends by the clock, and a clock sets no event
+        await asyncio.sleep(0.5)
+    raise RuntimeError("the lease was lost: another agent may act now, so this one ends")
+
+
+async def _open(config: Config, stack: AsyncExitStack) -> Parts:
+    config.state_dir.mkdir(parents=True, exist_ok=True)
+    store = await asyncio.to_thread(open_store, config.store_url.get_secret_value())
+    stack.callback(store.close)
+    tls = Tls(ca=config.tls.ca, cert=config.tls.cert, key=config.tls.key) if config.tls else None
+    clients = {server.name: await stack.enter_async_context(open_client(server, tls)) for server in config.fleet}
+    telemetry = Telemetry.on(CollectorRegistry())
+    telemetry.build.labels(haldane.__version__).set(1)
+    telemetry.mode.labels(config.mode).set(1)
+    lease = Lease(store)
+    stack.push_async_callback(lease.release)
+    return Parts(config, clients, store, _desk(config, store), telemetry, lease)
+
+
+def _desk(config: Config, store: SqlStore) -> Desk:
+    base = config.base or ServerConfig(tuple(ModelEntry(name=ModelName(name), base_path="") for name in config.models))
+    desk = Desk(mode=config.mode, servers={server.name: server for server in config.fleet}, base=base, watched={})
+    settled = store.settled()
+    for name, section in config.models.items():
+        model = ModelName(name)
+        entry = base.entry(model)
+        declared = section.stable if section.stable is not None else stable_of(entry) if entry else None
+        if declared is None:
+            continue
+        stable, was_declared = settled.get(model, (declared, declared))
+        if was_declared != declared:
+            # Somebody has edited the file since that rollout: the file is the newer word.
+            log.warning("stable_taken_from_config", model=name, config=declared, rollout=stable)
+            stable = declared
+        desk.put_stable(model, stable, declared, section.clients, provable=section.traffic is not None)
+    return desk
+
+
+async def _sinks(config: Config, stack: AsyncExitStack, clock: SystemClock) -> dict[str, AlertSink]:
+    if config.alertmanager is None:
+        return {}
+    link = f"http://{config.listen}/"
+    sink = await stack.enter_async_context(open_alertmanager(str(config.alertmanager), now=clock.now, link=link))
+    return {"alertmanager": sink}
+
+
+def _assemble(parts: Parts, sinks: Mapping[str, AlertSink]) -> tuple[Agent, Observer]:
+    desk, telemetry = parts.desk, parts.telemetry
+    history = History(parts.store)
+
+    def on_ruling(rollout: Rollout, ruling: Ruling) -> None:
+        history.add(rollout.id, ruling)
+        show_ruling(telemetry, rollout, ruling)
+
+    def on_move(transition: Transition) -> None:
+        show_transition(telemetry, transition)
+        if transition.after.phase.final:
+            history.over(transition.after.id)
+
+    supervisor = Supervisor(
+        desk=desk, store=parts.store, clock=parts.clock, shadow=parts.shadow, on_ruling=on_ruling, on_move=on_move
+    )
+    observer = Observer(
+        parts.clients,
+        base=desk.base,
+        read=load_counters,
+        sinks=sinks,
+        telemetry=telemetry,
+        clock=parts.clock,
+        wanted=desk.wanted if desk.mode is Mode.ENFORCE else None,
+    )
+    for rollout in reversed(parts.store.rollouts()):
+        show_rollout(telemetry, rollout)
+    agent = Agent(
+        config=parts.config,
+        desk=desk,
+        store=parts.store,
+        clock=parts.clock,
+        supervisor=supervisor,
+        history=history,
+        conditions=observer.conditions,
+        prepare=parts.prepare,
+        clear=parts.clear,
+    )
+    return agent, observer
+
+
+def _converge(parts: Parts, observer: Observer, name: ServerName, client: ServingClient) -> Converge:
+    async def guard(server: Server, _: Any) -> str:
+        return await parts.clear(server.name)
+
+    async def note(kind: str, data: dict[str, Any]) -> None:
+        await asyncio.to_thread(parts.store.record, kind, data)
+
+    def on_view(server: Server, view: ReplicaView | None) -> None:
+        observer.on_view(server, view)
+
+    every = parts.config.look_every.total_seconds()
+    return Converge(
+        server=parts.desk.servers[name],
+        client=client,
+        desk=parts.desk,
+        telemetry=parts.telemetry,
+        may_act=parts.lease.held,
+        guard=guard,
+        note=note,
+        on_view=on_view,
+        pace=Pace(live=every, rest=max(every, 5.0) if every >= 1 else every),
+    )
+
+
+def _token(config: Config) -> str:
+    """The API's token: the configured one, or a random one that only this user can read."""
+    if config.token is not None:
+        return config.token.get_secret_value()
+    path = config.token_path
+    if not path.exists():
+        fresh = path.with_suffix(".new")
+        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(secrets.token_urlsafe(32) + "\n")
+        fresh.rename(path)
+    return path.read_text().strip()

@@ -1,0 +1,64 @@
+"""From the settings of one model to its traffic source and the first request of it."""
+
+from collections.abc import Iterable, Mapping
+
+from haldane.adapters.replay import Replay
+from haldane.adapters.tables import TableForm, read_table
+from haldane.config import ModelSection, TrafficSection
+from haldane.domain.fleet import ModelName
+from haldane.domain.traffic import Request
+from haldane.ports import Malformed, PortError, Refused, Unavailable
+from haldane.serving.client import ServingClient
+from haldane.serving.records import read_examples, read_prediction_logs
+from haldane.serving.restform import read_lines
+from haldane.tensors import Signature
+
+
+async def open_source(
+    model: ModelName, section: ModelSection, stable: int, clients: Iterable[ServingClient]
+) -> Replay | None:
+    """The model's source; None when it has none. PortError when no server can say what the model takes."""
+    if section.traffic is None:
+        return None
+    traffic = section.traffic
+    signatures = {} if traffic.kind == "prediction_log" else await _signatures(model, stable, clients)
+    return Replay(traffic.path.name, lambda: _read(traffic, model, signatures))
+
+
+async def first_request(source: Replay) -> Request:
+    """The request every version must answer before it is labelled. Malformed or Unavailable when there is none."""
+    requests = source.requests()
+    try:
+        return await anext(aiter(requests))
+    except StopAsyncIteration:
+        raise Malformed(source.name, "holds no request") from None
+    finally:
+        await requests.aclose()  # type: ignore[attr-defined]
+
+
+async def _signatures(model: ModelName, stable: int, clients: Iterable[ServingClient]) -> dict[str, Signature]:
+    """Asked of the stable version on the first server that answers."""
+    last: PortError = Unavailable("servers", "there is none")
+    for client in clients:
+        try:
+            return await client.signatures(model, stable)
+        except PortError as error:
+            last = error
+    raise last
+
+
+def _read(
+    traffic: TrafficSection, model: ModelName, signatures: Mapping[str, Signature]
+) -> Iterable[Request | Malformed]:
+    match traffic.kind:
+        case "labelled":
+            form = TableForm(label=traffic.label, columns=traffic.columns, signature=traffic.signature)
+            return read_table(traffic.path, signatures, form)
+        case "examples":
+            return read_examples(traffic.path, signatures, signature=traffic.signature, label=traffic.label)
+        case "rest_jsonl":
+            return read_lines(traffic.path, signatures)
+        case "prediction_log":
+            return read_prediction_logs(traffic.path, model=model)
+        case other:
+            raise Refused(str(model), f"unknown traffic source {other}")
