@@ -12,4 +12,4 @@ WORKDIR /var/lib/haldane
 VOLUME /var/lib/haldane
 EXPOSE 8620
 ENTRYPOINT ["haldane"]
-CMD ["run", "/etc/haldane/haldane.yaml"]
+CMD ["run", "--config", "/etc/haldane/haldane.yaml"]
