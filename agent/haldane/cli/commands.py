@@ -6,7 +6,7 @@ from haldane import __version__
 from haldane.cli.adopt import adopt
 from haldane.cli.check import check
 from haldane.cli.explain import explain
-from haldane.cli.forecast import forecast
+from haldane.cli.forecast import forecast_
 from haldane.cli.rehearse import demo, sandbox
 from haldane.cli.rollout import rollout
 from haldane.cli.run import run
@@ -35,5 +35,5 @@ def main() -> None:
     pass
 
 
-for command in (run, status, rollout, explain, forecast, check, adopt, sandbox, demo):
+for command in (run, status, rollout, explain, forecast_, check, adopt, sandbox, demo):
     main.add_command(command)

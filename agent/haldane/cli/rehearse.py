@@ -1,5 +1,7 @@
 """`haldane sandbox` and `haldane demo`: the real job without a real server."""
 
+import os
+import sys
 from pathlib import Path
 
 import click
@@ -21,10 +23,12 @@ def sandbox(arguments: tuple[str, ...]) -> None:
       haldane sandbox --port=8500 --rest_api_port=8501 --model_config_file=models.config
     """
     try:
-        from haldane.sandbox.__main__ import main as serve
+        from haldane.sandbox.server import main as serve
     except ModuleNotFoundError as error:
         leave(USAGE, f"sandbox: {error.name} is not installed; " + _EXTRA.format(extra="sandbox"))
-    raise SystemExit(serve(list(arguments)))
+    status = serve(list(arguments))
+    sys.stdout.flush()
+    os._exit(status)  # loader and gRPC threads may be busy, and a real server's exit waits for none of them
 
 
 @click.command()

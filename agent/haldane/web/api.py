@@ -39,6 +39,7 @@ from haldane.domain.record import Record
 from haldane.domain.rollout import CommandKind, Rollout, RolloutId, Transition
 from haldane.ports import PortError, Refused, StaleWrite, Unavailable
 from haldane.web.jsonform import as_json
+from haldane.web.sentences import explained
 from haldane.web.story import AgentStatus, Story
 
 LANGUAGES = ("en", "zh")
@@ -72,9 +73,6 @@ class Agent(Protocol):
 
     async def rulings(self, rollout: RolloutId) -> Sequence[Ruling]:
         """Its trace, oldest first, at most a few hundred; empty without evidence."""
-
-    async def explanation(self, rollout: RolloutId, language: str) -> Sequence[str]:
-        """Why it stands as it does, for a person; language is "en" or "zh"."""
 
     async def story(self, rollout: RolloutId) -> Story: ...
 
@@ -201,10 +199,9 @@ class Api:
         language = request.query_params.get("language", "en")
         if language not in LANGUAGES:
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"language: must be one of {', '.join(LANGUAGES)}")
-        name = RolloutId(request.path_params["rollout"])
-        found = await self._agent.rollout(name)
-        sentences = await self._agent.explanation(name, language)
-        return JSONResponse({"verdict": found.verdict, "phase": found.phase, "sentences": list(sentences)})
+        story = await self._agent.story(RolloutId(request.path_params["rollout"]))
+        rollout, sentences = story.rollout, explained(story, language)
+        return JSONResponse({"verdict": rollout.verdict, "phase": rollout.phase, "sentences": sentences})
 
     async def records(self, request: Request) -> Response:
         name = RolloutId(request.path_params["rollout"])

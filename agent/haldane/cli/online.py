@@ -1,0 +1,82 @@
+"""`check config --online`: does the world look as the config says? Looks only, changes nothing."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+
+from haldane.app.sources import first_request, open_source
+from haldane.config import Config
+from haldane.domain.fleet import ModelName, ReplicaView, Server, ServerName
+from haldane.domain.rollout import Mode
+from haldane.ports import PortError
+from haldane.rollout.wanted import STABLE, stable_of
+from haldane.serving.channel import Tls
+from haldane.serving.client import ServingClient, open_client
+from haldane.serving.foreign import foreign_models
+
+Finding = tuple[bool, str]  # fine or not, and a sentence
+
+
+async def findings(config: Config) -> list[Finding]:
+    """What was found, server by server, then model by model."""
+    tls = Tls(ca=config.tls.ca, cert=config.tls.cert, key=config.tls.key) if config.tls else None
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(open_client(server, tls)) for server in config.fleet]
+        looks = await asyncio.gather(*(_server(config, server, client) for server, client in _pairs(config, clients)))
+        found = [finding for _, told in looks for finding in told]
+        views = {view.server: view for view, _ in looks if view is not None}
+        for name in config.models:
+            found += await _model(config, name, views, clients)
+    return found
+
+
+def _pairs(config: Config, clients: list[ServingClient]) -> list[tuple[Server, ServingClient]]:
+    return list(zip(config.fleet, clients, strict=True))
+
+
+async def _server(config: Config, server: Server, client: ServingClient) -> tuple[ReplicaView | None, list[Finding]]:
+    """What one server holds of the models of the config."""
+    known = {entry.name for entry in config.base.models} if config.base else set()
+    names = sorted(known | {ModelName(name) for name in config.models})
+    try:
+        view = await client.look({name: (STABLE,) if name in config.models else () for name in names}, {})
+    except PortError as error:
+        return None, [(False, f"{error}; is servers[].address right, and the server up?")]
+    held = [f"{name} {_versions(view, name)}" for name in names if name in view.models]
+    found = [(True, f"{server.name} at {server.address}: {'; '.join(held) or 'no model of the config'}")]
+    if config.base is not None:
+        reason = await foreign_models(config.base, server, client)
+        # Only a server that may be changed must be known wholly; observing needs less.
+        if reason:
+            found.append((config.mode is Mode.OBSERVE, reason))
+    return view, found
+
+
+def _versions(view: ReplicaView, name: ModelName) -> str:
+    loaded = view.models[name].loaded
+    return ", ".join(map(str, loaded)) if loaded else "none loaded"
+
+
+async def _model(
+    config: Config, name: str, views: Mapping[ServerName, ReplicaView], clients: list[ServingClient]
+) -> list[Finding]:
+    """Whether the stable version is served, and the traffic of the model can be read."""
+    section, model = config.models[name], ModelName(name)
+    entry = config.base.entry(model) if config.base else None
+    stable = section.stable if section.stable is not None else stable_of(entry) if entry else None
+    if stable is None:
+        return [(False, f"{name}: which version is stable is not said; give models.{name}.stable")]
+    found = [
+        (False, f"{name}: version {stable} is not available on {server}")
+        for server, view in views.items()
+        if model not in view.models or not view.models[model].available(stable)
+    ]
+    try:
+        source = await open_source(model, section, stable, clients)
+        if source is None:
+            return [*found, (True, f"{name}: no traffic is given, so a rollout can only be inconclusive")]
+        request = await first_request(source)
+    except PortError as error:
+        return [*found, (False, f"{name}: traffic: {error}")]
+    truth = f", first right answer {request.truth!r}" if request.truth is not None else ""
+    return [*found, (True, f"{name}: {source.name} can be read as {request.api} requests{truth}")]
