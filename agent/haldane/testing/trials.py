@@ -36,7 +36,7 @@ class Judge:
                 beta=config["beta"],
                 least_pairs=config["min_pairs"],
                 horizon_pairs=config["horizon_pairs"],
-                entry_pairs=500,
+                entry_pairs=config["horizon_pairs"],
             ),
         )
         self.kinds = {metric["name"]: metric["kind"] for metric in config["metrics"]}

@@ -1,0 +1,217 @@
+"""A Ruling in plain sentences, English or Chinese: estimate, interval, margin, pairs, and when the evidence crossed.
+
+Says "evidence 118:1", never "probability 99 % that it is worse": an e-value
+is no posterior. The verdict stands even where the evidence falls again; it
+was valid when given.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+
+from haldane.domain.evidence import Finding, Role, Ruling, State, Verdict
+from haldane.judge.rules import Rules
+from haldane.judge.verdict import odds, quantity
+
+LANGUAGES = ("en", "zh")
+
+_VERDICT = {
+    "en": {
+        Verdict.PASS: "PASS after {pairs} pairs ({seconds}): no harm beyond the margins.",
+        Verdict.FAIL: "FAIL after {pairs} pairs ({seconds}): the canary is harmful.",
+        Verdict.CONTINUE: "UNDECIDED after {pairs} pairs ({seconds}): more pairs are needed.",
+        Verdict.INCONCLUSIVE: "INCONCLUSIVE after {pairs} pairs ({seconds}): nothing was shown, so stable stays.",
+    },
+    "zh": {
+        Verdict.PASS: "通过：经过 {pairs} 对请求（{seconds}），未见超出容限的损害。",
+        Verdict.FAIL: "不通过：经过 {pairs} 对请求（{seconds}），金丝雀版本有害。",
+        Verdict.CONTINUE: "尚未判定：已有 {pairs} 对请求（{seconds}），还需要更多。",
+        Verdict.INCONCLUSIVE: "无结论：经过 {pairs} 对请求（{seconds}）未能证明任何结果，因此保留稳定版本。",
+    },
+}
+_METRIC: dict[str, dict[str, str]] = {
+    "en": {},
+    "zh": {"errors": "错误率", "accuracy": "准确性", "disagreement": "输出不一致", "latency": "延迟", "loss": "损失"},
+}
+_MEASURE = {
+    "en": {
+        "errors": "share of failed requests",
+        "accuracy": "share of wrong answers",
+        "disagreement": "share of answers that differ from stable's",
+        "latency": "typical latency relative to stable",
+        "loss": "mean loss",
+    },
+    "zh": {
+        "errors": "失败请求占比",
+        "accuracy": "错误答案占比",
+        "disagreement": "与稳定版本不同的答案占比",
+        "latency": "相对稳定版本的典型延迟",
+        "loss": "平均损失",
+    },
+}
+_STATE = {
+    "en": {
+        State.HARMFUL: "beyond the margin (evidence {harm})",
+        State.HARMLESS: "within the margin (evidence for it {harmless})",
+        State.UNDECIDED: "undecided (evidence against it {harm}, for it {harmless})",
+    },
+    "zh": {
+        State.HARMFUL: "超出容限（证据 {harm}）",
+        State.HARMLESS: "在容限之内（支持的证据 {harmless}）",
+        State.UNDECIDED: "尚未判定（不利证据 {harm}，有利证据 {harmless}）",
+    },
+}
+_TEXT = {
+    "en": {
+        "finding": "{metric} ({role}): {measure} {estimate}, 95 % always-valid interval {interval}, margin {margin}, "
+        "from {pairs} pairs: {state}. {detail}.",
+        "no estimate": "{metric} ({role}): {pairs} pairs, too few to estimate. {detail}.",
+        "no data": "{metric} ({role}): no data. {detail}.",
+        "strength": "Evidence over all metrics {now} (a rollback needs {need}).",
+        "meaning": "If the canary were within every margin, evidence of {need} would ever appear in at most {alpha} "
+        "of analyses.",
+        "named": "Proven one by one: {names}.",
+        "jointly": "The harm is proven jointly; no single metric can be named.",
+        "fell": "The evidence has fallen since; the verdict was valid when it was given and stands.",
+        "crossed": "The evidence sufficed at pair {pairs}, {seconds} after the start.",
+        "why": "Why: {why}.",
+    },
+    "zh": {
+        "finding": "{metric}（{role}）：{measure} {estimate}，95% 始终有效区间 {interval}，容限 {margin}，"
+        "共 {pairs} 对：{state}。{detail}。",
+        "no estimate": "{metric}（{role}）：{pairs} 对，太少，无法估计。{detail}。",
+        "no data": "{metric}（{role}）：没有数据。{detail}。",
+        "strength": "全部指标的综合证据 {now}（回滚需要 {need}）。",
+        "meaning": "如果金丝雀版本在所有容限之内，那么 {need} 的证据在全部分析中出现的比例至多为 {alpha}。",
+        "named": "逐项证实：{names}。",
+        "jointly": "损害是合并证实的；无法归因于单个指标。",
+        "fell": "此后证据有所回落；判定在作出时有效，仍然成立。",
+        "crossed": "证据在第 {pairs} 对时充分，即开始后 {seconds}。",
+        "why": "原因：{why}。",
+    },
+}
+_ROLE = {
+    "en": {Role.OBJECTIVE: "objective", Role.GUARDRAIL: "guardrail", Role.INFO: "for information"},
+    "zh": {Role.OBJECTIVE: "目标", Role.GUARDRAIL: "护栏", Role.INFO: "仅供参考"},
+}
+# Phrases other modules write in English, as they appear in `detail` and `why`.
+_ZH_PHRASES = (
+    (r"([\d,]+) bad on canary only, ([\d,]+) on stable only", r"仅金丝雀出错 \1 对，仅稳定版本出错 \2 对"),
+    (r"([\d,]+) of ([\d,]+) blocks of ([\d,]+) pairs above the margin", r"\2 个区块（每块 \3 对）中有 \1 个超出容限"),
+    (r"mean loss (\S+) stable, (\S+) canary", r"平均损失：稳定版本 \1，金丝雀 \2"),
+    (r"stable disagrees with itself on ([\d,]+) of ([\d,]+)", r"稳定版本与自身不一致：\2 对中 \1 对"),
+    (r"([\d,]+) of ([\d,]+) tail votes for canary being slower", r"尾部 \2 票中有 \1 票认为金丝雀更慢"),
+    (r"no data when the metrics to judge were fixed", "在确定参与判定的指标时没有数据"),
+    (r"no losses yet", "尚无损失数据"),
+    (r"no more pairs will come", "不会再有新的请求对"),
+    (r"the budget of ([\d,]+) s is spent", r"\1 秒的预算已用完"),
+    (r"the horizon of ([\d,]+) pairs is reached", r"已达到 \1 对的上限"),
+    (r"no metric is an objective, so nothing can be shown", "没有目标指标，因此无法证明任何结果"),
+    (r"some metrics have no data yet", "部分指标尚无数据"),
+    (r"([\d,]+) of at least ([\d,]+) pairs", r"至少需要 \2 对，现有 \1 对"),
+    (r"held: lately (.+?) leaned beyond the margin", r"暂缓：近期 \1 偏向容限之外"),
+    (
+        r"([\d,]+) of ([\d,]+) readings were rejected \(not a number, infinite or negative\)",
+        r"\2 个读数中有 \1 个被拒绝",
+    ),
+    (
+        r"requests not served differ by side: ([\d,]+) stable, ([\d,]+) canary",
+        r"未被处理的请求两侧不同：稳定 \1，金丝雀 \2",
+    ),
+    (
+        r"rejected readings differ by side: ([\d,]+) stable, ([\d,]+) canary",
+        r"被拒绝的读数两侧不同：稳定 \1，金丝雀 \2",
+    ),
+    (r"(\w+): no data", r"\1：没有数据"),
+    (r", evidence for it (\S+) \(needed (\S+)\)", r"，有利证据 \1（需要 \2）"),
+    (r"\(([^()]+?) to ([^()]+?), margin ([^()]+?)\)", r"（\1 至 \2，容限 \3）"),
+    (r"; ", "；"),
+    (r": ", "："),
+)
+
+
+def explain(ruling: Ruling, rules: Rules, language: str = "en") -> tuple[str, ...]:
+    """The sentences that tell this Ruling, the verdict first; `language` is "en" or "zh"."""
+    if language not in LANGUAGES:
+        raise ValueError(f"no sentences in {language!r}; there are {', '.join(LANGUAGES)}")
+    pairs = f"{ruling.pairs if ruling.decided_pairs is None else ruling.decided_pairs:,}"
+    elapsed = ruling.seconds if ruling.decided_seconds is None else ruling.decided_seconds
+    opening = _VERDICT[language][ruling.verdict].format(pairs=pairs, seconds=_time(elapsed, language))
+    return (
+        opening,
+        *_reasons(ruling, rules, language),
+        *(describe(finding, language) for finding in _harmful_first(ruling.findings)),
+        *_strength(ruling, rules, language),
+    )
+
+
+def describe(finding: Finding, language: str = "en") -> str:
+    """One Finding as a sentence."""
+    text, detail = _TEXT[language], _phrase(finding.detail, language)
+    words = {
+        "metric": _METRIC[language].get(finding.metric, finding.metric),
+        "role": _ROLE[language][finding.role],
+        "pairs": f"{finding.pairs:,}",
+        "detail": detail[:1].upper() + detail[1:],
+    }
+    if finding.state is State.NO_DATA:
+        return text["no data"].format(**words)
+    if finding.estimate is None or finding.margin is None:
+        return text["no estimate"].format(**words)
+    return text["finding"].format(
+        **words,
+        measure=_MEASURE[language].get(finding.metric, finding.metric),
+        estimate=quantity(finding.estimate, finding.unit),
+        interval=_interval(finding, language),
+        margin=quantity(finding.margin, finding.unit),
+        state=_STATE[language][finding.state].format(
+            harm=odds(finding.log10_harm), harmless=odds(finding.log10_harmless)
+        ),
+    )
+
+
+def _interval(finding: Finding, language: str) -> str:
+    low, high = (quantity(end, finding.unit) for end in (finding.lower, finding.upper))
+    return f"{low} to {high}" if language == "en" else f"{low} 至 {high}"
+
+
+def _reasons(ruling: Ruling, rules: Rules, language: str) -> list[str]:
+    text = _TEXT[language]
+    if ruling.verdict is Verdict.FAIL:
+        names = [_METRIC[language].get(name, name) for name in ruling.named]
+        return [text["named"].format(names=", ".join(names)) if names else text["jointly"]]
+    if ruling.verdict in (Verdict.CONTINUE, Verdict.INCONCLUSIVE):
+        return [text["why"].format(why=_phrase(ruling.why, language))]
+    return []
+
+
+def _strength(ruling: Ruling, rules: Rules, language: str) -> list[str]:
+    text, need = _TEXT[language], odds(-math.log10(rules.alpha))
+    sentences = [text["strength"].format(now=odds(ruling.log10_harm), need=need)]
+    if ruling.verdict is Verdict.FAIL:
+        sentences.append(text["meaning"].format(need=need, alpha=f"{100 * rules.alpha:g} %"))
+        if ruling.log10_harm < -math.log10(rules.alpha):
+            sentences.append(text["fell"])
+    if ruling.decided_pairs is not None and ruling.decided_seconds is not None:
+        when = _time(ruling.decided_seconds, language)
+        sentences.append(text["crossed"].format(pairs=f"{ruling.decided_pairs:,}", seconds=when))
+    return sentences
+
+
+def _harmful_first(findings: Sequence[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda finding: -finding.log10_harm if finding.state is State.HARMFUL else 0.0)
+
+
+def _phrase(english: str, language: str) -> str:
+    if language == "en":
+        return english
+    for pattern, chinese in _ZH_PHRASES:
+        english = re.sub(pattern, chinese, english)
+    for metric, name in _METRIC["zh"].items():
+        english = re.sub(rf"\b{metric}\b", name, english, flags=re.ASCII)
+    return english
+
+
+def _time(seconds: float, language: str) -> str:
+    value = f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.1f}"
+    return f"{value} s" if language == "en" else f"{value} 秒"
