@@ -18,6 +18,9 @@ _WHITESPACE = b" \n\r\t"
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)")
 _INT64_MIN, _UINT64_MAX = -(2**63), 2**64 - 1
 _MAX_DEPTH = 250
+_DOUBLE = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?")
+_EXACT_LENGTH = 16  # so few digits without exponent are exact by any method
+_WHOLE_LIMIT, _EXACT_LIMIT, _MOST_DIGITS, _MAX_POWER = 2**64, 2**53 - 1, 17, 308
 
 
 class JsonError(ValueError):
@@ -68,10 +71,40 @@ def _number(text: str) -> int | float:
 
 
 def _double(text: str) -> float:
-    value = float(text)
+    value = float(text) if len(text) <= _EXACT_LENGTH and "e" not in text.lower() else _normal_precision(text)
     if math.isinf(value):
         raise _Odd
     return value
+
+
+def _normal_precision(text: str) -> float:
+    """A double as RapidJSON computes it, which for many digits is off by a unit in the last place."""
+    match = _DOUBLE.fullmatch(text)
+    if match is None:
+        raise _Odd
+    sign, whole, fraction, exponent = match[1], match[2], match[3] or "", int(match[4] or 0)
+    value, digits, used = float(int(whole)), len(whole.lstrip("0")), 0
+    if int(whole) < _WHOLE_LIMIT:
+        exact = int(whole)
+        while used < len(fraction) and exact <= _EXACT_LIMIT:
+            exact = exact * 10 + int(fraction[used])
+            used += 1
+            digits += exact > 0
+        value = float(exact)
+    while used < len(fraction) and digits < _MOST_DIGITS:
+        value = value * 10.0 + int(fraction[used])
+        used += 1
+        digits += value > 0
+    value = _scaled(value, exponent - used)
+    return -value if sign else value
+
+
+def _scaled(value: float, power: int) -> float:
+    if power >= 0:
+        return value * 10.0**power if power <= _MAX_POWER else (math.inf if value else 0.0)
+    if power < -_MAX_POWER:
+        value, power = value / 10.0**_MAX_POWER, power + _MAX_POWER
+    return 0.0 if power < -_MAX_POWER else value / 10.0**-power
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> Object:
@@ -252,11 +285,13 @@ class _Reader:
             raise JsonError("Number too big to be stored in double.", start) from None
 
     def _special(self, negative: bool) -> float | None:
-        if self._take(b"NaN"):
+        if self._peek() == b"N":
+            self._literal(b"NaN", None)
             return math.nan
-        if self._take(b"Inf"):
-            if self._peek() == b"i" and not self._take(b"inity"):
-                raise JsonError("Invalid value.", self._at)
+        if self._peek() == b"I":
+            self._literal(b"Inf", None)
+            if self._peek() == b"i":
+                self._literal(b"inity", None)
             return -math.inf if negative else math.inf
         return None
 

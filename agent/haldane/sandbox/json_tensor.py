@@ -4,6 +4,7 @@ Source: util/json_tensor.cc.
 """
 
 import base64
+import math
 import re
 from collections.abc import Callable, Mapping
 from enum import Enum
@@ -312,6 +313,7 @@ def _fill_whole(inputs: Any, name: str, value: Any, infos: Mapping[str, Any]) ->
 
 def _fill_tensor(proto: Any, number: int, shape: list[int], values: list[Any]) -> None:
     dtype = tensors.DTYPES[number]
+    values = values[: math.prod(shape)]  # a name repeated within a row has left more than its share
     if number in _INT_TYPES:
         array = np.array(values, np.int64).astype(dtype)
     elif number == tensors.DT_STRING:

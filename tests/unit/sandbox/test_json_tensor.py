@@ -177,6 +177,10 @@ def test_quoted_documents_write_doubles_as_rapidjson_does(value: float, text: by
         (b'{"a":1 "b"', "Missing a comma or } after an object member. at offset: 7"),
         (b"[1 2]", "Missing a comma or ] after an array element. at offset: 3"),
         (b"[nul]", "Invalid value. at offset: 4"),
+        (b"[Nax]", "Invalid value. at offset: 3"),
+        (b"[-Infinit]", "Invalid value. at offset: 9"),
+        (b"[-]", "Invalid value. at offset: 2"),
+        (b"[01]", "Missing a comma or ] after an array element. at offset: 2"),
         (b"[1.]", "Miss fraction part in number. at offset: 3"),
         (b"[1e]", "Miss exponent in number. at offset: 3"),
         (b"[1e999]", "Number too big to be stored in double. at offset: 1"),
@@ -200,6 +204,16 @@ def test_what_python_refuses_is_read_all_the_same(data: bytes) -> None:
 def test_numbers_are_integers_only_within_64_bits() -> None:
     values = json_read.read(b"[-9223372036854775808, 18446744073709551615, 18446744073709551616, -0, 1.0]")
     assert [type(value) for value in values] == [int, int, float, int, float]
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_doubles_are_read_to_within_a_few_units_in_the_last_place(value: float) -> None:
+    (read,) = json_read.read(repr([value]).encode())
+    assert math.isclose(read, value, rel_tol=1e-15, abs_tol=5e-323)
+
+
+def test_a_name_repeated_within_a_row_counts_once() -> None:
+    assert _read('{"instances": [{"x": 1, "x": 2}]}', x=INT64)[1]["x"].tolist() == [1]
 
 
 def test_of_repeated_members_the_first_counts() -> None:
