@@ -14,6 +14,7 @@ from haldane.stats.betting import Evidence
 from haldane.stats.blocks import RatioEvidence
 from haldane.stats.bounds import log_e_signs
 from haldane.stats.means import BoundedEvidence, CountEvidence
+from haldane.stats.tail import LatencyEvidence
 
 REJECTED_SHARE = 0.01  # more readings than this that cannot be, and the measuring itself is in doubt
 
@@ -104,7 +105,7 @@ def _watch(rule: MetricRule, rules: Rules) -> Watch:
     evidence: Evidence
     unit, margin, scale = "share", absolute, 1.0
     if rule.name == "latency":
-        evidence = RatioEvidence(margin=relative, block_pairs=rules.block_pairs, horizon_pairs=rules.horizon_pairs)
+        evidence = _latency(rule, rules)
         unit, margin = "ratio", relative
     elif rule.name == "loss":
         evidence = BoundedEvidence(absolute=absolute / rule.reach, relative=relative)
@@ -114,3 +115,16 @@ def _watch(rule: MetricRule, rules: Rules) -> Watch:
         if relative:
             unit, margin = "ratio", relative
     return Watch(rule.name, rule.role, rule.weight, evidence, unit=unit, margin=margin, scale=scale)
+
+
+def _latency(rule: MetricRule, rules: Rules) -> RatioEvidence:
+    margin, size, horizon = rule.margin.relative, rules.block_pairs, rules.horizon_pairs
+    if rule.tail_quantile is None:
+        return RatioEvidence(margin=margin, block_pairs=size, horizon_pairs=horizon)
+    return LatencyEvidence(
+        margin=margin,
+        block_pairs=size,
+        horizon_pairs=horizon,
+        quantile=rule.tail_quantile,
+        tail_margin=rule.tail_margin,
+    )

@@ -19,6 +19,7 @@ from haldane.judge.hearing import Hearing, Terms
 from haldane.stats.betting import Evidence, Floats
 from haldane.stats.blocks import RatioEvidence, block_length
 from haldane.stats.means import BoundedEvidence, CountEvidence
+from haldane.stats.tail import LatencyEvidence
 
 WORDS = {Verdict.FAIL: "rollback", Verdict.PASS: "promote"}
 # One scrape pair every 5 s; blocks of 60 s; a gauge's first 120 s are warm-up.
@@ -86,4 +87,12 @@ def _evidence(metric: Mapping[str, Any], config: Mapping[str, Any]) -> Evidence:
             return RatioEvidence(margin=metric["margin_rel"], block_pairs=SCRAPES_A_BLOCK, horizon_pairs=scrapes)
         case _:
             size = block_length(dependence_seconds=config["dependence_s"], pairs_per_second=config["rate"])
-            return RatioEvidence(margin=metric["margin_rel"], block_pairs=size, horizon_pairs=horizon)
+            if "tail_q" not in metric:
+                return RatioEvidence(margin=metric["margin_rel"], block_pairs=size, horizon_pairs=horizon)
+            return LatencyEvidence(
+                margin=metric["margin_rel"],
+                block_pairs=size,
+                horizon_pairs=horizon,
+                quantile=metric["tail_q"],
+                tail_margin=metric["tail_margin_rel"],
+            )

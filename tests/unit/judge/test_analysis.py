@@ -260,3 +260,13 @@ def test_trace_ends_where_the_analysis_does() -> None:
     assert rulings[-1].verdict is Verdict.FAIL
     first = next(ruling for ruling in rulings if ruling.verdict is Verdict.FAIL)
     assert first.pairs == rulings[-1].decided_pairs
+
+
+def test_a_slow_tail_fails_latency_when_watched() -> None:
+    watched = rules(metric("latency", "+10%", tail_quantile=0.95, tail_margin=0.15))
+    slow = np.where(np.random.default_rng(1).random(20_000) < 0.05, 5.0, 1.0)
+    stream = noisy(20_000)
+    stream["canary_seconds"] *= slow
+    ruling = ruled(watched, *np.array_split(stream, 100))
+    assert ruling.verdict is Verdict.FAIL
+    assert "tail votes" in ruling.why

@@ -1,0 +1,150 @@
+"""Evidence on the slow tail of a ratio, by votes on who exceeds a high threshold.
+
+Tolerated is a canary stochastically no slower than (1 + margin) x stable.
+Both sides are turned by half the margin and measured against a local level
+made of both: a level taken from stable alone would follow stable's own noise
+and let canary exceed more often for no reason. One vote per block makes a
+cluster of slow requests count once.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from haldane.stats.betting import BETS, HOLD_LOG_E, Floats, Ledger, log_mixture, mix_starts
+from haldane.stats.blocks import RatioEvidence
+
+LEVEL_PAIRS = 30  # time constant of the local level
+LEAST_PAIRS = 200  # readings before the first threshold
+REFRESH_PAIRS = 100  # thresholds are read anew this often, whatever the batches
+CELLS, WIDTH = 1200, 0.01  # histogram of log ratios to the level, 1 % wide, a factor of 400 each way
+
+
+class TailEvidence:
+    """Evidence against "in the tail, canary is no slower than (1 + margin) x stable".
+
+    The average over three thresholds around the quantile; each is an e-process
+    while, given the past, canary is not likelier than stable to have the more
+    exceedances in a block. State is constant.
+    """
+
+    def __init__(self, *, quantile: float, margin: float) -> None:
+        if not (0.5 < quantile < 1.0 and margin > -1.0):
+            raise ValueError(f"quantile must lie in (0.5, 1) and margin exceed -1, got {quantile!r} and {margin!r}")
+        self.shift = math.log1p(margin)
+        self.quantiles: Floats = np.array([1 - 4 * (1 - quantile), quantile, 1 - (1 - quantile) / 4])
+        self.pairs = 0
+        self.ledger = Ledger(entries=6, marked=6)  # votes for harm at three thresholds, votes against
+        self.histogram: NDArray[np.int64] = np.zeros(CELLS, np.int64)
+        self._level: float | None = None
+        self._thresholds: Floats | None = None
+        self._filled = 0  # pairs in the open block
+        self._size = 0  # of the open block, fixed when it opens
+        self._sums: Floats = np.zeros(3)
+
+    def fold(self, stable: Floats, canary: Floats, *, block_pairs: int) -> None:
+        """Take in log readings, shape (n,) each; blocks opened from here on hold `block_pairs`."""
+        at = 0
+        while at < len(stable):
+            upto = min(len(stable), at + REFRESH_PAIRS - self.pairs % REFRESH_PAIRS)
+            self._piece(stable[at:upto], canary[at:upto], block_pairs)
+            at = upto
+            if self.pairs % REFRESH_PAIRS == 0 and self.pairs >= LEAST_PAIRS:
+                self._read_thresholds()
+
+    def _piece(self, stable: Floats, canary: Floats, block_pairs: int) -> None:
+        levels = self._levels((stable + canary - self.shift) / 2)
+        rho, gamma = stable - levels, canary - levels - self.shift
+        self.pairs += len(stable)
+        if self._thresholds is not None:
+            above = self._thresholds[:, None]
+            self._vote((gamma > above).astype(np.float64) - (rho > above), block_pairs)
+        cells = np.floor(np.concatenate([rho, gamma]) / WIDTH + CELLS / 2)
+        self.histogram += np.bincount(np.clip(cells, 0, CELLS - 1).astype(np.int64), minlength=CELLS)
+
+    def _levels(self, middles: Floats) -> Floats:
+        """The exponential mean of the middles before each pair; a first pair is its own level."""
+        level = self._level if self._level is not None else float(middles[0])
+        levels = []
+        for middle in middles.tolist():
+            levels.append(level)
+            level += (middle - level) / LEVEL_PAIRS
+        self._level = level
+        return np.array(levels)
+
+    def _read_thresholds(self) -> None:
+        upto = np.cumsum(self.histogram)
+        cells = np.searchsorted(upto, self.quantiles * upto[-1])
+        self._thresholds = (cells + 1 - CELLS / 2) * WIDTH
+
+    def _vote(self, exceedances: Floats, block_pairs: int) -> None:
+        """Close blocks along the columns of exceedances, shape (3, n)."""
+        at, n = 0, exceedances.shape[1]
+        while at < n:
+            if self._filled == 0:
+                self._size = block_pairs
+                whole = (n - at) // block_pairs
+                if whole:
+                    blocks = exceedances[:, at : at + whole * block_pairs].reshape(3, whole, block_pairs).sum(axis=2)
+                    self.ledger.total += np.concatenate([(blocks > 0).sum(axis=1), (blocks < 0).sum(axis=1)])
+                    at += whole * block_pairs
+                    continue
+            take = min(n - at, self._size - self._filled)
+            self._sums = self._sums + exceedances[:, at : at + take].sum(axis=1)
+            self._filled, at = self._filled + take, at + take
+            if self._filled == self._size:
+                self.ledger.total += np.concatenate([self._sums > 0, self._sums < 0])
+                self._sums, self._filled = np.zeros(3), 0
+
+    def start(self) -> None:
+        self.ledger.start()
+
+    def log_e_by_start(self) -> Floats:
+        """Log of the average e-value over the three thresholds, shape (1 + starts,)."""
+        votes = self.ledger.since()
+        wealths = np.multiply.outer(votes[:, :3], np.log1p(BETS)) + np.multiply.outer(votes[:, 3:], np.log1p(-BETS))
+        averaged: Floats = np.logaddexp.reduce(log_mixture(wealths), axis=1) - math.log(3)
+        return averaged
+
+    def log_harm(self) -> float:
+        return mix_starts(self.log_e_by_start())
+
+    def holds(self) -> bool:
+        return bool(self.log_e_by_start().max() > HOLD_LOG_E)
+
+    def detail(self) -> str:
+        """Votes at the threshold that speaks loudest."""
+        votes = self.ledger.total[:3], self.ledger.total[3:]
+        loudest = int(np.argmax(votes[0] - votes[1]))
+        slower, faster = votes[0][loudest], votes[1][loudest]
+        return f"{slower:.0f} of {slower + faster:.0f} tail votes for canary being slower"
+
+
+class LatencyEvidence(RatioEvidence):
+    """The typical ratio, with a watch on the tail: either shows harm, the typical ratio alone shows harmlessness."""
+
+    def __init__(
+        self, *, margin: float, block_pairs: int, horizon_pairs: int | None, quantile: float, tail_margin: float
+    ) -> None:
+        super().__init__(margin=margin, block_pairs=block_pairs, horizon_pairs=horizon_pairs)
+        self.tail = TailEvidence(quantile=quantile, margin=tail_margin)
+
+    def fold(self, stable: Floats, canary: Floats) -> None:
+        # The tail first: its blocks may know of these pairs only what was known before them.
+        self.tail.fold(np.log(stable), np.log(canary), block_pairs=self.block_pairs)
+        super().fold(stable, canary)
+
+    def start(self) -> None:
+        super().start()
+        self.tail.start()
+
+    def log_harm(self) -> float:
+        """The average of both e-values."""
+        return float(np.logaddexp(super().log_harm(), self.tail.log_harm())) - math.log(2)
+
+    def holds(self) -> bool:
+        return super().holds() or self.tail.holds()
+
+    def detail(self) -> str:
+        return f"{super().detail()}; {self.tail.detail()}"
