@@ -209,12 +209,10 @@ class RestApi:
         return run(spec, body)
 
     def _look_up(self, spec: Any, subresource: str | None) -> bytes:
-        if subresource:
-            if subresource != "metadata":
-                raise json_tensor.invalid(f"Unsupported subresource: {subresource}")
-            return self._metadata(spec)
         if not spec.name:
             raise json_tensor.invalid("Missing model name in request.")
+        if subresource == "metadata":  # in another case it matches the path, but asks for the status
+            return self._metadata(spec)
         return json_write.message(self._model_status(wire.GetModelStatusRequest(model_spec=spec))).encode()
 
     def _metadata(self, spec: Any) -> bytes:

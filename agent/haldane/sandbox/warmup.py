@@ -39,24 +39,25 @@ def _data_loss(text: str) -> StatusError:
 
 
 def records(data: bytes) -> Iterator[bytes]:
-    """The payloads of a TFRecord file; StatusError DATA_LOSS at a bad frame."""
+    """The payloads of a TFRecord file; StatusError DATA_LOSS at a bad frame.
+
+    Left-overs too short for a header count as the end, as in TensorFlow.
+    """
     at = 0
-    while at < len(data):
-        header = data[at : at + _HEADER.size]
-        if len(header) < _HEADER.size:
-            raise _data_loss(f"truncated record at {at}")
-        length, crc = _HEADER.unpack(header)
-        if crc != masked_crc(header[:8]):
+    while len(data) - at >= _HEADER.size:
+        length, crc = _HEADER.unpack_from(data, at)
+        if crc != masked_crc(data[at : at + 8]):
             hint = " (Is this even a TFRecord file?)" if at == 0 else ""
             raise _data_loss(f"corrupted record at {at}{hint}")
-        payload = data[at + _HEADER.size : at + _HEADER.size + length]
-        end = at + _HEADER.size + length + _FOOTER.size
-        if end > len(data):
+        start = at + _HEADER.size
+        end = start + length
+        if end + _FOOTER.size > len(data):
             raise _data_loss(f"truncated record at {at}' failed with Read less bytes than requested")
-        if _FOOTER.unpack(data[end - _FOOTER.size : end])[0] != masked_crc(payload):
-            raise _data_loss(f"corrupted record at {at}")
+        payload = data[start:end]
+        if _FOOTER.unpack_from(data, end)[0] != masked_crc(payload):
+            raise _data_loss(f"corrupted record at {start}")
         yield payload
-        at = end
+        at = end + _FOOTER.size
 
 
 class WarmUp:
