@@ -26,6 +26,8 @@ START_TARGET_SECONDS = 1.5
 MEMORY_TARGET_MB = 120.0
 SETTLE_SECONDS = 5.0
 DEADLINE_SECONDS = 60.0
+# Both sides may keep their bytecode, as installed packages do; some environments forbid it.
+CACHED = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
 REFERENCE = "import tensorflow_serving.apis.prediction_service_pb2"
 
 
@@ -73,6 +75,7 @@ def agent(folder: Path) -> Footprint:
         [Path(sys.executable).with_name("haldane"), "run", "--config", config],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        env=CACHED,
     )
     try:
         while not answers(f"http://127.0.0.1:{port}/-/ready"):
@@ -95,7 +98,7 @@ def reference() -> Footprint:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env={**CACHED, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
     assert process.stdout is not None
     if process.stdout.readline().strip() != b"ready":
