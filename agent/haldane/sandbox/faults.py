@@ -25,6 +25,7 @@ from haldane.sandbox.storage import version_number
 
 ANSWERS = ("delay", "fail", "corrupt")
 KINDS = (*ANSWERS, "slow_load", "reload", "drop_connections", "crash")
+_GRACE_SECONDS = 0.1  # for the answer to the request that asks for a crash
 _WAYS = ("nan", "zero", "scale", "reverse")
 
 
@@ -101,7 +102,7 @@ class Faults:
     def add(self, fault: Fault) -> int:
         """Put a fault in force; its number. A crash or a drop without duration happens now and leaves no entry."""
         if fault.kind == "crash":
-            threading.Timer(fault.seconds, _crash, [fault.how]).start()
+            threading.Timer(max(fault.seconds, _GRACE_SECONDS), _crash, [fault.how]).start()
             return 0
         with self._changed:
             number, self._next = self._next, self._next + 1

@@ -27,9 +27,7 @@ class Servable(Protocol):
 
     signatures: Mapping[str, Any]  # name -> tensorflow.SignatureDef (wire class)
 
-    def run(
-        self, feeds: Mapping[str, Any], fetches: Sequence[str], *, timeout_seconds: float | None
-    ) -> dict[str, Any]:
+    def run(self, feeds: Mapping[str, Any], fetches: Sequence[str], *, timeout_seconds: float | None) -> dict[str, Any]:
         """Run the graph once.
 
         `feeds` maps tensor names to values as the executor's `decode` makes
