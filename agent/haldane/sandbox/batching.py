@@ -174,23 +174,32 @@ class _Queue:
 
     def _check_capacity(self, size: int) -> None:
         settings = self._settings
-        limit, open_size = settings.execution_limit, self._batches[-1].size if self._batches else 0
-        enqueued = len(self._batches)
-        fits_open = bool(self._batches) and open_size + size <= limit
-        if not fits_open and enqueued >= settings.max_enqueued_batches:
+        enqueued, most = max(1, len(self._batches)), settings.max_enqueued_batches  # one is always open
+        open_size = self._batches[-1].size if self._batches else 0
+        full = "The batch scheduling queue to which this task was submitted is full; "
+        if settings.split_large:
+            limit = settings.execution_limit
+            capacity = (most - enqueued) * limit + limit - open_size
+            if size > capacity:
+                raise _status(
+                    grpc.StatusCode.UNAVAILABLE,
+                    f"{full}task size is {size} but scheduling capacity is only {capacity} (num_enqueued_batches="
+                    f"{enqueued}, max_enqueued_batches={most}, open_batch_size={open_size}, "
+                    f"max_execution_batch_size={limit})",
+                )
+        elif open_size + size > settings.max_batch_size and enqueued >= most:
             raise _status(
                 grpc.StatusCode.UNAVAILABLE,
-                "The batch scheduling queue to which this task was submitted is full; task size is "
-                f"{size} but scheduling capacity is only "
-                f"{max(0, settings.max_enqueued_batches - enqueued) * limit + (limit - open_size)} "
-                f"(num_enqueued_batches={enqueued}, max_enqueued_batches={settings.max_enqueued_batches}, "
-                f"open_batch_size={open_size}, max_execution_batch_size={limit})",
+                f"{full}currently {enqueued} batches enqueued and max_enqueued_batches is {most}",
             )
 
     def _place(self, task: _Task) -> None:
         if not self._batches or self._batches[-1].size + task.size > self._settings.execution_limit:
             self._batches.append(_Batch(time.monotonic()))
-        self._batches[-1].tasks.append(task)
+        batch = self._batches[-1]
+        if not batch.size:
+            batch.started = time.monotonic()
+        batch.tasks.append(task)
 
     def open_room(self) -> int:
         """How much the open batch still takes."""

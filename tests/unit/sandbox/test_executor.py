@@ -272,6 +272,26 @@ def test_an_empty_request_waits_until_another_joins_it(models: Path, metrics: Me
     servable.unload()
 
 
+def test_a_full_queue_refuses_in_the_words_of_its_kind(models: Path, metrics: Metrics) -> None:
+    plain = "max_batch_size=2 batch_timeout_micros=5000000 max_enqueued_batches=1"
+    servable = _batched(models, "4", metrics, plain)
+    waiting = threading.Thread(target=lambda: _run(servable, 1), daemon=True)
+    waiting.start()
+    while "input_batch_size_count{} 1" not in metrics.page():
+        time.sleep(0.001)
+    with pytest.raises(StatusError, match="currently 1 batches enqueued and max_enqueued_batches is 1") as caught:
+        _run(servable, 1, 2)
+    assert caught.value.code.name == "UNAVAILABLE"
+    split = _batched(
+        models,
+        "4",
+        metrics,
+        "max_batch_size=9 enable_large_batch_splitting=1 max_execution_batch_size=2 max_enqueued_batches=2",
+    )
+    with pytest.raises(StatusError, match=r"task size is 5 but scheduling capacity is only 4 \(num_enqueued_batches=1"):
+        _run(split, *range(5))
+
+
 def test_contradicting_batch_sizes_are_refused() -> None:
     parameters = textconfig.message("BatchingParameters")
     parameters.allowed_batch_sizes.extend([2, 3])
