@@ -3,19 +3,21 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 import pytest_asyncio
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter
 
 from haldane.adapters.replay import Replay
 from haldane.domain.fleet import ModelName, ServerName
 from haldane.domain.rollout import Phase
-from haldane.domain.traffic import Batch, Status
+from haldane.domain.traffic import Batch, Outcome, Status
 from haldane.engine.pairing import Addressing, ShadowLimits, pairs
 from haldane.judge.outputs import OutputKind, OutputRule
 from haldane.serving.client import ServingClient, open_client
@@ -23,7 +25,7 @@ from haldane.serving.restform import read_lines
 from haldane.serving.shadow import Scorer
 from haldane.telemetry import Telemetry
 from haldane.testing.builders import a_rollout
-from haldane.testing.sandboxes import Sandbox
+from haldane.testing.sandboxes import Sandbox, free_port
 
 MODEL = ModelName("credit")
 ROWS = 40
@@ -38,13 +40,19 @@ class Bench:
     path: Path
     telemetry: Telemetry
     address: Addressing
+    admin: int
 
     async def label(self, stable: int) -> None:
         await self.client.look({MODEL: ("stable", "canary")}, {})
         labels = {"stable": stable, "canary": 2}
         await self.client.reload(self.sandbox.config(self.sandbox.entry(MODEL, 1, 2, labels=labels)))
 
-    async def pairs(self, **limits: float) -> AsyncIterator[Batch]:
+    async def slow_down(self, seconds: float, **where: Any) -> None:
+        fault = {"kind": "delay", "model": MODEL, "seconds": seconds, **where}
+        async with httpx.AsyncClient() as http:
+            (await http.post(f"http://127.0.0.1:{self.admin}/faults", json=fault)).raise_for_status()
+
+    async def pairs(self, **limits: float) -> AsyncGenerator[Batch, None]:
         signatures = await self.client.signatures(MODEL, 1)
         batches = pairs(
             rollout=a_rollout(Phase.SHADOWING),
@@ -73,8 +81,15 @@ class Bench:
         return np.concatenate(taken)
 
     def set_aside(self) -> dict[str, float]:
-        (family,) = self.telemetry.set_aside.collect()
-        return {s.labels["reason"]: s.value for s in family.samples if s.name.endswith("_total")}
+        return by_reason(self.telemetry.set_aside)
+
+    def shed(self) -> dict[str, float]:
+        return by_reason(self.telemetry.shed)
+
+
+def by_reason(counter: Counter) -> dict[str, float]:
+    (family,) = counter.collect()
+    return {s.labels["reason"]: s.value for s in family.samples if s.name.endswith("_total")}
 
 
 @pytest_asyncio.fixture
@@ -82,12 +97,15 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     path = tmp_path / "rows.jsonl"
     lines = [json.dumps({"instances": [float(row)], "truth": 10.0 * row}) for row in range(ROWS)]
     path.write_text("\n".join(lines))
-    with Sandbox(tmp_path) as sandbox:
+    admin = free_port()
+    with Sandbox(tmp_path, flags=["--grpc_max_threads=10", f"--admin_port={admin}"]) as sandbox:
         for version in (1, 2):
             sandbox.add(MODEL, version)
         sandbox.start(sandbox.config(sandbox.entry(MODEL, 1, 2)))
         async with open_client(sandbox.server) as client:
-            bench = Bench(sandbox, client, path, Telemetry.on(CollectorRegistry()), Addressing("stable", "canary"))
+            bench = Bench(
+                sandbox, client, path, Telemetry.on(CollectorRegistry()), Addressing("stable", "canary"), admin
+            )
             async with asyncio.timeout(20):
                 while (await client.look({MODEL: ()}, {})).models[MODEL].loaded != (1, 2):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
@@ -139,3 +157,41 @@ async def test_a_canary_version_that_is_gone_gives_no_pairs_and_says_why(bench: 
             assert batch["aa"].all()
             break
     assert set(bench.set_aside()) == {"not_found"}
+
+
+async def test_when_stable_slows_down_shadowing_goes_to_zero_within_a_second(bench: Bench) -> None:
+    sent: list[float] = []
+    predict = bench.client.predict
+
+    async def noted(*args: Any, **fields: Any) -> Outcome:
+        sent.append(time.monotonic())
+        return await predict(*args, **fields)
+
+    bench.client.predict = noted  # type: ignore[method-assign]
+    async with aclosing(bench.pairs()) as batches, asyncio.TaskGroup() as group:
+        await anext(batches)
+        await anext(batches)
+        reading = group.create_task(read_on(batches))
+        await bench.slow_down(0.15, version=1)
+        async with asyncio.timeout(1.0):
+            while not bench.shed():  # noqa: ASYNC110 - a counter tells nobody
+                await asyncio.sleep(0.01)
+        before = len(sent)
+        await asyncio.sleep(0.5)
+        reading.cancel()
+    assert set(bench.shed()) == {"slow"}
+    assert len(sent) == before
+
+
+async def read_on(batches: AsyncGenerator[Batch, None]) -> None:
+    async for _ in batches:
+        pass
+
+
+async def test_a_server_out_of_threads_is_not_shadowed_any_more(bench: Bench) -> None:
+    """More pairs at once than the server has threads: a user's call may be the next to be refused."""
+    await bench.slow_down(0.2)
+    found = [batch async for batch in bench.pairs(concurrency=12)]  # ends, though the source does not
+    assert bench.shed() == {"exhausted": 1}
+    assert bench.set_aside()["exhausted"] >= 1
+    assert sum(map(len, found)) <= 12
