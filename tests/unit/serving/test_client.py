@@ -107,6 +107,16 @@ async def test_a_prediction_that_takes_too_long_times_out_at_its_deadline(fake, 
 
 async def test_our_own_calls_share_one_cap_and_predictions_do_not(fake, client):
     models = {ModelName(f"m{i}"): ["stable", "canary"] for i in range(6)}
+    two = asyncio.Barrier(2)
+
+    async def together(_):
+        await two.wait()  # answered only when two are here at once
+        reply = wire.GetModelStatusResponse()
+        for version in (1, 2):
+            reply.model_version_status.add(version=version, state=30)
+        return reply
+
+    fake.answers[wire.GET_MODEL_STATUS.path] = together
     await client.look(models, {name: [(1, GOLDEN), (2, GOLDEN)] for name in models})
     assert fake.busiest == 2
 
