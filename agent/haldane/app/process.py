@@ -26,7 +26,7 @@ from haldane.app.agent import Agent
 from haldane.app.discover import keep_discovering
 from haldane.app.gauges import show_rollout, show_ruling, show_transition
 from haldane.app.history import History
-from haldane.app.sources import first_request, open_source
+from haldane.app.sources import Onward, first_request, open_source
 from haldane.config import Config
 from haldane.domain.evidence import Ruling
 from haldane.domain.fleet import Availability, ModelEntry, ModelName, ReplicaView, Server, ServerConfig, ServerName
@@ -115,7 +115,7 @@ class Parts:
         batches = pairs(
             rollout=rollout,
             servers={name: self.clients[name] for name in names},
-            source=source,
+            source=Onward(source, progress.judged_rows),
             limits=ShadowLimits(
                 pairs_per_second=shadow.rate,
                 concurrency=shadow.concurrency,

@@ -1,13 +1,13 @@
 """From the settings of one model to its traffic source and the first request of it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 
 from haldane.adapters.replay import Replay
 from haldane.adapters.tables import TableForm, read_table
 from haldane.config import ModelSection, TrafficSection
 from haldane.domain.fleet import ModelName
 from haldane.domain.traffic import Request
-from haldane.ports import Malformed, PortError, Refused, Unavailable
+from haldane.ports import Malformed, PortError, Refused, TrafficSource, Unavailable
 from haldane.serving.client import ServingClient
 from haldane.serving.records import read_examples, read_prediction_logs
 from haldane.serving.restform import read_lines
@@ -23,6 +23,26 @@ async def open_source(
     traffic = section.traffic
     signatures = {} if traffic.kind == "prediction_log" else await _signatures(model, stable, clients)
     return Replay(traffic.path.name, lambda: _read(traffic, model, signatures))
+
+
+class Onward:
+    """A source taken up again: rows judged before are passed over until one comes that was not.
+
+    Otherwise every restart would replay what has been judged, at the rate of
+    the shadow, before it learns anything new.
+    """
+
+    def __init__(self, source: TrafficSource, judged_rows: Iterable[int]) -> None:
+        self._source, self._judged = source, frozenset(judged_rows)
+
+    async def requests(self) -> AsyncIterator[Request]:
+        passing, first = bool(self._judged), None
+        async for request in self._source.requests():
+            again = request.row == first
+            first = request.row if first is None else first
+            passing = passing and request.row in self._judged and not again
+            if not passing:
+                yield request
 
 
 async def first_request(source: Replay) -> Request:

@@ -68,6 +68,7 @@ class Converge:
             self.on_view(self.server, None)
             self.desk.put_view(name, None, trouble=error.detail)
             self._guarded = False  # it may come back as another process with other models
+            self.desk.accepted.pop(name, None)
             return None
         self.on_view(self.server, view)
         self.desk.put_view(name, view)
@@ -107,9 +108,11 @@ class Converge:
     async def _send(self, config: ServerConfig, why: str) -> None:
         name = self.server.name
         self._sent, self._sent_at = config, time.monotonic()
+        self.desk.accepted.pop(name, None)
         try:
             await self.client.reload(config)
             result, detail = "accepted", ""
+            self.desk.accepted[name] = config
         except PortError as error:
             result, detail = error.reason, error.detail
             self.desk.trouble[name] = f"the last reload: {error.detail}"

@@ -32,6 +32,7 @@ class Desk:
     views: dict[ServerName, ReplicaView | None] = field(default_factory=dict)
     trouble: dict[ServerName, str] = field(default_factory=dict)  # why the last look or reload failed
     refusals: dict[ServerName, str] = field(default_factory=dict)  # why this server is not ours to change
+    accepted: dict[ServerName, ServerConfig] = field(default_factory=dict)  # the config a server took last
     _waiting: set[asyncio.Event] = field(default_factory=set)
 
     def changed(self) -> None:
@@ -93,7 +94,7 @@ class Desk:
         view = self.views.get(server)
         if view is None or self.mode is Mode.OBSERVE:
             return None
-        return next_step(self.wanted(server), view, self.watched)
+        return next_step(self.wanted(server), view, self.watched, self.accepted.get(server))
 
     def looked(self, rollout: Rollout, at: float) -> Looked:
         """How far every server of a rollout is, as an event for the machine."""

@@ -17,7 +17,7 @@ import numpy as np
 import structlog
 
 from haldane.domain.fleet import Clients, ServerName
-from haldane.domain.rollout import Phase, Rollout
+from haldane.domain.rollout import Mode, Phase, Rollout
 from haldane.domain.traffic import PAIR_DTYPE, Batch, Outcome, Request, Status, empty_batch
 from haldane.engine.shedding import Pace, Throttle
 from haldane.judge.outputs import Scored
@@ -47,9 +47,12 @@ class Addressing:
 
 
 def addressing(rollout: Rollout) -> Addressing:
-    """By label while SHADOWING, as users do; by number from the first flip on, when a label may move under a pair."""
+    """By label while SHADOWING, as users do; by number from the first flip on, when a label may move under a pair.
+
+    In observe mode nobody has set a canary label for us, so always by number.
+    """
     untouched = not rollout.promoted and Phase.SHADOWING in (rollout.phase, rollout.held_from)
-    if rollout.clients is Clients.LABEL and untouched:
+    if rollout.mode is Mode.ENFORCE and rollout.clients is Clients.LABEL and untouched:
         return Addressing("stable", "canary")
     return Addressing(rollout.old, rollout.new)
 

@@ -31,8 +31,18 @@ class Step:
     why: str
 
 
-def next_step(wanted: ServerConfig, view: ReplicaView, watched: Mapping[ModelName, Watched]) -> Step:
-    """The next step of one server; pure, so the same view gives the same step."""
+def next_step(
+    wanted: ServerConfig,
+    view: ReplicaView,
+    watched: Mapping[ModelName, Watched],
+    accepted: ServerConfig | None = None,
+) -> Step:
+    """The next step of one server; pure, so the same view gives the same step.
+
+    `accepted` is the config this process took last, if we know: a version that
+    is still LOADING though that config left it out will end by itself (Serving
+    gives up only after the current attempt, minutes later), so nobody waits for it.
+    """
     config = wanted
     reasons: list[str] = []
     for model in watched:
@@ -41,7 +51,9 @@ def next_step(wanted: ServerConfig, view: ReplicaView, watched: Mapping[ModelNam
             raise KeyError(model)
         reachable = _reachable(entry, seen, provable=watched[model].provable)
         config = config.with_entry(reachable)
-        reasons += [f"{model}: {reason}" for reason in _differences(reachable, seen)]
+        taken = accepted.entry(model) if accepted else None
+        found = _differences(reachable, seen, given_up=taken == reachable)
+        reasons += [f"{model}: {reason}" for reason in found]
     settled = not reasons and config == wanted
     if not reasons and not settled:
         reasons = [f"waiting for versions to be available and proven: {_pending(wanted, config)}"]
@@ -63,7 +75,7 @@ def _reachable(entry: ModelEntry, seen: ModelView, *, provable: bool) -> ModelEn
     return entry.serving((*entry.versions, *labels.values(), *keep), labels)
 
 
-def _differences(entry: ModelEntry, seen: ModelView) -> list[str]:
+def _differences(entry: ModelEntry, seen: ModelView, *, given_up: bool) -> list[str]:
     """What a server is seen not to hold of an entry, in words."""
     found = []
     for label in sorted({*entry.labels, *seen.labels}):
@@ -75,7 +87,8 @@ def _differences(entry: ModelEntry, seen: ModelView) -> list[str]:
     present = {s.version for s in seen.versions if s.availability in _THERE}
     asked = present | {s.version for s in seen.versions if s.failed}
     found += [f"version {version} should be loaded" for version in entry.versions if version not in asked]
-    found += [f"version {version} should be unloaded" for version in sorted(present - set(entry.versions))]
+    extra = (set(seen.loaded) if given_up else present) - set(entry.versions)
+    found += [f"version {version} should be unloaded" for version in sorted(extra)]
     return found
 
 

@@ -1,6 +1,6 @@
 """Models without TensorFlow: y = k * x under the same lifecycle.
 
-A version directory holds `toy.json` instead of a SavedModel:
+The `saved_model.pb` of a version directory holds JSON instead of a graph:
 
     {"recipe": "affine", "k": 10.0}
 
@@ -23,7 +23,7 @@ from haldane import wire
 from haldane.sandbox.metrics import Metrics
 from haldane.sandbox.servable import Servable, StatusError
 
-FILE = "toy.json"
+FILE = "saved_model.pb"  # so that a directory looks like any other from outside; it holds JSON
 _DT_FLOAT = 1
 
 _Signature = tuple[tuple[str, ...], dict[str, str]]  # inputs; output alias -> what is computed
@@ -61,7 +61,7 @@ class ToyExecutor:
         self._metrics = metrics
 
     def load(self, model: str, path: str) -> Servable:
-        """StatusError NOT_FOUND without `toy.json`, DATA_LOSS when it is unreadable."""
+        """StatusError NOT_FOUND without the file, DATA_LOSS when it is unreadable."""
         file = Path(path) / FILE
         if not file.exists():
             raise StatusError(

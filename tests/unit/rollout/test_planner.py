@@ -145,6 +145,17 @@ def test_a_version_that_is_available_but_cannot_answer_has_failed() -> None:
     assert progress(rollout, "r0", seen, step_for(rollout, seen))[0] is Progress.FAILED
 
 
+def test_nobody_waits_for_a_load_that_the_server_was_told_to_give_up() -> None:
+    loading = VersionStatus(2, Availability.LOADING)
+    seen = a_view(1, labels={"stable": 1})
+    model = seen.models[MODEL]
+    view = replace(seen, models={MODEL: replace(model, versions=(*model.versions, loading))})
+    wanted = compose(a_config(), LABEL, [a_rollout(Phase.ROLLING_BACK)], "r0")
+    first = next_step(wanted, view, LABEL)
+    after = next_step(wanted, view, LABEL, first.config)
+    assert (first.due, first.settled, after.due, after.settled) == (True, False, False, True)
+
+
 @pytest.mark.parametrize(
     "config",
     [
