@@ -1,7 +1,7 @@
 """Two serialized answers to one request, read and scored.
 
 Owns what the bytes of a Predict, Classify or Regress answer mean as arrays.
-How arrays are compared is `judge.outputs`; when requests are sent is
+How arrays are compared is `judge.scoring`; when requests are sent is
 `engine.pairing`, which is handed a `Scorer`.
 """
 
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from haldane import wire
 from haldane.domain.traffic import Api, Request
-from haldane.judge.outputs import Answer, OutputRule, Scored, score
+from haldane.judge.outputs import Answer, OutputRule, Scored
+from haldane.judge.scoring import score
 from haldane.tensors import UnsupportedType, decode
 
 

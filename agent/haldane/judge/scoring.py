@@ -1,0 +1,257 @@
+"""Two answers to one request, turned into numbers: do they agree, was either wrong, by how much.
+
+Pure array work on many pairs at once: pairs whose answers have the same layout
+are stacked and compared together, so no element is touched by a Python loop.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from haldane.judge.outputs import Answer, Array, Floats, Loss, OutputKind, OutputRule, Scores, Tolerance, Truth
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A stack of n answers to one-row or many-row requests, as far as classes go."""
+
+    chosen: Array  # (n, rows): class index, or class name of a Classify answer
+    probability: Array  # (n, rows, classes)
+    names: Array | None  # (n, rows, classes) class names of a Classify answer
+    finite: NDArray[np.bool_]  # (n,)
+
+
+def score(
+    stable: Sequence[Answer | None], canary: Sequence[Answer | None], truth: Sequence[Truth], rule: OutputRule
+) -> Scores:
+    """The numbers of these pairs; None is a side that did not answer.
+
+    Where only one side answered and the truth is known, the other counts as wrong
+    with full loss, as a user would have found it. Where none did, nothing is known.
+    """
+    scores = Scores.unknown(len(stable))
+    groups: dict[Any, list[int]] = defaultdict(list)
+    for index, (old, new) in enumerate(zip(stable, canary, strict=True)):
+        if old is not None and new is not None:
+            groups[_layout(old), _layout(new)].append(index)
+    for members in groups.values():
+        _compare(
+            scores, np.array(members), [stable[i] or {} for i in members], [canary[i] or {} for i in members], rule
+        )
+    if rule.kind is not OutputKind.ANY:
+        known = np.array([rule.truth_number(value) for value in truth], np.float64)
+        _hold_against_truth(scores.stable_wrong, scores.stable_loss, stable, canary, known, rule, truth)
+        _hold_against_truth(scores.canary_wrong, scores.canary_loss, canary, stable, known, rule, truth)
+    return scores
+
+
+def _layout(answer: Answer) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
+    return tuple((name, answer[name].dtype.str, answer[name].shape) for name in sorted(answer))
+
+
+def _stack(answers: Sequence[Answer], name: str) -> Array:
+    """(n, ...) of one output of answers with the same layout."""
+    return np.stack([answer[name] for answer in answers])
+
+
+# --- agreement ---------------------------------------------------------------
+
+
+def _compare(
+    scores: Scores, at: NDArray[np.intp], stable: Sequence[Answer], canary: Sequence[Answer], rule: OutputRule
+) -> None:
+    """Fill in agreement for pairs of one layout."""
+    names = _compared(stable[0], canary[0], rule)
+    if names is None:
+        return
+    if any(not _comparable(stable[0].get(name), canary[0].get(name)) for name in names):
+        scores.disagrees[at], scores.distance[at] = 1.0, np.inf
+        return
+    beyond, distance = np.zeros(len(at), bool), np.zeros(len(at))
+    for name in names:
+        old, new = _stack(stable, name), _stack(canary, name)
+        further, apart = differences(old, new, rule.tolerance_of(name))
+        beyond |= further
+        distance = np.maximum(distance, apart)
+    if rule.of_classes:
+        beyond |= _flips(_read(stable, names[0], rule), _read(canary, names[0], rule))
+    scores.disagrees[at], scores.distance[at] = beyond, distance
+
+
+def _compared(stable: Answer, canary: Answer, rule: OutputRule) -> list[str] | None:
+    """The outputs to compare; None when neither answer has the judged one."""
+    if rule.kind is OutputKind.ANY and not rule.output:
+        return sorted({*stable, *canary})
+    name = rule.name_in(stable) or rule.name_in(canary)
+    return None if name is None else [name]
+
+
+def _comparable(stable: Array | None, canary: Array | None) -> bool:
+    return stable is not None and canary is not None and stable.dtype == canary.dtype and stable.shape == canary.shape
+
+
+def differences(
+    stable: Array, canary: Array, tolerance: Tolerance | None
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Per pair, of arrays (n, ...): differs beyond the tolerance, and the largest difference.
+
+    NaN agrees with NaN, infinity with the same infinity; either against a finite
+    number differs by infinity, whatever the tolerance. Strings that differ are 1 apart.
+    """
+    old, new = stable.reshape(len(stable), -1), canary.reshape(len(canary), -1)
+    if old.dtype in (object, bool):
+        unequal = (old != new).any(axis=1)
+        return unequal & (tolerance is not None), unequal.astype(np.float64)
+    if old.shape[1] == 0:
+        return np.zeros(len(old), bool), np.zeros(len(old))
+    with np.errstate(invalid="ignore", over="ignore"):
+        apart = np.abs(new.astype(np.float64) - old.astype(np.float64))
+        same = (old == new) | (np.isnan(old) & np.isnan(new))
+        apart = np.where(same, 0.0, np.where(np.isnan(apart), np.inf, apart))
+        allowed = np.inf if tolerance is None else tolerance.absolute + tolerance.relative * np.abs(old)
+        further = (apart > allowed) | np.isinf(apart)
+    return np.asarray(further.any(axis=1)), np.asarray(apart.max(axis=1))
+
+
+# --- classes -----------------------------------------------------------------
+
+
+def _read(answers: Sequence[Answer], name: str, rule: OutputRule) -> _Read:
+    """What a stack of answers of one layout says of classes."""
+    raw = _stack(answers, name).astype(np.float64)
+    finite = np.asarray(np.isfinite(raw.reshape(len(raw), -1)).all(axis=1))
+    probability = _probabilities(raw, rule)
+    if rule.kind is OutputKind.BINARY_PROBABILITY:
+        return _Read((probability[..., 1] >= rule.threshold).astype(np.int64), probability, None, finite)
+    best = probability.argmax(axis=-1)
+    names = _stack(answers, "classes") if name == "scores" and _named(answers[0]) else None
+    chosen = best if names is None else np.take_along_axis(names, best[..., None], axis=-1)[..., 0]
+    return _Read(chosen, probability, names, finite)
+
+
+def _named(answer: Answer) -> bool:
+    classes = answer.get("classes")
+    return classes is not None and classes.dtype == object and classes.shape == answer["scores"].shape
+
+
+def _probabilities(raw: Array, rule: OutputRule) -> Array:
+    """(n, rows, classes) from scores of any of the accepted shapes."""
+    if rule.kind is OutputKind.BINARY_PROBABILITY:
+        if raw.ndim > 2 and raw.shape[-1] == 2:
+            shaped = raw.reshape(len(raw), -1, 2)
+            return _softmax(shaped) if rule.logits else shaped
+        positive = raw.reshape(len(raw), -1)
+        if rule.logits:
+            positive = 0.5 * (1.0 + np.tanh(0.5 * positive))  # the sigmoid, without overflow
+        return np.stack([1.0 - positive, positive], axis=-1)
+    shaped = raw.reshape(len(raw), -1, raw.shape[-1] if raw.ndim > 1 else 1)
+    return _softmax(shaped) if rule.logits else shaped
+
+
+def _softmax(logits: Array) -> Array:
+    with np.errstate(invalid="ignore"):
+        powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+
+def _flips(stable: _Read, canary: _Read) -> NDArray[np.bool_]:
+    """Per pair: any row's class differs, or only one side is finite."""
+    flips = np.asarray(stable.chosen != canary.chosen).any(axis=1)
+    return np.asarray(flips | (stable.finite != canary.finite), bool)
+
+
+# --- against the truth -------------------------------------------------------
+
+
+def _hold_against_truth(
+    wrong: Floats,
+    loss: Floats,
+    answers: Sequence[Answer | None],
+    others: Sequence[Answer | None],
+    known: NDArray[np.float64],
+    rule: OutputRule,
+    truth: Sequence[Truth],
+) -> None:
+    """Fill in one side's wrong and loss, for one-row requests whose truth is known."""
+    groups: dict[Any, list[int]] = defaultdict(list)
+    for index, answer in enumerate(answers):
+        if truth[index] is None:
+            continue
+        if answer is not None:
+            groups[_layout(answer)].append(index)
+        elif others[index] is not None and _readable(truth[index], known[index], others[index] or {}):
+            wrong[index], loss[index] = 1.0, 1.0
+    for members in groups.values():
+        at = np.array(members)
+        side = [answers[i] or {} for i in members]
+        name = rule.name_in(side[0])
+        if name is None or side[0][name].dtype == object:
+            continue
+        if rule.of_classes:
+            wrong[at], loss[at] = _class_truth(_read(side, name, rule), known[at], [truth[i] for i in members], rule)
+        else:
+            wrong[at], loss[at] = _number_truth(_stack(side, name), known[at], rule)
+
+
+def _readable(truth: Truth, known: float, other: Answer) -> bool:
+    """The truth would have been held against an answer: a number, or a name of a Classify answer."""
+    return not math.isnan(known) or (isinstance(truth, str) and "classes" in other)
+
+
+def _class_truth(
+    read: _Read, known: NDArray[np.float64], truth: Sequence[Truth], rule: OutputRule
+) -> tuple[Array, Array]:
+    n, rows, classes = read.probability.shape
+    if rows != 1:
+        return np.full(n, np.nan), np.full(n, np.nan)
+    if read.names is not None:
+        names = np.array([_class_name(value, rule) for value in truth], object)
+        is_true = np.asarray(read.names[:, 0, :] == names[:, None], bool)
+    else:
+        is_true = np.arange(classes)[None, :] == known[:, None]
+    right = np.take_along_axis(is_true, _chosen_column(read, is_true), axis=1)[:, 0]
+    usable = is_true.any(axis=1)
+    loss = _class_loss(read.probability[:, 0, :], is_true, rule)
+    wrong = np.where(read.finite, ~right, True).astype(np.float64)
+    return np.where(usable, wrong, np.nan), np.where(usable, np.where(read.finite, loss, 1.0), np.nan)
+
+
+def _chosen_column(read: _Read, is_true: NDArray[np.bool_]) -> Array:
+    """(n, 1): the column of the class each answer chose."""
+    if read.names is not None:
+        return np.asarray(read.probability[:, 0, :].argmax(axis=1)[:, None])
+    return read.chosen.astype(np.int64)[:, :1].clip(0, is_true.shape[1] - 1)
+
+
+def _class_name(truth: Truth, rule: OutputRule) -> bytes:
+    """The truth as Classify writes class names; an index is looked up in `classes`."""
+    if isinstance(truth, str):
+        return truth.encode()
+    index = -1 if truth is None or not float(truth).is_integer() else int(truth)
+    return (rule.classes[index] if 0 <= index < len(rule.classes) else str(index)).encode()
+
+
+def _class_loss(probability: Array, is_true: NDArray[np.bool_], rule: OutputRule) -> Array:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if rule.judged_loss is Loss.BRIER:
+            # Two classes that sum to one: both squares are equal, so half the sum is the usual (p - y)^2.
+            return np.asarray(np.clip(((probability - is_true) ** 2).sum(axis=1) / 2.0, 0.0, 1.0))
+        of_truth = np.clip((probability * is_true).sum(axis=1), 0.0, 1.0)
+        return np.asarray(np.minimum(-np.log(of_truth), rule.judged_reach) / rule.judged_reach)
+
+
+def _number_truth(raw: Array, known: NDArray[np.float64], rule: OutputRule) -> tuple[Array, Array]:
+    flat = raw.reshape(len(raw), -1).astype(np.float64)
+    if flat.shape[1] != 1:
+        return np.full(len(flat), np.nan), np.full(len(flat), np.nan)
+    with np.errstate(invalid="ignore", over="ignore"):
+        error = np.abs(flat[:, 0] - known)
+        error = np.where(np.isfinite(flat[:, 0]), error, np.inf)
+        loss = np.minimum(error**2, rule.judged_reach) / rule.judged_reach
+    wrong = np.full(len(flat), np.nan) if rule.wrong_beyond is None else (error > rule.wrong_beyond).astype(float)
+    return np.where(np.isnan(known), np.nan, wrong), np.where(np.isnan(known), np.nan, loss)
