@@ -14,10 +14,16 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+from prometheus_client import CollectorRegistry
 
 from haldane.adapters.alertmanager import Alertmanager, open_alertmanager
-from haldane.domain.fleet import Condition
+from haldane.domain.fleet import Condition, ModelName
+from haldane.engine.observe import Observer, Pace
 from haldane.ports import Refused, Unavailable
+from haldane.serving.client import open_client
+from haldane.serving.exposition import load_counters
+from haldane.telemetry import Telemetry
+from haldane.testing.sandboxes import Sandbox
 
 FAILED = Condition("failed_load", "credit", 5, ("r0", "r1"), "DATA_LOSS: cannot parse", since=time.time() - 30)
 PAGES_QUICKLY = """
@@ -32,6 +38,13 @@ receivers:
       - url: http://127.0.0.1:{port}/
         send_resolved: true
 """
+
+
+class Wall:
+    """The wall clock."""
+
+    def now(self) -> float:
+        return time.time()
 
 
 class Pager:
@@ -201,3 +214,41 @@ async def test_an_address_that_is_no_alertmanager_refuses(pager: Pager) -> None:
         other = Alertmanager(http, name="am", now=time.time, keep_seconds=60, labels={}, link=None)
         with pytest.raises(Refused, match="404"):
             await other.tell([FAILED])
+
+
+async def test_the_first_failed_attempt_of_a_load_reaches_the_pager_while_serving_still_retries(
+    process: Process, pager: Pager, sink: Alertmanager, tmp_path: Path
+) -> None:
+    process.start()
+    model = ModelName("credit")
+    with Sandbox(tmp_path / "r0", flags=["--max_num_load_retries=5"]) as sandbox:  # a minute between attempts
+        sandbox.add("credit", 1)
+        config = sandbox.config(sandbox.entry("credit"))  # as many run it: the latest version, whatever it is
+        sandbox.start(config, rest=True)
+        async with open_client(sandbox.server) as client, asyncio.TaskGroup() as group:
+            observer = Observer(
+                {sandbox.server.name: client},
+                base=config,
+                read=load_counters,
+                sinks={"pager": sink},
+                telemetry=Telemetry.on(CollectorRegistry()),
+                clock=Wall(),
+                pace=Pace(scrape=0.2),
+            )
+
+            async def keep_looking() -> None:
+                while True:
+                    observer.on_view(sandbox.server, await client.look({model: ["stable"]}, {}))
+                    await asyncio.sleep(0.2)
+
+            tasks = [group.create_task(observer.run()), group.create_task(keep_looking())]
+            sandbox.add("credit", 5, "corrupt_pb")
+            page = await pager.next()
+            status = (await client.look({model: []}, {})).models[model].status(5)
+            for task in tasks:
+                task.cancel()
+    [alert] = page["alerts"]
+    assert (alert["labels"]["model"], alert["labels"]["version"]) == ("credit", "5")
+    assert alert["annotations"]["description"].startswith("On r0: 1 failed load attempts, being retried")
+    assert status is not None
+    assert (status.availability, status.error_code) == ("LOADING", "OK")  # Serving itself says nothing yet

@@ -60,7 +60,6 @@ class Observer:
         self._telemetry, self._gauges = telemetry, Gauges(telemetry)
         self._bounds, self._pace = bounds or Bounds(), pace or Pace()
         paths = {entry.name: entry.base_path for entry in base.models}
-        self._owner = {path.rstrip("/"): name for name, path in sorted(paths.items(), reverse=True)}
         self._memories = {server: Memory(paths=paths) for server in clients}
         self._counters = {server: LoadCounters({}) for server in clients}
         self._tallies: dict[LoadKey, Tally] = {}
@@ -88,11 +87,13 @@ class Observer:
 
     def on_counters(self, server: ServerName, counters: LoadCounters) -> None:
         """A scrape of one server's page has been read."""
-        self._memories[server] = judge.counted(
-            self._memories[server], counters.fails, at=self._clock.now(), bounds=self._bounds
-        )
+        known = self._memories[server]
+        known = replace(known, paths=judge.learned(known.paths, counters.attempts))
+        self._memories[server] = judge.counted(known, counters.fails, at=self._clock.now(), bounds=self._bounds)
+        # A directory that two names share is counted for the first of them only.
+        owner = {path.rstrip("/"): model for model, path in sorted(known.paths.items(), reverse=True)}
         for (path, version), loads in grown(self._counters[server], counters).items():
-            if (model := self._owner.get(path)) is not None:
+            if (model := owner.get(path)) is not None:
                 self._tally((server, model, version), by_counter=loads)
         self._counters[server] = counters
         self._telemetry.scrape_errors.labels(server, "corrupt_line").inc(counters.corrupt)

@@ -123,6 +123,19 @@ def counted(memory: Memory, fails: Mapping[Directory, float], *, at: float, boun
     return replace(after, failed=_failures(after, at, bounds))
 
 
+def learned(paths: Mapping[ModelName, str], directories: Iterable[Directory]) -> Mapping[ModelName, str]:
+    """The models' base paths, those not known filled in where one loaded path ends in the model's name."""
+    if all(paths.values()):
+        return paths
+    loaded = {base for base, _ in directories}
+
+    def guess(model: ModelName) -> str:
+        alike = [base for base in loaded if base.rpartition("/")[2] == model]
+        return alike[0] if len(alike) == 1 else ""
+
+    return {model: path or guess(model) for model, path in paths.items()}
+
+
 def conditions(
     memories: Mapping[ServerName, Memory],
     *,

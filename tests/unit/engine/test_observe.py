@@ -77,11 +77,11 @@ def read(page: str) -> LoadCounters:
     return LoadCounters({("/models/m", 3): {"success": success, "fail": fail}}, int(corrupt))
 
 
-def an_observer(*pages: str | Exception | None, sinks=None, wanted=None, pace=None):
+def an_observer(*pages: str | Exception | None, sinks=None, wanted=None, pace=None, base=BASE):
     registry = CollectorRegistry()
     observer = Observer(
         {R0.name: Page(*pages), R1.name: Page()},  # type: ignore[dict-item]
-        base=BASE,
+        base=base,
         read=read,
         sinks=sinks or {},
         telemetry=Telemetry.on(registry),
@@ -147,6 +147,14 @@ def test_retries_within_a_load_are_counted_from_the_page_and_nothing_is_counted_
     assert value("tensorflow_serving_load_failures_total", model="m", version="3") == 6
     observer.on_counters(R0.name, read("1 0 0"))  # restarted
     assert value("tensorflow_serving_load_requests_total", model="m", version="3") == 7
+
+
+def test_failed_attempts_are_seen_where_only_the_models_name_is_known():
+    observer, value = an_observer(base=ServerConfig((ModelEntry(name=M, base_path=""),)))
+    observer.on_view(R0, a_view(LOADING_3))
+    observer.on_counters(R0.name, read("0 2 0"))
+    assert value("tensorflow_serving_load_failures_total", model="m", version="3") == 2
+    assert [one.name for one in observer.conditions()] == ["failed_load"]
 
 
 def test_what_should_be_loaded_is_asked_for_at_each_look_when_somebody_decides_it():

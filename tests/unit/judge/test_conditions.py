@@ -174,6 +174,19 @@ def test_a_version_nobody_asked_for_is_told_after_an_unload_would_be_done():
 
 
 @pytest.mark.parametrize(
+    ("known", "loaded", "path"),
+    [
+        ("/models/m", ["/elsewhere/m"], "/models/m"),
+        ("", ["/elsewhere/m", "/elsewhere/other"], "/elsewhere/m"),
+        ("", ["/here/m", "/there/m"], ""),
+        ("", ["/elsewhere/other"], ""),
+    ],
+)
+def test_a_base_path_nobody_told_is_learned_from_the_page_when_it_is_clear(known, loaded, path):
+    assert judge.learned({M: known}, [(base, 1) for base in loaded])[M] == path
+
+
+@pytest.mark.parametrize(
     ("before", "after", "loads"),
     [
         (None, None, Loads()),
