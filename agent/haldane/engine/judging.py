@@ -49,9 +49,8 @@ class Shadow(Protocol):
 
 
 def rules_of(rollout: Rollout) -> Rules:
-    """The frozen rules, with the budget given once more for each extension by a person."""
-    rules = Rules.from_json(rollout.analysis)
-    return replace(rules, budget_seconds=rules.budget_seconds * (1 + rollout.extensions))
+    """The frozen rules, with horizon and budget given once more for each extension by a person."""
+    return replace(Rules.from_json(rollout.analysis), extensions=rollout.extensions)
 
 
 def folded(store: Store, rollout: Rollout) -> tuple[Analysis, Progress]:

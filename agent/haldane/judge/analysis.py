@@ -32,11 +32,12 @@ class Analysis:
         self.tally = Tally()
         self.hearing = Hearing([_watch(rule, rules) for rule in rules.metrics], _terms(rules))
         self._seconds = 0.0
+        self._names = frozenset(rule.name for rule in rules.metrics)
         self._reach = next((rule.reach for rule in rules.metrics if rule.name == "loss"), 1.0)
 
     def fold(self, batch: Batch) -> None:
         """Take in the next batch, which may be empty, and look at the evidence."""
-        readings = split(batch, tally=self.tally, warmup_pairs=self.rules.warmup_pairs, reach=self._reach)
+        readings = split(batch, self._names, tally=self.tally, warmup_pairs=self.rules.warmup_pairs, reach=self._reach)
         if len(batch):
             self._seconds = max(self._seconds, float(batch["at"].max()))
         self.hearing.hear(readings, pairs=self.tally.pairs, seconds=self._seconds, doubts=self.doubts())
@@ -66,8 +67,8 @@ class Analysis:
         Intervals are computed here, so it costs about a millisecond per metric.
         """
         spent = "no more pairs will come" if final else ""
-        if seconds >= self.rules.budget_seconds:
-            spent = f"the budget of {self.rules.budget_seconds:,.0f} s is spent"
+        if seconds >= self.rules.last_second:
+            spent = f"the budget of {self.rules.last_second:,.0f} s is spent"
         return replace(
             self.hearing.ruling(doubts=self.doubts(), spent=spent, dress=self._with_noise_floor), seconds=seconds
         )
@@ -97,6 +98,7 @@ def _terms(rules: Rules) -> Terms:
         least_pairs=rules.least_pairs,
         horizon_pairs=rules.horizon_pairs,
         entry_pairs=rules.entry_pairs,
+        last_pair=rules.last_pair,
     )
 
 

@@ -5,7 +5,7 @@ missing one: leaving slow or failed canary answers out would hide exactly the
 harm that is looked for.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +13,11 @@ from numpy.typing import NDArray
 
 from haldane.domain.traffic import Batch, Status
 from haldane.stats.betting import Floats
+
+# Plain numbers: looking a member up for every comparison costs more than the comparison.
+OK, TIMEOUT, NOT_FOUND, EXHAUSTED = (
+    int(status) for status in (Status["OK"], Status["TIMEOUT"], Status["NOT_FOUND"], Status["EXHAUSTED"])
+)
 
 Flags = NDArray[np.bool_]
 Readings = Mapping[str, tuple[Floats, Floats]]  # metric -> (stable, canary), shape (n,) each
@@ -33,8 +38,8 @@ class Tally:
     by_server: dict[int, int] = field(default_factory=dict)  # canary pairs sent, warm-up included
 
 
-def split(batch: Batch, *, tally: Tally, warmup_pairs: int, reach: float) -> Readings:
-    """Readings per metric from the next batch, counting into `tally`.
+def split(batch: Batch, names: Set[str], *, tally: Tally, warmup_pairs: int, reach: float) -> Readings:
+    """Readings of the named metrics from the next batch, counting into `tally`.
 
     Values of "loss" are divided by `reach` and clipped to [0, 1]. Output
     metrics take fresh rows only, and during warm-up only rows both sides
@@ -45,7 +50,7 @@ def split(batch: Batch, *, tally: Tally, warmup_pairs: int, reach: float) -> Rea
     cold = _cold(batch["server"], tally, warmup_pairs)
     stable, canary = batch["stable_status"], batch["canary_status"]
     lost = _lost(stable), _lost(canary)
-    poisoned = (stable != Status.OK) & (canary != Status.OK) & ~lost[0] & ~lost[1]
+    poisoned = (stable != OK) & (canary != OK) & ~lost[0] & ~lost[1]
     usable = ~lost[0] & ~lost[1] & ~poisoned
     impossible = _impossible(batch, "stable") & usable, _impossible(batch, "canary") & usable
     usable &= ~impossible[0] & ~impossible[1]
@@ -56,18 +61,16 @@ def split(batch: Batch, *, tally: Tally, warmup_pairs: int, reach: float) -> Rea
     for side in (0, 1):
         tally.rejected[side] += int(impossible[side].sum())
         tally.lost[side] += int(lost[side].sum())
-    answered = (stable == Status.OK) & (canary == Status.OK)
+    answered = (stable == OK) & (canary == OK)
     judged = usable & batch["fresh"] & (answered | ~cold)
-    return {
-        "errors": (
-            (stable != Status.OK)[counted].astype(np.float64),
-            (canary != Status.OK)[counted].astype(np.float64),
-        ),
-        "latency": _latency(batch, counted & ~batch["masked"]),
-        "accuracy": _outputs(batch, "wrong", judged, tally, reach=1.0),
-        "loss": _outputs(batch, "loss", judged, tally, reach=reach),
-        "disagreement": _disagreement(batch, judged & (stable == Status.OK)),
+    ways: dict[str, Callable[[], tuple[Floats, Floats]]] = {
+        "errors": lambda: ((stable != OK)[counted].astype(np.float64), (canary != OK)[counted].astype(np.float64)),
+        "latency": lambda: _latency(batch, counted & ~batch["masked"]),
+        "accuracy": lambda: _outputs(batch, "wrong", judged, tally, reach=1.0),
+        "loss": lambda: _outputs(batch, "loss", judged, tally, reach=reach),
+        "disagreement": lambda: _disagreement(batch, judged & (stable == OK)),
     }
+    return {name: ways[name]() for name in sorted(names)}
 
 
 def _count_noise_floor(batch: Batch, tally: Tally) -> None:
@@ -91,14 +94,14 @@ def _cold(servers: NDArray[np.int16], tally: Tally, warmup_pairs: int) -> Flags:
 
 def _lost(status: NDArray[np.uint8]) -> Flags:
     """The version was never asked: the label resolves to nothing, or the server had no thread free."""
-    flags: Flags = (status == Status.NOT_FOUND) | (status == Status.EXHAUSTED)
+    flags: Flags = (status == NOT_FOUND) | (status == EXHAUSTED)
     return flags
 
 
 def _impossible(batch: Batch, side: str) -> Flags:
     seconds, wrong, loss = batch[f"{side}_seconds"], batch[f"{side}_wrong"], batch[f"{side}_loss"]
     status = batch[f"{side}_status"]
-    timed = (status == Status.OK) | (status == Status.TIMEOUT)
+    timed = (status == OK) | (status == TIMEOUT)
     bad_time = timed & ~(np.isfinite(seconds) & (seconds > 0))
     bad_wrong = ~np.isnan(wrong) & (wrong != 0) & (wrong != 1)
     flags: Flags = bad_time | bad_wrong | (loss < 0)
@@ -108,7 +111,7 @@ def _impossible(batch: Batch, side: str) -> Flags:
 def _latency(batch: Batch, rows: Flags) -> tuple[Floats, Floats]:
     """Seconds of both sides; a time-out counts as the deadline, other failures have no latency."""
     stable, canary = batch["stable_status"], batch["canary_status"]
-    timed = ((stable == Status.OK) | (stable == Status.TIMEOUT)) & ((canary == Status.OK) | (canary == Status.TIMEOUT))
+    timed = ((stable == OK) | (stable == TIMEOUT)) & ((canary == OK) | (canary == TIMEOUT))
     rows = rows & timed
     return batch["stable_seconds"][rows].astype(np.float64), batch["canary_seconds"][rows].astype(np.float64)
 
@@ -120,7 +123,7 @@ def _outputs(batch: Batch, what: str, rows: Flags, tally: Tally, *, reach: float
     is not a missing label but an answer nobody can score: rejected, and counted.
     """
     values = {side: batch[f"{side}_{what}"][rows].astype(np.float64) for side in ("stable", "canary")}
-    failed = {side: batch[f"{side}_status"][rows] != Status.OK for side in ("stable", "canary")}
+    failed = {side: batch[f"{side}_status"][rows] != OK for side in ("stable", "canary")}
     known = {side: ~np.isnan(values[side]) for side in ("stable", "canary")}
     both = ~failed["stable"] & ~failed["canary"]
     tally.rejected[0] += int((both & known["canary"] & ~known["stable"]).sum())
@@ -137,6 +140,6 @@ def _outputs(batch: Batch, what: str, rows: Flags, tally: Tally, *, reach: float
 def _disagreement(batch: Batch, rows: Flags) -> tuple[Floats, Floats]:
     """1 where the canary's answer differs from stable's, or is missing; stable's column is 0."""
     differs = batch["disagrees"][rows].astype(np.float64)
-    differs[batch["canary_status"][rows] != Status.OK] = 1.0
+    differs[batch["canary_status"][rows] != OK] = 1.0
     differs = (differs[~np.isnan(differs)] > 0).astype(np.float64)
     return np.zeros(len(differs)), differs

@@ -22,15 +22,17 @@ class Terms:
     alpha: float
     beta: float
     least_pairs: int
-    horizon_pairs: int
+    horizon_pairs: int  # fixes the late starts
     entry_pairs: int
+    last_pair: int | None = None  # when to give up; None: at the horizon
 
 
 class Hearing:
     """Streaming judgement: `hear` batches in order, `ruling` at any time.
 
     The same batches in the same order give the same bits. FAIL stands once
-    given; PASS is withdrawn while there are doubts, and for a FAIL.
+    given. PASS gives way to FAIL, and to CONTINUE while there are doubts; it
+    does not run out with the budget.
     """
 
     def __init__(self, watches: Sequence[Watch], terms: Terms) -> None:
@@ -152,11 +154,11 @@ class Hearing:
         plain = self.findings()
         found = tuple(dress(with_interval(each, by_name[each.metric])) for each in plain)
         open_doubts = self._doubts(doubts)
-        if self.pairs >= self.terms.horizon_pairs:
-            spent = spent or f"the horizon of {self.terms.horizon_pairs:,} pairs is reached"
+        last = self.terms.horizon_pairs if self.terms.last_pair is None else self.terms.last_pair
+        if self.pairs >= last:
+            spent = spent or f"the horizon of {last:,} pairs is reached"
         outcome = words.judge(
             failed=self.failed is not None,
-            passing=words.passes(plain),
             passed=self.passed is not None,
             doubts=open_doubts,
             spent=spent,

@@ -63,7 +63,9 @@ class Rules:
     server has had `warmup_pairs`. `dependence_seconds` is the declared time
     scale of noise that hits one side only; `rate_per_second` the pairs per
     second expected over all servers. Metrics without data in the first
-    `entry_pairs` counted pairs never enter.
+    `entry_pairs` counted pairs never enter. Each of `extensions` by a person
+    gives horizon and budget once more; the evidence goes on as it was, so
+    nothing of alpha or beta is spent.
     """
 
     metrics: tuple[MetricRule, ...]
@@ -76,6 +78,7 @@ class Rules:
     entry_pairs: int = 500
     dependence_seconds: float = 2.0
     rate_per_second: float = 20.0
+    extensions: int = 0
 
     def __post_init__(self) -> None:
         _require(0.0 < self.alpha < 1.0, f"alpha must lie between 0 and 1, got {self.alpha!r}")
@@ -87,6 +90,7 @@ class Rules:
         _require(self.budget_seconds > 0.0, f"budget_seconds must be positive, got {self.budget_seconds!r}")
         _require(0 <= self.dependence_seconds < math.inf, f"dependence_seconds: {self.dependence_seconds!r}")
         _require(0 < self.rate_per_second < math.inf, f"rate_per_second must be positive: {self.rate_per_second!r}")
+        _require(self.extensions >= 0, f"extensions must not be negative, got {self.extensions!r}")
         _require(bool(self.metrics), "at least one metric must be judged")
         names = [rule.name for rule in self.metrics]
         _require(len(set(names)) == len(names), f"a metric is listed twice: {', '.join(names)}")
@@ -95,6 +99,16 @@ class Rules:
     def block_pairs(self) -> int:
         """Pairs in a base block of latency."""
         return block_length(dependence_seconds=self.dependence_seconds, pairs_per_second=self.rate_per_second)
+
+    @property
+    def last_pair(self) -> int:
+        """Counted pairs after which an undecided analysis is inconclusive."""
+        return self.horizon_pairs * (1 + self.extensions)
+
+    @property
+    def last_second(self) -> float:
+        """Seconds of judging after which an undecided analysis is inconclusive."""
+        return self.budget_seconds * (1 + self.extensions)
 
     @property
     def objectives(self) -> tuple[str, ...]:

@@ -106,10 +106,10 @@ def quantity(value: float | None, unit: str) -> str:
     return f"{value:+.4g}"
 
 
-def judge(*, failed: bool, passing: bool, passed: bool, doubts: Sequence[str], spent: str) -> Verdict:
-    """The Verdict, rollback first. `passed`: a PASS was given before; `spent`: why no more evidence will come."""
+def judge(*, failed: bool, passed: bool, doubts: Sequence[str], spent: str) -> Verdict:
+    """The Verdict, rollback first. `passed`: a PASS was given, now or before; `spent`: why no more will come."""
     if failed:
         return Verdict.FAIL
-    if not doubts and (passing or passed):
-        return Verdict.PASS
+    if passed:
+        return Verdict.CONTINUE if doubts else Verdict.PASS
     return Verdict.INCONCLUSIVE if spent else Verdict.CONTINUE

@@ -119,6 +119,12 @@ class RatioEvidence:
             values = values[self._score(values) :]
         self._partial = values.copy()
 
+    def merge(self, other: "RatioEvidence") -> None:
+        """Add a shard's settled blocks; partial blocks, scale and ladder stay each shard's own."""
+        self.ledger.merge(other.ledger)
+        self.histogram = self.histogram + other.histogram
+        self.pairs += other.pairs
+
     def _score(self, values: Floats) -> int:
         """Vote on whole blocks until none is left or the block size changes; the pairs used."""
         size, whole = self.block_pairs, len(values) // self.block_pairs

@@ -40,6 +40,10 @@ class CountEvidence:
     def start(self) -> None:
         self.ledger.start()
 
+    def merge(self, other: "CountEvidence") -> None:
+        """Add a shard's counts; the same as feeding both in sequence."""
+        self.ledger.merge(other.ledger)
+
     def _gains(self) -> Floats:
         """Excess over the margin of each of the four outcomes."""
         r, m = 1 + self.relative, self.absolute
@@ -112,6 +116,11 @@ class BoundedEvidence:
         sums = [excess.sum()], harmless, [len(stable), stable.sum(), canary.sum()]
         self.ledger.total += np.concatenate([harm, *sums])
         self._count(difference)
+
+    def merge(self, other: "BoundedEvidence") -> None:
+        """Add a shard's log wealths: each shard's product is a supermartingale of its own data."""
+        self.ledger.merge(other.ledger)
+        self.histogram = self.histogram + other.histogram
 
     def _count(self, difference: Floats) -> None:
         place = (difference + 1 + self.relative) / (2 + self.relative) * (self.NODES - 1)

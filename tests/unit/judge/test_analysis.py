@@ -1,6 +1,7 @@
 """What a pair may say, and what follows when pairs say nothing."""
 
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -132,6 +133,33 @@ def test_a_spent_budget_is_inconclusive(more: dict[str, Any], seconds: float, wo
     ruling = analysis.ruling(seconds)
     assert ruling.verdict is Verdict.INCONCLUSIVE
     assert word in ruling.why
+
+
+def test_an_extension_gives_horizon_and_budget_once_more_and_keeps_the_evidence() -> None:
+    short = rules(ACCURACY, horizon_pairs=300, budget_seconds=10.0)
+    longer = replace(short, extensions=1)
+    batches = np.array_split(noisy(800), 8)
+    assert ruled(short, *batches[:3]).verdict is Verdict.INCONCLUSIVE
+    assert ruled(longer, *batches[:3]).verdict is Verdict.CONTINUE
+    assert ruled(longer, *batches[:3]).findings == ruled(short, *batches[:3]).findings
+    assert ruled(longer, *batches).verdict is Verdict.PASS
+
+
+def test_a_pass_does_not_run_out_with_the_budget() -> None:
+    analysis = Analysis(rules(ERRORS, horizon_pairs=2000))
+    analysis.fold(pairs(1900))
+    assert analysis.ruling(1.0).verdict is Verdict.PASS
+    analysis.fold(pairs(200, first=1900))
+    assert analysis.ruling(10_000.0).verdict is Verdict.PASS
+
+
+def test_a_passed_canary_is_held_while_evidence_against_it_gathers() -> None:
+    analysis = Analysis(rules(ERRORS, horizon_pairs=20_000))
+    analysis.fold(pairs(2000))
+    analysis.fold(pairs(650, first=2000, canary_status=Status.INTERNAL * (np.arange(650) > 639)))
+    ruling = analysis.ruling(10_000.0)
+    assert ruling.verdict is Verdict.CONTINUE
+    assert "held" in ruling.why
 
 
 def test_aa_pairs_are_no_evidence_but_the_noise_floor() -> None:

@@ -136,9 +136,26 @@ def test_merged_shards_of_counts_equal_one_sequence(parts: list[tuple[int, int]]
         shard = CountEvidence(absolute=0.01)
         for evidence in (whole, shard):
             evidence.fold(*outcomes(seed, n))
-        merged.ledger.merge(shard.ledger)
+        merged.merge(shard)
     assert merged.log_harm() == whole.log_harm()
     assert merged.log_harmless() == whole.log_harmless()
+
+
+def test_log_wealths_of_shards_add() -> None:
+    bounded = [BoundedEvidence(absolute=0.01) for _ in range(3)]
+    ratios = [RatioEvidence(margin=0.1) for _ in range(3)]
+    for seed in (1, 2):
+        stable, canary = outcomes(seed, 200)
+        bounded[seed].fold(stable / 2, canary / 2)
+        bounded[0].fold(stable / 2, canary / 2)
+        ratios[seed].fold(1 + stable, 1 + canary)
+    both = ratios[1].ledger.total + ratios[2].ledger.total
+    bounded[1].merge(bounded[2])
+    ratios[1].merge(ratios[2])
+    assert bounded[1].log_harm() == pytest.approx(bounded[0].log_harm())
+    assert bounded[1].interval(0.025) == pytest.approx(bounded[0].interval(0.025))
+    np.testing.assert_array_equal(ratios[1].ledger.total, both)
+    assert ratios[1].pairs == 400
 
 
 def test_shards_with_other_starts_are_not_added() -> None:
