@@ -1,9 +1,10 @@
-"""Lines in Serving's REST form, turned into PredictRequests by the model's signature.
+"""Lines in Serving's REST form, turned into requests by the model's signature.
 
 A line is one JSON body as `:predict` takes it: {"instances": [...]} by rows or
-{"inputs": ...} by columns, optionally "signature_name", and here also "id" and
-"truth". `body_of` is a pure function of signatures and line; reading files is the
-other half. Source: util/json_tensor.cc in TensorFlow Serving.
+{"inputs": ...} by columns; or, for a classify or regress signature, {"examples":
+[...]}; optionally "signature_name", and here also "id" and "truth". `call_of` is a
+pure function of signatures and line; reading files is the other half.
+Source: util/json_tensor.cc in TensorFlow Serving.
 """
 
 import base64
@@ -15,29 +16,49 @@ from typing import Any
 
 import numpy as np
 
+from haldane import wire
 from haldane.domain.traffic import Api, Request
 from haldane.ports import Malformed, Unavailable
+from haldane.serving.restexamples import input_of
 from haldane.tensors import STRING, Array, Signature, TensorSpec, UnsupportedType, encode, predict_body
 
 DEFAULT_SIGNATURE = "serving_default"
-_OURS = {"id", "truth"}
-_KNOWN = {"instances", "inputs", "signature_name"} | _OURS
+_FORMS = {"instances", "inputs", "examples"}
+_KNOWN = _FORMS | {"context", "signature_name", "id", "truth"}
+_EXAMPLE_CALLS = {
+    "tensorflow/serving/classify": (Api.CLASSIFY, wire.ClassificationRequest),
+    "tensorflow/serving/regress": (Api.REGRESS, wire.RegressionRequest),
+}
 
 
 class NotRestForm(ValueError):
     """A line that is no valid request; the text names the key and what was expected."""
 
 
-def body_of(signatures: Mapping[str, Signature], body: Mapping[str, Any]) -> bytes:
-    """The serialized PredictRequest of one parsed JSON body. Raises NotRestForm."""
+def call_of(signatures: Mapping[str, Signature], body: Mapping[str, Any]) -> tuple[Api, bytes]:
+    """The method and the serialized request of one parsed JSON body. Raises NotRestForm."""
     signature = _signature(signatures, body)
-    if ("instances" in body) == ("inputs" in body):
-        raise NotRestForm('needs exactly one of the keys "instances" and "inputs"')
-    values = _rows(signature, body["instances"]) if "instances" in body else _columns(signature, body["inputs"])
-    protos = {}
-    for key, spec in signature.inputs.items():
-        protos[key] = encode(_array(values[key], spec), spec.dtype)
-    return predict_body(signature.name, protos)
+    given = sorted(_FORMS & body.keys())
+    if len(given) != 1:
+        raise NotRestForm(f"needs exactly one of the keys {', '.join(sorted(_FORMS))}, found {len(given)}")
+    if given == ["examples"]:
+        return _examples(signature, body)
+    values = _rows(signature, body["instances"]) if given == ["instances"] else _columns(signature, body["inputs"])
+    protos = {key: encode(_array(values[key], spec), spec.dtype) for key, spec in signature.inputs.items()}
+    return Api.PREDICT, predict_body(signature.name, protos)
+
+
+def _examples(signature: Signature, body: Mapping[str, Any]) -> tuple[Api, bytes]:
+    if signature.method not in _EXAMPLE_CALLS:
+        raise NotRestForm(f"examples: signature {signature.name!r} is for Predict, it takes instances or inputs")
+    api, message = _EXAMPLE_CALLS[signature.method]
+    request = message()
+    request.model_spec.signature_name = signature.name
+    try:
+        request.input.CopyFrom(input_of(body))
+    except ValueError as error:
+        raise NotRestForm(str(error)) from error
+    return api, request.SerializeToString(deterministic=True)
 
 
 def _signature(signatures: Mapping[str, Signature], body: Mapping[str, Any]) -> Signature:
@@ -191,7 +212,8 @@ def _request(line: bytes, where: str, row: int, signatures: Mapping[str, Signatu
         truth = body.get("truth")
         if truth is not None and not isinstance(truth, int | float | str):
             raise NotRestForm("truth: must be a number or text")
-        return Request(str(body.get("id", where)), Api.PREDICT, body_of(signatures, body), row, truth)
+        api, message = call_of(signatures, body)
+        return Request(str(body.get("id", where)), api, message, row, truth)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         return Malformed(where, f"not JSON: {error}")
     except (NotRestForm, UnsupportedType) as error:

@@ -1,13 +1,15 @@
 import asyncio
 import random
+import threading
 from contextlib import aclosing
+from itertools import count
 
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
 from haldane.domain.fleet import Clients
-from haldane.domain.rollout import Phase
+from haldane.domain.rollout import Mode, Phase
 from haldane.domain.traffic import Api, Outcome, Request, Status
 from haldane.engine.pairing import Addressing, ShadowLimits, addressing, pairs, set_aside_because
 from haldane.judge.outputs import Scored, Scores
@@ -63,6 +65,10 @@ def failed(status, seconds=0.5):
 
 def stream(n):
     return Requests([Request(f"q{i}", Api.PREDICT, b"") for i in range(n)])
+
+
+def endless():
+    return Requests(Request(f"q{i}", Api.PREDICT, b"") for i in count())
 
 
 def rows(*numbers):
@@ -282,9 +288,9 @@ async def test_the_first_exhausted_thread_pool_stops_shadowing_on_that_server_on
 
 
 async def test_it_ends_when_every_server_was_stopped_though_the_source_goes_on():
-    endless = Requests(Request(str(i), Api.PREDICT, b"") for i in range(10**9))
     assert (
-        await Run({"r0": FakeServer(lambda version, request: failed(Status.EXHAUSTED))}, source=endless).batches() == []
+        await Run({"r0": FakeServer(lambda version, request: failed(Status.EXHAUSTED))}, source=endless()).batches()
+        == []
     )
 
 
@@ -296,7 +302,7 @@ async def test_a_stable_that_slows_down_is_left_alone_and_counted():
         return ok(version, seconds=0.5 if slow["now"] else 0.001)
 
     server = FakeServer(answer)
-    run = Run({"r0": server}, source=stream(10**6), limits={"pairs_per_second": 2000.0})
+    run = Run({"r0": server}, source=endless(), limits={"pairs_per_second": 2000.0})
 
     async def until_shed():
         async with run.start() as batches:
@@ -360,10 +366,37 @@ async def test_a_hanging_pair_does_not_hold_back_those_before_it():
             break
 
 
+async def test_senders_wait_while_nobody_takes_the_batches():
+    server = FakeServer()
+    async with Run({"r0": server}, source=endless()).start() as batches:
+        await anext(batches)
+        seen = -1
+        while seen != len(server.calls):
+            seen = len(server.calls)
+            await asyncio.sleep(0.2)
+        assert seen <= 2 * (4096 + 200)
+        assert len(await anext(batches)) == 100
+
+
+async def test_large_answers_are_scored_apart_from_the_loop_and_give_the_same_rows():
+    threads = set()
+
+    def score(requests, stable, canary):
+        threads.add(threading.current_thread() is threading.main_thread())
+        return unscored(requests, stable, canary)
+
+    large = b"x" * 100_000
+    server = FakeServer(lambda version, request: Outcome(Status.OK, 0.001, version, large))
+    found = await Run({"r0": server}, source=stream(100), score=score).rows()
+    assert found["seq"].tolist() == list(range(100))
+    assert False in threads
+
+
 @pytest.mark.parametrize(
     ("rollout", "expected"),
     [
         (a_rollout(Phase.SHADOWING), Addressing("stable", "canary")),
+        (a_rollout(Phase.SHADOWING, mode=Mode.OBSERVE), Addressing(1, 2)),
         (a_rollout(Phase.SHADOWING, clients=Clients.UNVERSIONED), Addressing(1, 2)),
         (a_rollout(Phase.PROMOTING), Addressing(1, 2)),
         (a_rollout(Phase.PROMOTING, promoted=("r0",)), Addressing(1, 2)),

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from haldane import wire
-from haldane.domain.traffic import Request
+from haldane.domain.traffic import Api, Request
 from haldane.ports import Malformed, Unavailable
-from haldane.serving.restform import NotRestForm, body_of, read_lines
+from haldane.serving.restform import NotRestForm, call_of, read_lines
 from haldane.tensors import Signature, TensorSpec, decode
 
 FLOAT, INT32, STRING, BOOL, UINT8 = 1, 3, 7, 10, 4
@@ -20,12 +20,16 @@ def model(**inputs):
 
 ONE = model(x=(FLOAT, (-1, 2)))
 TWO = model(age=(INT32, (-1,)), name=(STRING, (-1,)))
+CLASSIFY = {"serving_default": Signature("serving_default", "tensorflow/serving/classify", {}, {})}
+REGRESS = {"serving_default": Signature("serving_default", "tensorflow/serving/regress", {}, {})}
 TEXT = model(t=(STRING, (-1,)))
 
 
 def read(signatures, body):
     """The inputs of the request made of a body, by name."""
-    request = wire.PredictRequest.FromString(body_of(signatures, body))
+    api, message = call_of(signatures, body)
+    assert api is Api.PREDICT
+    request = wire.PredictRequest.FromString(message)
     assert request.model_spec.signature_name == "serving_default"
     assert not request.model_spec.name
     return {name: decode(proto) for name, proto in request.inputs.items()}
@@ -70,6 +74,28 @@ def test_bare_nan_and_infinity_are_numbers_as_in_the_server():
 
 
 @pytest.mark.parametrize(
+    ("signatures", "api", "message"),
+    [(CLASSIFY, Api.CLASSIFY, wire.ClassificationRequest), (REGRESS, Api.REGRESS, wire.RegressionRequest)],
+)
+def test_examples_become_an_input_for_a_classify_or_regress_signature(signatures, api, message):
+    found, body = call_of(signatures, {"examples": [{"a": 1, "b": [1.5, 2.0]}, {"c": ["x", {"b64": "/w=="}], "d": []}]})
+    first, second = message.FromString(body).input.example_list.examples
+    features = [dict(example.features.feature) for example in (first, second)]
+    assert found is api
+    assert list(features[0]["a"].int64_list.value) == [1]
+    assert list(features[0]["b"].float_list.value) == [1.5, 2.0]
+    assert list(features[1]["c"].bytes_list.value) == [b"x", b"\xff"]
+    assert features[1]["d"].WhichOneof("kind") is None
+
+
+def test_a_context_is_shared_by_all_examples():
+    _, body = call_of(CLASSIFY, {"context": {"user": 7}, "examples": [{"a": 1}]})
+    message = wire.ClassificationRequest.FromString(body).input
+    assert message.WhichOneof("kind") == "example_list_with_context"
+    assert list(message.example_list_with_context.context.features.feature["user"].int64_list.value) == [7]
+
+
+@pytest.mark.parametrize(
     ("signatures", "body", "says"),
     [
         (ONE, {}, "exactly one of the keys"),
@@ -89,6 +115,13 @@ def test_bare_nan_and_infinity_are_numbers_as_in_the_server():
         (TWO, {"inputs": {"age": [1.5], "name": ["a"]}}, "input 'age': must be int32, found fractions"),
         (TWO, {"inputs": {"age": [2**40], "name": ["a"]}}, "outside the range of int32"),
         (TWO, {"inputs": {"age": [1], "name": [3]}}, "input 'name': must be text"),
+        (ONE, {"examples": [{"x": 1.0}]}, "'serving_default' is for Predict"),
+        (CLASSIFY, {"examples": []}, "examples: must be a list with at least one object"),
+        (CLASSIFY, {"examples": [3]}, r"examples\[0\]: must be an object"),
+        (CLASSIFY, {"examples": [{"x": [1, 1.5]}]}, r"examples\[0\].x: values of different types"),
+        (CLASSIFY, {"examples": [{"x": None}]}, r"examples\[0\].x: must be a number, text"),
+        (CLASSIFY, {"examples": [{"x": 2**63}]}, r"examples\[0\].x: "),
+        (CLASSIFY, {"examples": [{"x": {"b64": "%"}}]}, "not base64"),
         (TEXT, {"instances": [{"b64": "%%"}]}, "not base64"),
         (model(f=(BOOL, (-1,))), {"instances": [1]}, "must be bool"),
         (model(f=(UINT8, (-1,))), {"instances": [-1]}, "outside the range of uint8"),
@@ -96,7 +129,7 @@ def test_bare_nan_and_infinity_are_numbers_as_in_the_server():
 )
 def test_a_body_the_signature_does_not_take_is_refused_by_key(signatures, body, says):
     with pytest.raises(NotRestForm, match=says):
-        body_of(signatures, body)
+        call_of(signatures, body)
 
 
 def test_a_file_gives_requests_and_names_each_bad_line(tmp_path):
