@@ -41,7 +41,9 @@ def run(config: Path | None, server: str | None, mode: str | None) -> None:
         else:
             settings = zero_config(str(server))
     from haldane import app
+    from haldane.telemetry import set_up_logs
 
+    set_up_logs()
     try:
         asyncio.run(app.run(settings))
     except KeyboardInterrupt:

@@ -1,27 +1,49 @@
 """The pages a person reads: pure functions from a story to self-contained HTML."""
 
-import html
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from haldane.domain.rollout import Rollout
 from haldane.web.story import AgentStatus, Story
+from haldane.web.view import banner_of, long_time, utc, verdict_of, view
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("haldane.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"utc": utc, "long_time": long_time}
+    return made
+
+
+def _render(template: str, **values: Any) -> str:
+    return _environment().get_template(template).render(**values)
 
 
 def page(story: Story) -> str:
     """The report of one rollout."""
-    return f"<!doctype html><title>{html.escape(story.rollout.id)}</title>"
-
-
-def index_page(status: AgentStatus, rollouts: Sequence[Rollout]) -> str:
-    """The fleet and its rollouts."""
-    return "<!doctype html><title>Haldane</title>"
-
-
-def missing_page(what: str) -> str:
-    """Says that there is no such thing."""
-    return f"<!doctype html><title>Not found</title><p>{html.escape(what)}"
+    return _render("report.html", one=view(story))
 
 
 def combined(stories: Sequence[Story], *, title: str) -> str:
     """One page for several rollouts: a table of them, then a section each."""
-    return "".join(page(story) for story in stories)
+    return _render("combined.html", title=title, views=[view(story) for story in stories])
+
+
+def index_page(status: AgentStatus, rollouts: Sequence[Rollout]) -> str:
+    """The fleet and its rollouts."""
+    rows = [(rollout, *banner_of(rollout), verdict_of(rollout)) for rollout in rollouts]
+    return _render("index.html", status=status, rollouts=rows)
+
+
+def missing_page(what: str) -> str:
+    """Says that there is no such thing."""
+    return _render("missing.html", what=what)

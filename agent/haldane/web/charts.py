@@ -1,0 +1,203 @@
+"""Which plots a report shows: evidence over time, and each metric's estimate with its band. Pure."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from haldane.domain.evidence import Finding, Role, Ruling, State
+from haldane.domain.rollout import Phase
+from haldane.judge.verdict import odds, quantity
+from haldane.web.plot import Band, Line, Plot, Rule, Stretch, draw, round_steps
+from haldane.web.story import Story
+
+KNOWN_METRICS = ("errors", "accuracy", "latency", "disagreement", "loss")
+LOWEST = -2.0  # log10: evidence below 1:100 says nothing more about harm
+MOST_ABOVE = 2.5  # decades shown above the threshold; evidence soon grows past any paper
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One entry of a legend."""
+
+    look: str
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A plot with its heading, legend and one sentence on how to read it."""
+
+    heading: str
+    reads: str
+    keys: Sequence[Key]
+    plot: Markup
+    empty: str = ""  # why there is nothing to see, when there is not
+
+
+def look_of(metric: str) -> str:
+    """The style class of a metric's lines."""
+    return f"m-{metric if metric in KNOWN_METRICS else 'other'}"
+
+
+def start_of(story: Story) -> float:
+    """Wall time zero of the plots."""
+    if story.rollout.started_at:
+        return story.rollout.started_at
+    return story.records[0].at if story.records else 0.0
+
+
+def evidence(story: Story) -> list[Chart]:
+    """Evidence against the canary (over all metrics) and for it (per objective); empty without rulings."""
+    if not story.rulings:
+        return []
+    return [_against(story), _for(story)]
+
+
+def _against(story: Story) -> Chart:
+    need = -math.log10(story.alpha)
+    rulings = story.rulings
+    series = {
+        name: _series(rulings, name, "log10_harm") for name in _names(rulings) if _role(rulings, name) != Role.INFO
+    }
+    lines = [Line(name, look_of(name), points) for name, points in series.items() if points]
+    lines.append(Line("all metrics", "m-all", [(one.seconds, one.log10_harm) for one in rulings]))
+    return Chart(
+        heading="Evidence against the canary",
+        reads=f"Over all metrics together, {odds(need)} withdraws it.",
+        keys=[Key(line.look, line.name, odds(line.points[-1][1])) for line in reversed(lines)],
+        plot=_evidence_plot(story, lines, need, f"withdraw at {odds(need)}", "bad-rule"),
+    )
+
+
+def _for(story: Story) -> Chart:
+    need, rulings = -math.log10(story.beta), story.rulings
+    names = [name for name in _names(rulings) if _role(rulings, name) is Role.OBJECTIVE]
+    lines = [
+        Line(name, look_of(name), points) for name in names if (points := _series(rulings, name, "log10_harmless"))
+    ]
+    return Chart(
+        heading="Evidence for the canary",
+        reads=f"Every objective must reach {odds(need)} for a promotion.",
+        keys=[Key(line.look, line.name, odds(line.points[-1][1])) for line in lines],
+        plot=_evidence_plot(story, lines, need, f"promote at {odds(need)}", "good-rule") if lines else Markup(""),
+        empty="" if lines else "No data on any objective.",
+    )
+
+
+def _evidence_plot(story: Story, lines: Sequence[Line], need: float, name: str, look: str) -> Markup:
+    highest = max((y for line in lines for _, y in line.points), default=0.0)
+    lowest = min((y for line in lines for _, y in line.points), default=0.0)
+    low, high = max(LOWEST, min(-0.5, lowest)), min(need + MOST_ABOVE, max(need + 0.6, highest))
+    ticks = [(float(level), _level(level)) for level in range(math.ceil(low), math.floor(high) + 1)]
+    return draw(
+        Plot(
+            title=f"{name}: " + "; ".join(f"{line.name} {odds(line.points[-1][1])}" for line in lines),
+            x=_span(story),
+            y=(low, high),
+            ticks=ticks,
+            lines=lines,
+            rules=[Rule(need, name, look)],
+            stretches=_phases(story),
+            moments=_verdict_moment(story),
+        )
+    )
+
+
+def _level(exponent: int) -> str:
+    return f"1:{10**-exponent:,}" if exponent < 0 else f"{10**exponent:,}:1"
+
+
+def metrics(story: Story) -> list[Chart]:
+    """Each metric's estimate, its band and its margin over time; a metric without data says so."""
+    return [_metric(story, finding) for finding in story.rulings[-1].findings] if story.rulings else []
+
+
+def _metric(story: Story, last: Finding) -> Chart:
+    heading = (
+        f"{last.metric}: harm, canary minus stable" if last.unit != "ratio" else f"{last.metric}: canary to stable"
+    )
+    points = list(_bands(story.rulings, last.metric))
+    if last.state is State.NO_DATA or not points or last.margin is None:
+        return Chart(heading, "", [], Markup(""), empty=f"No data. {last.detail[:1].upper()}{last.detail[1:]}")
+    look = look_of(last.metric)
+    low, high = _view_of(points, last.margin)
+    span = f"{quantity(last.lower, last.unit)} to {quantity(last.upper, last.unit)}"
+    plot = Plot(
+        title=f"{heading}: {quantity(last.estimate, last.unit)} ({span}), margin {quantity(last.margin, last.unit)}",
+        x=_span(story),
+        y=(low, high),
+        ticks=[(value, quantity(value, last.unit)) for value in round_steps(low, high, 5)],
+        lines=[Line(last.metric, look, [(x, estimate) for x, estimate, _, _ in points])],
+        bands=[Band(look, [(x, lower, upper) for x, _, lower, upper in points])],
+        rules=[Rule(last.margin, f"margin {quantity(last.margin, last.unit)}", "bad-rule"), Rule(0.0, "", "zero-rule")],
+        moments=_verdict_moment(story),
+        size=(470, 200),
+    )
+    now = f"{quantity(last.estimate, last.unit)}, 95 % interval {span}"
+    return Chart(heading, "", [Key(look, "now", now)], draw(plot))
+
+
+Point = tuple[float, float, float, float]  # seconds, estimate, lower, upper
+
+
+def _bands(rulings: Sequence[Ruling], metric: str) -> Iterator[Point]:
+    for ruling in rulings:
+        for one in ruling.findings:
+            if one.metric == metric and one.estimate is not None and one.lower is not None and one.upper is not None:
+                yield ruling.seconds, one.estimate, one.lower, one.upper
+
+
+def _view_of(points: Sequence[Point], margin: float) -> tuple[float, float]:
+    """A y range in which the later half of the band and the margin are seen; the first, wide part may leave it."""
+    later = points[len(points) // 2 :]
+    low = min(*(lower for *_, lower, _ in later), -0.5 * margin)
+    high = max(*(upper for *_, upper in later), 1.5 * margin)
+    room = 0.08 * (high - low)
+    return low - room, high + room
+
+
+def _names(rulings: Sequence[Ruling]) -> list[str]:
+    return [finding.metric for finding in rulings[-1].findings]
+
+
+def _role(rulings: Sequence[Ruling], metric: str) -> Role:
+    return next(finding.role for finding in rulings[-1].findings if finding.metric == metric)
+
+
+def _lines(rulings: Sequence[Ruling], names: Sequence[str], what: str) -> list[Line]:
+    every = ((name, _series(rulings, name, what)) for name in names)
+    return [Line(name, look_of(name), points) for name, points in every if points]
+
+
+def _series(rulings: Sequence[Ruling], metric: str, what: str) -> list[tuple[float, float]]:
+    return [
+        (ruling.seconds, getattr(finding, what))
+        for ruling in rulings
+        for finding in ruling.findings
+        if finding.metric == metric and finding.state is not State.NO_DATA
+    ]
+
+
+def _span(story: Story) -> tuple[float, float]:
+    ends = [story.rulings[-1].seconds] if story.rulings else []
+    ends += [stretch.start for stretch in _phases(story)]
+    return 0.0, max(*ends, 1.0)
+
+
+def _phases(story: Story) -> list[Stretch]:
+    """The phases the rollout went through, from its records."""
+    start = start_of(story)
+    moves = [(record.at - start, record.data["to"]) for record in story.records if record.data.get("to")]
+    moves = [move for index, move in enumerate(moves) if index == 0 or moves[index - 1][1] != move[1]]
+    last = story.rulings[-1].seconds if story.rulings else 0.0
+    ends = [at for at, _ in moves[1:]] + [max(last, moves[-1][0] if moves else 0.0)]
+    named = zip(moves, ends, strict=True)
+    return [Stretch(max(0.0, at), end, Phase(name).replace("_", " ").lower()) for (at, name), end in named]
+
+
+def _verdict_moment(story: Story) -> list[tuple[float, str]]:
+    last = story.rulings[-1]
+    return [(last.decided_seconds, str(last.verdict))] if last.decided_seconds is not None else []

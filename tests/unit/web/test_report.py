@@ -1,0 +1,176 @@
+"""A report says what was found, never more, and stands by itself."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from haldane.domain.evidence import State
+from haldane.domain.fleet import Condition
+from haldane.domain.rollout import Phase, RolloutId
+from haldane.testing.gallery import MemoryAgent, a_story, canary_pairs
+from haldane.web import charts, report
+from haldane.web.story import Story
+from haldane.web.view import view
+
+HARMFUL = a_story(batches=list(canary_pairs(1500, wrong=0.08)), phase=Phase.ROLLED_BACK)
+GOOD = a_story(batches=list(canary_pairs(3000, seed=3)), phase=Phase.SUCCEEDED, id=RolloutId("credit-3"))
+WITHOUT = a_story(phase=Phase.ROLLED_BACK, id=RolloutId("credit-5"), why="r0: version 5 failed to load: DATA_LOSS")
+
+
+class Balanced(HTMLParser):
+    """Raises when an element is closed that is not open."""
+
+    EMPTY = frozenset({"meta", "br", "link", "img", "input"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.loads: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        self.loads += [given[name] for name in ("src", "href", "data", "action") if given.get(name)]
+        assert tag not in ("script", "iframe", "object", "link"), tag
+        assert not any(name.startswith("on") for name in given), given
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"{tag} closed out of turn"
+
+
+def read(html: str) -> Balanced:
+    parser = Balanced()
+    parser.feed(html)
+    parser.close()
+    assert parser.open == []
+    return parser
+
+
+def words(html: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<(style|title)>.*?</\1>|<[^>]+>", " ", html, flags=re.DOTALL))
+
+
+@pytest.mark.parametrize("story", [HARMFUL, GOOD, WITHOUT], ids=["harmful", "good", "without data"])
+def test_a_page_is_well_formed_and_needs_nothing_from_outside(story):
+    html = report.page(story)
+    assert all(target.startswith("#") for target in read(html).loads)
+    assert "url(" not in html
+    assert "@import" not in html
+
+
+def test_the_verdict_comes_first(story=HARMFUL):
+    text = words(report.page(story))
+    assert text.index("Withdrawn") < text.index("What was found")
+    assert "Harm shown after" in text
+    assert "Version 2 of credit was withdrawn; version 1 is stable." in text
+
+
+def test_findings_carry_estimate_interval_margin_and_evidence():
+    row = next(row for row in view(HARMFUL).findings if row.metric == "accuracy")
+    assert row.state == "harmful"
+    assert re.fullmatch(r"\+\d+\.\d\d pp", row.estimate)
+    assert " to " in row.interval
+    assert row.margin == "+1.00 pp"
+    assert row.against.endswith(":1")
+    assert "<svg" in row.picture
+
+
+def test_evidence_is_plotted_with_its_threshold_and_the_moment_of_the_verdict():
+    against, for_it = view(HARMFUL).evidence
+    assert "withdraw at 100:1" in against.plot
+    assert "promote at 20:1" in for_it.plot
+    assert ">fail</text>" in against.plot
+    assert {"m-all", "m-accuracy", "m-errors", "m-latency"} == {key.look for key in against.keys}
+
+
+def test_each_metric_is_plotted_with_band_and_margin():
+    accuracy = next(chart for chart in view(GOOD).metrics if chart.heading.startswith("accuracy"))
+    assert 'class="band m-accuracy"' in accuracy.plot
+    assert "margin +1.00 pp" in accuracy.plot
+
+
+def test_without_rulings_the_page_says_no_data_and_draws_nothing():
+    made = view(WITHOUT)
+    assert (made.findings, made.evidence, made.metrics) == ([], [], [])
+    text = words(report.page(WITHOUT))
+    assert "No data. No pair was judged" in text
+    assert "<svg" not in report.page(WITHOUT)
+    assert "failed to load: DATA_LOSS" in text
+
+
+def test_without_labels_or_records_the_page_says_no_data():
+    bare = Story(rollout=WITHOUT.rollout)
+    text = words(report.page(bare))
+    assert "No data. No label was seen" in text
+    assert "No data. No record" in text
+    read(report.page(bare))
+
+
+def test_a_metric_without_data_says_so_and_shows_no_number():
+    last = GOOD.rulings[-1]
+    gone = tuple(
+        replace(one, state=State.NO_DATA, estimate=None, lower=None, upper=None) if one.metric == "accuracy" else one
+        for one in last.findings
+    )
+    story = replace(GOOD, rulings=[replace(last, findings=gone)])
+    row = next(row for row in view(story).findings if row.metric == "accuracy")
+    assert (row.state, row.estimate, row.interval, row.against) == ("no data",) * 4
+    assert "No data." in next(chart.empty for chart in view(story).metrics if chart.heading.startswith("accuracy"))
+
+
+def test_labels_that_moved_stand_out():
+    rows = {(row.server, row.label): (row.before, row.after, row.moved) for row in view(GOOD).labels}
+    assert rows["r0", "stable"] == ("1", "2", True)
+    assert rows["r1", "canary"] == ("–", "–", False)
+
+
+def test_records_tell_who_when_and_why():
+    first, *_, last = view(HARMFUL).records
+    assert (first.by, first.says, first.since) == ("ada", "retrained", "+0.0 s")
+    assert last.says.startswith("SHADOWING → ROLLED_BACK")
+
+
+def test_words_from_outside_are_never_markup():
+    evil = '<script>alert("1")</script>'
+    story = a_story(phase=Phase.HELD, why=evil, id=RolloutId(evil), title=evil)
+    html = report.page(replace(story, sentences=[evil], labels_after={evil: {evil: 1}}))
+    read(html)
+    assert "<script>" not in html
+    assert "<script>" not in report.missing_page(evil)
+
+
+def test_a_combined_report_has_a_table_that_leads_to_each_section():
+    html = report.combined([HARMFUL, GOOD, WITHOUT], title="Three canaries")
+    page = read(html)
+    assert page.loads == ["#credit-2-test", "#credit-3", "#credit-5"]
+    assert all(f'id="{target[1:]}"' in html for target in page.loads)
+    assert "Three canaries" in words(html)
+    assert "There is no rollout to report" in words(report.combined([], title="None"))
+
+
+def test_the_index_shows_conditions_rollouts_and_servers_not_seen():
+    agent = MemoryAgent(conditions=(Condition("load_failed", "credit", 5, ("r0",), "cannot parse", 0.0),))
+    html = report.index_page(agent.status(), [HARMFUL.rollout, WITHOUT.rollout])
+    read(html)
+    text = words(html)
+    assert "load_failed" in text
+    assert "5 failed: DATA_LOSS" in text
+    assert "not seen connection refused" in text
+    assert "No rollouts yet." in words(report.index_page(agent.status(), []))
+
+
+def test_a_held_rollout_shows_what_it_would_do():
+    held = replace(HARMFUL, rollout=replace(HARMFUL.rollout, phase=Phase.HELD))
+    assert view(held).banner == "Held: would withdraw"
+
+
+def test_phases_are_drawn_from_the_records():
+    assert [stretch.name for stretch in charts._phases(GOOD)] == ["loading", "shadowing", "succeeded"]
+
+
+def test_a_long_trace_stays_a_small_page():
+    many = replace(GOOD, rulings=list(GOOD.rulings) * 40)
+    assert len(report.page(many)) < 200_000
