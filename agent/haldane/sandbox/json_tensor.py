@@ -1,4 +1,4 @@
-"""REST bodies to request messages, response messages to REST bodies.
+"""Predict's REST bodies to request messages; `json_predictions` is the way back.
 
 Source: util/json_tensor.cc.
 """
@@ -13,21 +13,19 @@ from typing import Any
 import grpc
 import numpy as np
 
-from haldane.sandbox import json_write, tensors
+from haldane.sandbox import tensors
 from haldane.sandbox.json_read import MISSING, JsonError, Object, read
 from haldane.sandbox.json_write import stringify
 from haldane.sandbox.servable import StatusError
 
 _B64 = b"b64"
-_BYTES_SUFFIX = "_bytes"
-_INT_TYPES = (3, 4, 5, 6)  # int32, uint8, int16, int8: anything an int32 holds is taken
+INT_TYPES = (3, 4, 5, 6)  # int32, uint8, int16, int8: anything an int32 holds is taken
 _INT_RANGES = {
-    **dict.fromkeys(_INT_TYPES, (-(2**31), 2**31 - 1)),
+    **dict.fromkeys(INT_TYPES, (-(2**31), 2**31 - 1)),
     9: (-(2**63), 2**63 - 1),
     22: (0, 2**32 - 1),
     23: (0, 2**64 - 1),
 }
-_WRITABLE = (1, 2, 7, 9, 10, 22, 23, *_INT_TYPES)
 
 
 class Format(Enum):
@@ -71,7 +69,6 @@ def fill_signature(parsed: Object, request: Any) -> None:
     request.model_spec.signature_name = name.decode("utf-8", "replace")
 
 
-# -- predict
 def fill_predict_request(body: bytes, request: Any, input_infos: Callable[[str], Mapping[str, Any]]) -> Format:
     """Fill signature and inputs of a PredictRequest; `input_infos(signature name)` gives alias -> TensorInfo."""
     parsed = document(body)
@@ -190,14 +187,15 @@ def _leaf(value: Any, number: int) -> Any:
     else:
         raise StatusError(
             grpc.StatusCode.UNIMPLEMENTED,
-            f"Conversion of JSON Value: {stringify(value)} to type: {_type_name(number)}",
+            f"Conversion of JSON Value: {stringify(value)} to type: {type_name(number)}",
         )
     if not accepted:
         raise _type_error(value, number)
     return value
 
 
-def _type_name(number: int) -> str:
+def type_name(number: int) -> str:
+    """TensorFlow's name of a DataType, as its messages have it."""
     return tensors.TYPE_NAMES.get(number, str(number))
 
 
@@ -211,7 +209,7 @@ def json_type(value: Any) -> str:
 
 def _type_error(value: Any, number: int) -> StatusError:
     return invalid(
-        f"JSON Value: {stringify(value)} Type: {json_type(value)} is not of expected type: {_type_name(number)}"
+        f"JSON Value: {stringify(value)} Type: {json_type(value)} is not of expected type: {type_name(number)}"
     )
 
 
@@ -314,7 +312,7 @@ def _fill_whole(inputs: Any, name: str, value: Any, infos: Mapping[str, Any]) ->
 def _fill_tensor(proto: Any, number: int, shape: list[int], values: list[Any]) -> None:
     dtype = tensors.DTYPES[number]
     values = values[: math.prod(shape)]  # a name repeated within a row has left more than its share
-    if number in _INT_TYPES:
+    if number in INT_TYPES:
         array = np.array(values, np.int64).astype(dtype)
     elif number == tensors.DT_STRING:
         array = np.empty(len(values), object)
@@ -323,104 +321,3 @@ def _fill_tensor(proto: Any, number: int, shape: list[int], values: list[Any]) -
         with np.errstate(over="ignore"):
             array = np.array(values, np.float64).astype(dtype) if number == 1 else np.array(values, dtype)
     tensors.encode(array.reshape(shape), proto)
-
-
-# -- predict, the way back
-def predict_body(outputs: Mapping[str, Any], layout: Format) -> bytes:
-    """The JSON body of a PredictResponse's outputs (name -> TensorProto)."""
-    if not outputs:
-        raise invalid("Cannot convert empty tensor map to JSON")
-    # The real server's order is that of a hash map, different in every process; any fixed one will do.
-    arrays = {name: tensors.decode(outputs[name]) for name in sorted(outputs, reverse=True)}
-    writer = json_write.Writer()
-    writer.start(array=False)
-    if layout is Format.ROW:
-        writer.raw(b'"predictions"')
-        _write_rows(writer, arrays)
-    else:
-        writer.raw(b'"outputs"')
-        _write_columns(writer, arrays)
-    writer.end()
-    return writer.text()
-
-
-def _write_rows(writer: json_write.Writer, arrays: Mapping[str, tensors.Array]) -> None:
-    batch = -1
-    for name, array in arrays.items():
-        if array.ndim == 0:
-            raise invalid(f"Tensor name: {name} has no shape information ")
-        if batch not in (-1, len(array)):
-            raise invalid(f"Tensor name: {name} has inconsistent batch size: {len(array)} expecting: {batch}")
-        batch = len(array)
-    values = {name: _formatted(name, array) for name, array in arrays.items()}
-    writer.start(array=True)
-    for row in range(batch):
-        if len(arrays) > 1:
-            writer.start(array=False)
-        writer.single_line_arrays = True
-        for name, formatted in values.items():
-            if len(arrays) > 1:
-                writer.raw(json_write.string(name.encode()))
-            _write_nested(writer, formatted[row])
-        writer.single_line_arrays = False
-        if len(arrays) > 1:
-            writer.end()
-    writer.end()
-
-
-def _write_columns(writer: json_write.Writer, arrays: Mapping[str, tensors.Array]) -> None:
-    if len(arrays) > 1:
-        writer.start(array=False)
-    for name, array in arrays.items():
-        if len(arrays) > 1:
-            writer.raw(json_write.string(name.encode()))
-        _write_nested(writer, _formatted(name, array))
-    if len(arrays) > 1:
-        writer.end()
-
-
-class _Base64(bytes):
-    """Base64 text to be written as an object."""
-
-
-def _formatted(name: str, array: tensors.Array) -> Any:
-    """The array as nested lists of formatted values."""
-    number = tensors.type_number(array)
-    if number not in _WRITABLE:
-        if not array.size:
-            return array.tolist()
-        raise invalid(f"Failed to write JSON value for tensor type: {_type_name(number)}")
-    return _map_nested(array.tolist(), _formatter(name, number))
-
-
-def _formatter(name: str, number: int) -> Callable[[Any], bytes]:
-    if number in (1, 2):
-        return lambda value: json_write.decimal(value, double=number == 2)
-    if number == tensors.DT_STRING:
-        if name.endswith(_BYTES_SUFFIX):
-            return lambda value: _Base64(json_write.string(base64.b64encode(value)))
-        return json_write.string
-    if number == 10:
-        return lambda value: b"true" if value else b"false"
-    return lambda value: b"%d" % value
-
-
-def _map_nested(values: Any, function: Callable[[Any], bytes]) -> Any:
-    if isinstance(values, list):
-        return [_map_nested(value, function) for value in values]
-    return function(values)
-
-
-def _write_nested(writer: json_write.Writer, value: Any) -> None:
-    if isinstance(value, list):
-        writer.start(array=True)
-        for item in value:
-            _write_nested(writer, item)
-        writer.end()
-    elif isinstance(value, _Base64):
-        writer.start(array=False)
-        writer.raw(b'"b64"')
-        writer.raw(value)
-        writer.end()
-    else:
-        writer.raw(value)

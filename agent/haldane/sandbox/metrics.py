@@ -26,12 +26,9 @@ def exponential_bounds(scale: float, growth: float, count: int) -> tuple[float, 
 
 
 LATENCY_BOUNDS = exponential_bounds(10, 1.8, 33)
-LOAD_STAGE_BOUNDS = exponential_bounds(10, 1.8, 37)
 QUEUING_BOUNDS = exponential_bounds(100, 1.2, 52)
 BATCH_SIZE_BOUNDS = exponential_bounds(1, 2, 14)
 RUN_TIME_BOUNDS = exponential_bounds(1000, 2, 20)
-TENSOR_BYTES_BOUNDS = exponential_bounds(1, 4, 14)
-PENDING_QUEUE_BOUNDS = exponential_bounds(1, 1.5, 30)
 
 
 def _escape(value: str) -> str:
@@ -173,7 +170,6 @@ class Metrics:
         self._warmup_records = self._counter(serving + "model_warmup_records_read", "model_path", "status")
         self._load_attempts = self._counter(load + "load_attempt_count", "model_path", "status")
         self._load_latency = self._counter(load + "load_latency", "model_path")
-        self._load_stages = self._histogram(load + "load_latency_by_stage", LOAD_STAGE_BOUNDS, "model_path", "stage")
         self._queuing = self._histogram(
             serving + "batching_session/queuing_latency", QUEUING_BOUNDS, "thread_pool_name"
         )
@@ -229,10 +225,6 @@ class Metrics:
         if status == "success":
             self._read_count.add("2")
             self._read_api.add("cc_load")
-
-    def observe_load_stage(self, model_path: str, stage: str, micros: float) -> None:
-        """A successful load's "restore_graph" or "init_graph"."""
-        self._load_stages.observe(model_path, stage, value=int(micros))
 
     def observe_warmup(self, model_path: str, status: str, records: int, micros: float) -> None:
         """One replay of a warm-up file; `status` "OK" or the full status text."""

@@ -17,7 +17,7 @@ from urllib.parse import unquote_to_bytes
 import grpc
 
 from haldane import wire
-from haldane.sandbox import json_examples, json_tensor, json_write
+from haldane.sandbox import json_examples, json_predictions, json_tensor, json_write
 from haldane.sandbox.inference import Inference
 from haldane.sandbox.metrics import Metrics
 from haldane.sandbox.servable import StatusError
@@ -231,7 +231,7 @@ class RestApi:
             body, request, lambda signature: self._inference.input_infos(spec, signature)
         )
         response = self._inference.predict(request, self._timeout)
-        return json_tensor.predict_body(response.outputs, layout)
+        return json_predictions.predict_body(response.outputs, layout)
 
     def _classify(self, spec: Any, body: bytes) -> bytes:
         request = wire.ClassificationRequest(model_spec=spec)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from haldane import wire
 from haldane.sandbox import json_examples, json_read, json_write, tensors
-from haldane.sandbox.json_tensor import Format, base64_unescape, fill_predict_request, predict_body
+from haldane.sandbox.json_predictions import predict_body
+from haldane.sandbox.json_tensor import Format, base64_unescape, fill_predict_request
 from haldane.sandbox.servable import StatusError
 
 FLOAT, DOUBLE, INT32, STRING, INT64, BOOL, HALF, UINT64 = 1, 2, 3, 7, 9, 10, 19, 23
