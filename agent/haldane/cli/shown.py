@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+PIPE_WIDTH = 240
+
 
 def print_json(value: Any) -> None:
     """The value for programs."""
@@ -22,10 +24,16 @@ def ago(at: float) -> str:
     return f"{seconds:.0f}s ago"
 
 
-def _print(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def console() -> Any:
+    """Where tables go: as wide as the terminal, or wide enough for grep when there is none."""
     from rich.console import Console
 
-    Console().print(table(title, columns, rows))
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=PIPE_WIDTH)
+
+
+def _print(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    console().print(table(title, columns, rows))
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:

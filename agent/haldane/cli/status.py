@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from haldane.cli.connection import Connection, agent_options
-from haldane.cli.shown import ROLLOUT_COLUMNS, ago, print_json, rollout_rows, table
+from haldane.cli.shown import ROLLOUT_COLUMNS, ago, console, print_json, rollout_rows, table
 
 REFRESH_SECONDS = 1.0
 
@@ -28,15 +28,14 @@ def status(connection: Connection, watch: bool, output: str) -> None:
     if output == "json":
         print_json(connection.get("/v1/status"))
         return
-    from rich.console import Console, Group
+    from rich.console import Group
 
-    console = Console()
     if not watch:
-        console.print(Group(*parts(connection.get("/v1/status"))))
+        console().print(Group(*parts(connection.get("/v1/status"))))
         return
     from rich.live import Live
 
-    with Live(console=console, auto_refresh=False) as live:
+    with Live(console=console(), auto_refresh=False) as live:
         try:
             while True:
                 live.update(Group(*parts(connection.get("/v1/status"))), refresh=True)

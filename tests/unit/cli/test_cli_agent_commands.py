@@ -1,0 +1,179 @@
+"""Commands that talk to a running agent: what they print, and the exit code they leave with."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from prometheus_client import CollectorRegistry
+
+from haldane.cli import main
+from haldane.domain.evidence import Verdict
+from haldane.domain.rollout import Phase
+from haldane.testing.gallery import MemoryAgent, a_story, canary_pairs
+from haldane.web.server import listen, make_app, serve
+
+TOKEN = "t0ken"
+HARMFUL = a_story(batches=list(canary_pairs(1000, wrong=0.08)), phase=Phase.SHADOWING)
+
+
+@pytest.fixture
+def agent() -> MemoryAgent:
+    return MemoryAgent()
+
+
+@pytest.fixture
+def address(agent: MemoryAgent) -> Iterator[str]:
+    """The agent's API on a real socket, in a loop of its own."""
+    app = make_app(agent, registry=CollectorRegistry(), token=TOKEN)
+    sock = listen("127.0.0.1:0")
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(serve(app, sock))
+    thread = threading.Thread(target=lambda: loop.run_until_complete(asyncio.gather(task, return_exceptions=True)))
+    thread.start()
+    yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+    loop.call_soon_threadsafe(task.cancel)
+    thread.join(10)
+    sock.close()
+    loop.close()
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path) -> Path:
+    (tmp_path / "token").write_text(TOKEN + "\n")
+    return tmp_path
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+def test_status_shows_servers_labels_and_what_is_not_seen(agent, address):
+    agent.add(HARMFUL)
+    result = run("status", "--agent", address)
+    assert result.exit_code == 0
+    for word in ("mode enforce", "stable -> 1", "failed: DATA_LOSS", "not seen", "connection refused", "SHADOWING"):
+        assert word in result.output
+
+
+def test_status_for_programs_is_json(address):
+    result = run("status", "--agent", address, "-o", "json")
+    assert json.loads(result.output)["mode"] == "enforce"
+
+
+def test_without_an_agent_every_command_says_what_to_do_and_exits_4():
+    for command in (["status"], ["rollout", "list"], ["rollout", "abort", "x", "--why", "y"], ["explain", "x"]):
+        result = run(*command, "--agent", "http://127.0.0.1:1")
+        assert result.exit_code == 4
+        assert "haldane run --config" in result.output
+
+
+def test_a_server_that_is_no_agent_is_said_to_be_none(tmp_path):
+    result = run("status", "--agent", "no url")
+    assert result.exit_code == 4
+
+
+def test_a_rollout_starts_with_the_token_and_is_refused_beside_a_live_one(agent, address, state_dir):
+    where = ["--agent", address, "--state-dir", str(state_dir)]
+    begun = run("rollout", "start", "credit", "3", "--why", "retrained", *where)
+    assert begun.exit_code == 0, begun.output
+    assert "credit 1 -> 3 started" in begun.output
+    assert agent.stories["credit-3-0"].rollout.why.endswith(": retrained")
+    again = run("rollout", "start", "credit", "4", "--why", "x", *where)
+    assert (again.exit_code, "live" in again.output) == (5, True)
+    unknown = run("rollout", "start", "dog", "4", "--why", "x", *where)
+    assert (unknown.exit_code, "it has credit" in unknown.output) == (2, True)
+
+
+def test_a_command_without_or_with_a_wrong_token_exits_5_and_says_where_it_is(agent, address, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    agent.add(HARMFUL)
+    command = ["rollout", "abort", "credit-2-test", "--why", "x", "--agent", address]
+    without = run(*command)
+    assert (without.exit_code, "--state-dir" in without.output) == (5, True)
+    (tmp_path / "wrong").write_text("nope")
+    assert run(*command, "--token-file", "wrong").exit_code == 5
+    assert run(*command, "--token-file", "missing").exit_code == 2
+    assert agent.stories["credit-2-test"].rollout.phase is Phase.SHADOWING
+
+
+def test_commands_move_a_rollout_and_carry_who_and_why(agent, address, state_dir):
+    agent.add(HARMFUL)
+    where = ["--agent", address, "--state-dir", str(state_dir)]
+    paused = run("rollout", "pause", "credit-2-test", "--why", "lunch", *where)
+    assert (paused.exit_code, paused.output) == (0, "credit-2-test: SHADOWING -> HELD\n")
+    assert run("rollout", "resume", "credit-2-test", "--why", "back", *where).exit_code == 0
+    assert run("rollout", "resume", "credit-2-test", "--why", "again", *where).exit_code == 5
+    assert run("rollout", "abort", "nope", "--why", "x", *where).exit_code == 2
+    assert run("rollout", "abort", "credit-2-test", *where).exit_code == 2
+
+
+def test_the_config_tells_where_the_agent_is_and_its_token(agent, address, tmp_path):
+    agent.add(HARMFUL)
+    (tmp_path / "token").write_text(TOKEN)
+    config = tmp_path / "haldane.yaml"
+    config.write_text(f"servers: [h:1]\nlisten: {address.removeprefix('http://')}\nstate_dir: .\n")
+    assert run("rollout", "abort", "credit-2-test", "--why", "x", "--config", str(config)).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("phase", "verdict", "code"),
+    [
+        (Phase.SUCCEEDED, Verdict.PASS, 0),
+        (Phase.ROLLED_BACK, Verdict.FAIL, 1),
+        (Phase.ROLLED_BACK, Verdict.CONTINUE, 1),
+        (Phase.HELD, Verdict.INCONCLUSIVE, 3),
+        (Phase.HELD, Verdict.CONTINUE, 3),
+        (Phase.HELD, Verdict.PASS, 0),
+        (Phase.HELD, Verdict.FAIL, 1),
+        (Phase.STUCK, Verdict.FAIL, 4),
+    ],
+)
+def test_waiting_ends_with_the_verdicts_code(agent, address, state_dir, monkeypatch, phase, verdict, code):
+    """The rollout ends while it is waited for."""
+    looks = iter([Phase.LOADING, Phase.SHADOWING])
+
+    async def rollout(name):
+        found = agent.stories[name].rollout
+        after = next(looks, None)
+        return replace(found, phase=after) if after else replace(found, phase=phase, verdict=verdict, why="the end")
+
+    monkeypatch.setattr(agent, "rollout", rollout)
+    monkeypatch.setattr("haldane.cli.rollout.POLL_SECONDS", 0.001)
+    result = run("rollout", "start", "credit", "3", "--why", "x", "--wait", "--agent", address,
+                 "--state-dir", str(state_dir))  # fmt: skip
+    assert result.exit_code == code
+    assert "LOADING" in result.output
+    assert "the end" in result.output
+    assert ("waits for a person" in result.output) == (phase is Phase.HELD)
+
+
+def test_list_and_show_tell_findings_and_records(agent, address):
+    assert "no rollouts yet" in run("rollout", "list", "--agent", address).output
+    agent.add(HARMFUL)
+    assert "credit-2-test" in run("rollout", "list", "--agent", address).output
+    shown = run("rollout", "show", "credit-2-test", "--agent", address)
+    assert shown.exit_code == 0
+    for word in ("accuracy", "harmful", "rollout_started", "retrained"):
+        assert word in shown.output
+    found = json.loads(run("rollout", "show", "credit-2-test", "-o", "json", "--agent", address).output)
+    assert found["ruling"]["verdict"] == "fail"
+    assert len(found["records"]) == 4
+
+
+@pytest.mark.parametrize(("language", "word"), [("en", "FAIL after"), ("zh", "不通过")])
+def test_explain_prints_sentences_and_exits_by_the_verdict(agent, address, language, word):
+    agent.add(HARMFUL)
+    result = run("explain", "credit-2-test", "--language", language, "--agent", address)
+    assert (result.exit_code, word in result.output) == (1, True)
+
+
+def test_explaining_without_data_exits_3(agent, address):
+    agent.add(a_story(phase=Phase.LOADING))
+    result = run("explain", "credit-2-test", "--agent", address)
+    assert (result.exit_code, "No data" in result.output) == (3, True)
+    assert run("explain", "nope", "--agent", address).exit_code == 2

@@ -1,0 +1,133 @@
+"""Commands that need no running agent: config, adopt, forecast, and a light start."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from haldane.cli import main
+from haldane.cli.exits import config_errors
+
+MODELS = """model_config_list { config {
+  name: "credit" base_path: "/m/credit" model_platform: "tensorflow"
+  model_version_policy { specific { versions: 1 } } } }
+"""
+CONFIG = """servers: [127.0.0.1:1]
+model_config_file: models.config
+models:
+  credit: {clients: label}
+"""
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "models.config").write_text(MODELS)
+    path = tmp_path / "haldane.yaml"
+    path.write_text(CONFIG)
+    return path
+
+
+def test_help_imports_nothing_heavy():
+    """--help stays quick because commands import what they need when they are called."""
+    heavy = ["numpy", "pydantic", "grpc", "httpx", "rich", "yaml", "starlette", "tensorflow", "haldane.wire"]
+    code = (
+        "import sys\nfrom haldane.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        f"print([name for name in {heavy!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("command", ["run", "status", "rollout", "rollout start", "explain", "forecast", "check",
+                                     "check config", "adopt", "demo"])  # fmt: skip
+def test_every_command_has_help(command):
+    result = run(*command.split(), "--help")
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+
+
+def test_a_good_config_is_said_to_be_fine(config):
+    result = run("check", "config", str(config))
+    assert (result.exit_code, "fine; mode observe, 1 server(s), credit" in result.output) == (0, True)
+
+
+def test_every_mistake_of_a_config_is_printed_with_its_line(config):
+    config.write_text(CONFIG + "lissten: x\nmode: on\n")
+    result = run("check", "config", str(config))
+    assert result.exit_code == 2
+    assert f"{config}:5: lissten: unknown key; did you mean `listen`?" in result.output
+    assert f"{config}:6: mode:" in result.output
+    assert "2 mistakes" in result.output
+
+
+def test_online_a_server_that_does_not_answer_is_named_and_exits_4(config):
+    result = run("check", "config", str(config), "--online")
+    assert result.exit_code == 4
+    assert "127.0.0.1:1" in result.output
+    assert "is servers[].address right" in result.output
+
+
+@pytest.mark.parametrize("arguments", [[], ["--config", "x", "--server", "h:1"], ["--config", "gone.yaml"],
+                                       ["--server", "nonsense"]])  # fmt: skip
+def test_run_with_nothing_to_run_exits_2(arguments):
+    assert run("run", *arguments).exit_code == 2
+
+
+def test_enforcing_without_a_config_is_refused():
+    assert run("run", "--server", "127.0.0.1:1", "--mode", "enforce").exit_code == 5
+
+
+def test_an_address_that_is_taken_is_refused_with_the_setting_to_change(config):
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        config.write_text(CONFIG + f"listen: 127.0.0.1:{taken.getsockname()[1]}\n")
+        done = subprocess.run(
+            [sys.executable, "-c", "from haldane.cli import main; main()", "run", "--config", str(config)],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == 5, done.stderr
+    assert "set `listen:`" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_adopt_drafts_one_config_from_several(tmp_path):
+    other = tmp_path / "b.config"
+    other.write_text(MODELS.replace("credit", "fraud"))
+    first = tmp_path / "a.config"
+    first.write_text(MODELS)
+    out = tmp_path / "models.config"
+    result = run("adopt", str(first), str(other), "-o", str(out))
+    assert result.exit_code == 0
+    assert '"credit"' in out.read_text()
+    assert '"fraud"' in out.read_text()
+    again = run("adopt", str(first), "-o", str(out))
+    assert (again.exit_code, "--force" in again.output) == (2, True)
+    assert '"fraud"' in out.read_text()
+
+
+def test_adopt_says_which_file_cannot_be_read(tmp_path):
+    assert run("adopt", str(tmp_path / "gone")).exit_code == 2
+    bad = tmp_path / "bad.config"
+    bad.write_text("model_config_list { config { nam: 1 } }")
+    result = run("adopt", str(bad))
+    assert (result.exit_code, f"{bad}:1" in result.output) == (2, True)
+
+
+def test_forecast_tells_what_can_be_shown(config):
+    result = run("forecast", "credit", "--config", str(config), "--rows", "5000")
+    assert result.exit_code == 0
+    assert "an identical canary passes after about" in result.output
+    assert run("forecast", "dog", "--config", str(config)).exit_code == 2
+
+
+def test_only_config_errors_become_exit_code_2():
+    with pytest.raises(ZeroDivisionError), config_errors():
+        raise ZeroDivisionError
