@@ -1,16 +1,18 @@
 """Sandbox servers as processes, for tests that need a TF Serving to talk to.
 
-Toy models by default: ready in a third of a second, no TensorFlow. The same
-class starts a real `tensorflow_model_server` when it is given its command.
+Toy models by default: ready in half a second, no TensorFlow. The same class
+starts a real `tensorflow_model_server` when it is given its command, and forks
+of a fork server when it is given their `spawn`.
 """
 
+import shlex
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from haldane import wire
 from haldane.domain.fleet import ModelEntry, ModelName, Policy, Server, ServerConfig, ServerName
@@ -22,6 +24,27 @@ MONITORING = "prometheus_config { enable: true }\n"
 METRICS_PATH = "/monitoring/prometheus/metrics"
 # Loads in their own threads and short retries, as the fact sheet advises for canary servers.
 FLAGS = ("--num_load_threads=1", "--num_unload_threads=1", "--max_num_load_retries=1")
+
+# How to start one; the names in braces are filled in.
+_ARGUMENTS = "--port={grpc} --rest_api_port={rest} --model_config_file={config} {flags}"
+TOY = f"{shlex.quote(sys.executable)} -m haldane.sandbox --executor=toy {_ARGUMENTS}"
+FORKED = _ARGUMENTS  # for a `spawn` that needs no program
+
+
+class Process(Protocol):
+    """What is asked of a started server; `subprocess.Popen` and `forkserver.Forked` have it."""
+
+    def poll(self) -> int | None: ...
+    def wait(self) -> int: ...
+    def kill(self) -> None: ...
+
+
+Spawn = Callable[[Sequence[str], Path], Process]  # words, log file
+
+
+def _spawn(words: Sequence[str], log: Path) -> Process:
+    with log.open("ab") as out:
+        return subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT)
 
 
 def free_port() -> int:
@@ -43,7 +66,11 @@ def affine_request(*values: float, signature: str = "") -> Request:
 
 
 class Sandbox:
-    """One server process under a directory of its own: models, config file, ports kept over restarts."""
+    """One server process: models, config file, ports kept over restarts.
+
+    Several may share a directory: they then serve the same models, each with a
+    config file and a log of its own name. `flags` may be changed until `start`.
+    """
 
     def __init__(
         self,
@@ -51,15 +78,16 @@ class Sandbox:
         *,
         name: str = "r0",
         flags: Sequence[str] = (),
-        command: Sequence[str] = (sys.executable, "-m", "haldane.sandbox", "--executor=toy"),
+        command: str = TOY,
+        spawn: Spawn | None = None,
     ) -> None:
         self.name = name
         self.models = directory / "models"
         self._directory = directory
-        self._flags = (*FLAGS, *flags)
-        self._command = command
+        self.flags = (*FLAGS, *flags)
+        self._command, self._spawn = command, spawn or _spawn
         self.port, self.rest_port, self.admin_port = free_port(), free_port(), free_port()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         self.log = directory / f"{name}.log"
         directory.mkdir(parents=True, exist_ok=True)
 
@@ -97,21 +125,16 @@ class Sandbox:
 
         Some version of every model is loaded then; others may be under way.
         """
-        (self._directory / "models.config").write_text(modelconfig.render(config))
+        (self._directory / f"{self.name}.config").write_text(modelconfig.render(config))
         (self._directory / "monitoring.config").write_text(MONITORING)
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    *self._command,
-                    f"--port={self.port}",
-                    f"--rest_api_port={self.rest_port}",
-                    f"--model_config_file={self._directory / 'models.config'}",
-                    f"--monitoring_config_file={self._directory / 'monitoring.config'}",
-                    *self._flags,
-                ],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+        flags = (*self.flags, f"--monitoring_config_file={self._directory / 'monitoring.config'}")
+        words = self._command.format(
+            grpc=self.port,
+            rest=self.rest_port,
+            config=shlex.quote(str(self._directory / f"{self.name}.config")),
+            flags=shlex.join(flags),
+        )
+        self._process = self._spawn(shlex.split(words), self.log)
         deadline = time.monotonic() + wait_seconds
         for port in (self.port, self.rest_port) if rest else (self.port,):
             self._await_port(port, deadline)
