@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from haldane.domain.evidence import Finding, Role, Ruling, State, Verdict
+from haldane.domain.evidence import Finding, Role, Ruling, Verdict
 from haldane.judge import verdict as words
 from haldane.judge.columns import Readings
 from haldane.judge.findings import LOG10, Watch, finding, with_interval
@@ -185,8 +185,3 @@ class Hearing:
             return words.why_passed(found, pairs=self.passed[0])
         missing = words.why_open(found, doubts, beta=self.terms.beta)
         return f"{spent}: {missing}" if outcome is Verdict.INCONCLUSIVE else missing
-
-    @property
-    def without_data(self) -> tuple[str, ...]:
-        """The metrics that say nothing."""
-        return tuple(found.metric for found in self.findings() if found.state is State.NO_DATA)
