@@ -100,13 +100,23 @@ class SessionServable:
         return found
 
     def _look_up(self, name: str) -> tensorflow_c.Output:
+        """The graph's output of that name; refusals as the session would word them."""
+        lib = self._lib
         operation, _, index = name.partition(":")
         number = int(index) if index.isdigit() else 0
-        pointer = self._lib.GraphOperationByName(self._graph, operation.encode())
-        if not pointer or number >= self._lib.OperationNumOutputs(pointer):
+        pointer = lib.GraphOperationByName(self._graph, operation.encode())
+        if not pointer:
             raise StatusError(
                 grpc.StatusCode.INVALID_ARGUMENT,
-                f"Tensor {name}, specified in either feed_devices or fetch_devices was not found in the Graph",
+                f"Tensor {operation}:{number}, specified in either feed_devices or fetch_devices was not found in "
+                "the Graph",
+            )
+        outputs = lib.OperationNumOutputs(pointer)
+        if number >= outputs:
+            kind = lib.OperationOpType(pointer).decode()
+            raise StatusError(
+                grpc.StatusCode.OUT_OF_RANGE,
+                f"Node '{operation}' (type: '{kind}', num of outputs: {outputs}) does not have output {number}",
             )
         return tensorflow_c.Output(pointer, number)
 

@@ -88,6 +88,7 @@ _QUICK = {
     "TF_NewBufferFromString": (ctypes.POINTER(Buffer), [ctypes.c_char_p, ctypes.c_size_t]),
     "TF_DeleteBuffer": (None, [ctypes.POINTER(Buffer)]),
     "TF_GraphOperationByName": (_POINTER, [_POINTER, ctypes.c_char_p]),
+    "TF_OperationOpType": (ctypes.c_char_p, [_POINTER]),
     "TF_OperationNumOutputs": (ctypes.c_int, [_POINTER]),
     "TF_AllocateTensor": (
         _POINTER,

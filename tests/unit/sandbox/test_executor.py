@@ -80,6 +80,12 @@ def test_the_runtime_says_what_is_wrong_in_its_own_words(affine: Servable) -> No
         affine.run({"nowhere:0": np.array([1.0])}, list(outputs.values()), timeout_seconds=5)
 
 
+def test_the_initialiser_that_exports_list_as_a_signature_cannot_be_predicted(affine: Servable) -> None:
+    request = wire.PredictRequest(model_spec={"name": "toy", "signature_name": "__saved_model_init_op"})
+    with pytest.raises(StatusError, match=r"Node 'NoOp' \(type: 'NoOp', num of outputs: 0\) does not have output 0"):
+        Inference(OneModel("toy", affine), Runner()).predict(request)
+
+
 def test_strings_and_all_kinds_of_numbers_come_back(models: Path) -> None:
     loaded = executor.TensorFlowExecutor().load("toy", str(models / "2"))
     inputs, outputs = _names(loaded)
