@@ -144,8 +144,8 @@ async def test_a_failed_load_is_paged_once_with_words_a_person_can_use_and_resol
     assert page["status"] == "firing"
     [alert] = page["alerts"]
     assert alert["labels"] == {
-        "alertname": "HaldaneFailedLoad",
-        "severity": "critical",
+        "alertname": "HaldaneLoadFailed",
+        "severity": "page",
         "model": "credit",
         "version": "5",
         "team": "ml",

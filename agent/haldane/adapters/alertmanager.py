@@ -21,7 +21,14 @@ from haldane.domain.fleet import Condition
 from haldane.ports import Refused, Unavailable
 
 _PATH = "/api/v2/alerts"
-_SEVERITY = {"load_stuck": "warning", "server_unseen": "warning"}  # others wake someone: "critical"
+# The names and severities of rules/haldane.yml, so that an alert is the same whichever way it came.
+_ALERT = {
+    "failed_load": ("HaldaneLoadFailed", "page"),
+    "load_stuck": ("HaldaneLoadStuck", "ticket"),
+    "label_dangling": ("HaldaneLabelDangling", "page"),
+    "server_unseen": ("HaldaneServerUnseen", "page"),
+    "unapproved_version": ("HaldaneUnapprovedVersion", "page"),
+}
 _SUMMARY = {
     "failed_load": "{model} version {version} failed to load",
     "load_stuck": "{model} version {version} has been loading for too long",
@@ -85,12 +92,15 @@ class Alertmanager:
         return alert | ({"generatorURL": self._link} if self._link else {})
 
 
+def alert_of(name: str) -> tuple[str, str]:
+    """The alert's name and severity for a condition."""
+    return _ALERT.get(name, ("Haldane" + "".join(part.capitalize() for part in name.split("_")), "page"))
+
+
 def labels_of(condition: Condition) -> dict[str, str]:
     """What makes the alert itself: never a server, so that many servers are one page."""
-    labels = {
-        "alertname": "Haldane" + "".join(part.capitalize() for part in condition.name.split("_")),
-        "severity": _SEVERITY.get(condition.name, "critical"),
-    }
+    alert, severity = alert_of(condition.name)
+    labels = {"alertname": alert, "severity": severity}
     if condition.model:
         labels["model"] = condition.model
     if condition.version is not None:
@@ -106,6 +116,7 @@ def annotations_of(condition: Condition) -> dict[str, str]:
         "summary": summary.format(model=condition.model, version=condition.version, servers=servers),
         "description": f"On {servers}: {condition.detail}",
         "servers": servers,
+        "runbook_url": f"docs/runbooks/{alert_of(condition.name)[0]}.md",
     }
 
 

@@ -20,7 +20,7 @@ import httpx
 from haldane.demo.processes import free_ports, running
 
 NAMES = ("prometheus-alertmanager", "alertmanager")  # Debian's name, and upstream's
-FAILED_LOAD = "HaldaneFailedLoad"
+FAILED_LOAD = "HaldaneLoadFailed"
 LONGEST_BODY = 1 << 20
 
 _CONFIG = "route: {receiver: demo, group_wait: 0s}\nreceivers: [{name: demo}]\n"

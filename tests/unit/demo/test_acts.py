@@ -15,7 +15,7 @@ from haldane.domain.fleet import Clients, ModelName, Placement, ServerName
 from haldane.domain.rollout import Mode, Phase, Rollout, RolloutId
 
 BY_VERSION = {act.version: act for act in ACTS}
-ALERT = {"labels": {"alertname": "HaldaneFailedLoad", "model": "credit", "version": "5"}}
+ALERT = {"labels": {"alertname": "HaldaneLoadFailed", "model": "credit", "version": "5"}}
 
 
 def a_rollout(act: Act, phase: Phase, verdict: Verdict) -> Rollout:
@@ -125,7 +125,7 @@ def test_the_table_for_programs_is_json_with_a_row_per_act() -> None:
     table = json.loads(show.dumps(table_of(RIGHT_ENDS)))
     assert [row["version"] for row in table["acts"]] == [2, 3, 4, 5, 6]
     assert [row["pairs"] for row in table["acts"]][3] is None
-    assert table["acts"][3]["alert"]["alertname"] == "HaldaneFailedLoad"
+    assert table["acts"][3]["alert"]["alertname"] == "HaldaneLoadFailed"
 
 
 def test_the_table_for_people_names_what_was_wrong_and_what_was_done() -> None:
