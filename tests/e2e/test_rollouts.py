@@ -2,11 +2,13 @@
 
 import re
 
+from tests.fleet import Fleet
+
 from haldane.adapters.sql import open_store
 from haldane.domain.record import Record, first_break
 
 
-def test_a_good_version_is_promoted_on_every_server(fleet) -> None:  # type: ignore[no-untyped-def]
+def test_a_good_version_is_promoted_on_every_server(fleet: Fleet) -> None:
     fleet.add(2)
     agent = fleet.run_agent()
     name = agent.begin(2)
@@ -15,7 +17,7 @@ def test_a_good_version_is_promoted_on_every_server(fleet) -> None:  # type: ign
     agent.wait(lambda: agent.labels() == {"r0": {"stable": 2}, "r1": {"stable": 2}}, "at rest on version 2")
 
 
-def test_a_wrong_version_is_withdrawn_from_every_server(fleet) -> None:  # type: ignore[no-untyped-def]
+def test_a_wrong_version_is_withdrawn_from_every_server(fleet: Fleet) -> None:
     fleet.add(2, k=20.0)
     agent = fleet.run_agent()
     name = agent.begin(2)
@@ -26,7 +28,7 @@ def test_a_wrong_version_is_withdrawn_from_every_server(fleet) -> None:  # type:
     assert {f["metric"]: f["state"] for f in ruling["findings"]}["accuracy"] == "harmful"
 
 
-def test_a_version_that_cannot_be_loaded_never_gets_a_label(fleet) -> None:  # type: ignore[no-untyped-def]
+def test_a_version_that_cannot_be_loaded_never_gets_a_label(fleet: Fleet) -> None:
     fleet.add(2, "corrupt_pb")
     agent = fleet.run_agent()
     name = agent.begin(2)
@@ -38,7 +40,7 @@ def test_a_version_that_cannot_be_loaded_never_gets_a_label(fleet) -> None:  # t
     assert re.search(r'tensorflow_serving_load_failures_total\{model="scorer",version="2"\} [1-9]', page)
 
 
-def test_a_version_that_loads_but_cannot_answer_never_gets_a_label(fleet) -> None:  # type: ignore[no-untyped-def]
+def test_a_version_that_loads_but_cannot_answer_never_gets_a_label(fleet: Fleet) -> None:
     fleet.add(2, "missing_variables", k=10.0)
     agent = fleet.run_agent()
     name = agent.begin(2)
@@ -48,7 +50,7 @@ def test_a_version_that_loads_but_cannot_answer_never_gets_a_label(fleet) -> Non
     assert not any("canary" in str(record["data"].get("labels")) for record in agent.records(name))
 
 
-def test_a_person_can_abort_and_the_records_say_who_and_why(fleet) -> None:  # type: ignore[no-untyped-def]
+def test_a_person_can_abort_and_the_records_say_who_and_why(fleet: Fleet) -> None:
     fleet.add(2)
     agent = fleet.run_agent(analysis={"least_pairs": 3000, "budget": "5m"})
     name = agent.begin(2)
@@ -60,7 +62,7 @@ def test_a_person_can_abort_and_the_records_say_who_and_why(fleet) -> None:  # t
     assert {"abort", "ada"} <= {str(v) for r in agent.records(name) for v in r["data"].values()}
 
 
-def test_a_pause_holds_and_a_resume_goes_on(fleet) -> None:  # type: ignore[no-untyped-def]
+def test_a_pause_holds_and_a_resume_goes_on(fleet: Fleet) -> None:
     fleet.add(2)
     agent = fleet.run_agent()
     name = agent.begin(2)
@@ -71,7 +73,7 @@ def test_a_pause_holds_and_a_resume_goes_on(fleet) -> None:  # type: ignore[no-u
     assert agent.wait_phase(name, "SUCCEEDED", "ROLLED_BACK")["phase"] == "SUCCEEDED"
 
 
-def test_observe_mode_touches_nothing_and_recommends(fleet) -> None:  # type: ignore[no-untyped-def]
+def test_observe_mode_touches_nothing_and_recommends(fleet: Fleet) -> None:
     fleet.add(2, k=20.0)
     for sandbox in fleet.sandboxes:  # somebody else loads both versions
         sandbox.stop()
@@ -93,21 +95,19 @@ def test_observe_mode_touches_nothing_and_recommends(fleet) -> None:  # type: ig
     assert "haldane_reloads_total{" not in agent.get("/metrics").text
 
 
-def test_a_server_with_somebody_elses_model_is_refused(fleet) -> None:  # type: ignore[no-untyped-def]
+def test_a_server_with_somebody_elses_model_is_refused(fleet: Fleet) -> None:
     fleet.add(2)
     other = fleet.sandboxes[1]
     other.stop()
     other.add("fraud", 1)
-    mine = (fleet.directory / "models.config").read_text()
     other.start(other.config(other.entry("scorer", 1), other.entry("fraud", 1)), rest=True)
-    (fleet.directory / "models.config").write_text(mine)
     agent = fleet.run_agent()
     answer = agent.post("/v1/rollouts", model="scorer", version=2)
     assert answer.status_code == 409
     assert "fraud" in answer.text and "adopt" in answer.text
 
 
-def test_what_cannot_be_started_says_why(fleet) -> None:  # type: ignore[no-untyped-def]
+def test_what_cannot_be_started_says_why(fleet: Fleet) -> None:
     agent = fleet.run_agent()
     for body, code, words in (
         ({"model": "nope", "version": 2}, 404, "scorer"),
@@ -118,7 +118,7 @@ def test_what_cannot_be_started_says_why(fleet) -> None:  # type: ignore[no-unty
         assert (answer.status_code, words in answer.text) == (code, True), answer.text
 
 
-def test_the_audit_log_is_an_unbroken_chain(fleet) -> None:  # type: ignore[no-untyped-def]
+def test_the_audit_log_is_an_unbroken_chain(fleet: Fleet) -> None:
     fleet.add(2, k=20.0)
     agent = fleet.run_agent()
     agent.wait_phase(agent.begin(2), "ROLLED_BACK")
