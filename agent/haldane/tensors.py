@@ -5,6 +5,7 @@ of a model's inputs and outputs. Where requests come from (files, tables,
 topics) and what answers mean is left to others.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -163,7 +164,7 @@ def _from_field(proto: Any, kind: _Kind) -> Array:
 
 
 def _filled(flat: Array, shape: tuple[int, ...], kind: _Kind) -> Array:
-    size = int(np.prod(shape, dtype=np.int64))
+    size = math.prod(shape)
     if len(flat) < size:
         last: Any = flat[-1] if len(flat) else (b"" if kind.number == STRING else 0)
         rest = np.empty(size - len(flat), kind.numpy)

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+
+from haldane import wire
+from haldane.tensors import UnsupportedType, decode, encode, predict_body, signatures
+
+FLOAT, STRING, BFLOAT16, RESOURCE = 1, 7, 14, 20
+
+
+@pytest.mark.parametrize(
+    ("dtype", "array"),
+    [
+        (1, np.array([[1.5, -2.0]], np.float32)),
+        (2, np.array(3.25)),
+        (3, np.array([-7], np.int32)),
+        (4, np.array([255], np.uint8)),
+        (9, np.array([[2**60]])),
+        (10, np.array([True, False])),
+        (14, np.array([1.0, -0.5, 256.0], np.float32)),  # exact in bfloat16
+        (19, np.array([0.5], np.float16)),
+        (23, np.array([2**64 - 1], np.uint64)),
+        (1, np.zeros((0, 3), np.float32)),
+    ],
+)
+def test_an_array_comes_back_as_it_was(dtype, array):
+    found = decode(encode(array, dtype))
+    assert found.shape == array.shape
+    assert found.dtype == array.dtype
+    assert (found == array).all()
+
+
+def test_strings_are_bytes_of_any_shape():
+    array = np.empty((2, 1), object)
+    array[:] = [[b"a"], [b"\xff"]]
+    assert decode(encode(array, STRING)).tolist() == [[b"a"], [b"\xff"]]
+
+
+def test_a_type_without_an_array_form_is_refused_by_number():
+    with pytest.raises(UnsupportedType, match="tensor type number 20"):
+        decode(wire.TensorProto(dtype=RESOURCE))
+    with pytest.raises(UnsupportedType, match="tensor type number 0"):
+        decode(wire.TensorProto())
+
+
+def test_content_of_the_wrong_size_is_an_error():
+    proto = wire.TensorProto(dtype=FLOAT, tensor_content=b"\0" * 8)
+    proto.tensor_shape.dim.add(size=3)
+    with pytest.raises(ValueError, match="reshape"):
+        decode(proto)
+
+
+def test_signatures_list_tensors_by_key_and_leave_tensorflows_own_out():
+    definitions = wire.SignatureDefMap().signature_def
+    definition = definitions["serving_default"]
+    definition.method_name = "tensorflow/serving/predict"
+    definition.inputs["x"].dtype = FLOAT
+    definition.inputs["x"].tensor_shape.dim.add(size=-1)
+    definition.inputs["x"].tensor_shape.dim.add(size=3)
+    definition.inputs["any"].dtype = RESOURCE
+    definition.inputs["any"].tensor_shape.unknown_rank = True
+    definition.outputs["y"].dtype = FLOAT
+    definitions["__saved_model_init_op"].outputs["noop"].dtype = FLOAT
+    (found,) = signatures(definitions).values()
+    assert found.inputs["x"].shape == (-1, 3)
+    assert found.inputs["any"].shape is None
+    assert found.inputs["any"].type_name == "type 20"
+    assert found.only_input is None
+    assert list(found.outputs) == ["y"]
+
+
+def test_a_predict_body_names_its_signature_and_no_model():
+    request = wire.PredictRequest.FromString(predict_body("scores", {"x": encode(np.ones(2, np.float32), FLOAT)}))
+    assert request.model_spec == wire.ModelSpec(signature_name="scores")
+    assert decode(request.inputs["x"]).tolist() == [1, 1]
