@@ -25,6 +25,10 @@ OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2000),
+    # A host that vanished without a word would else hold the connection for a quarter of an hour. Pings go out only
+    # while a call waits, so a live server (which minds pings closer than five minutes without data) never counts them.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
 )
 
 

@@ -6,6 +6,7 @@ of a fork server when it is given their `spawn`.
 """
 
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -37,6 +38,7 @@ class Process(Protocol):
     def poll(self) -> int | None: ...
     def wait(self) -> int: ...
     def kill(self) -> None: ...
+    def send_signal(self, number: int, /) -> None: ...
 
 
 Spawn = Callable[[Sequence[str], Path], Process]  # words, log file
@@ -156,6 +158,18 @@ class Sandbox:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def freeze(self) -> None:
+        """The process stands still: its ports accept, nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        if self._process is None:
+            raise RuntimeError(f"{self.name} is not running")
+        self._process.send_signal(number)
 
     def __enter__(self) -> Self:
         return self

@@ -1,8 +1,7 @@
 """The traps of TF Serving, one test each, named after it: what the client must do about them.
 
-Numbers are those of the gotcha table and the client statements (80 to 88) in
-docs/design; traps that the planner, the judge or the release checks answer are
-tested there. Over the sandbox where it can show the trap, else over a fake.
+Numbers are those of docs/design/serving-traps.md; traps that the planner, the
+judge or the release checks answer are tested there. Over the sandbox where it can show the trap, else over a fake.
 """
 
 import asyncio
@@ -206,6 +205,17 @@ async def test_trap_11_a_restart_loses_labels_and_proofs_and_both_are_seen(sandb
         view = await wait_until(client, loaded(1, 2))
         assert (view.labels, view.proven) == ({}, frozenset())
         assert (await look(client, 1, 2)).proven == {1, 2}
+
+
+async def test_a_server_that_stands_still_is_unavailable_and_seen_again_when_it_goes_on(sandbox: Sandbox) -> None:
+    sandbox.start(sandbox.config(sandbox.entry("toy", 1, 2)))
+    async with open_client(sandbox.server, limits=Limits(status_seconds=0.2)) as client:
+        await wait_until(client, loaded(1, 2))
+        sandbox.freeze()
+        with pytest.raises(Unavailable, match="DEADLINE_EXCEEDED"):
+            await look(client)
+        sandbox.thaw()
+        await wait_until(client, loaded(1, 2))
 
 
 async def test_trap_12_a_label_waits_for_its_version_even_where_the_server_would_allow_it(tmp_path: Path) -> None:
