@@ -74,19 +74,19 @@ class Throttle:
         elapsed = now - self._looked
         self._looked = now
         recent = self._recent(now)
-        if len(recent) < _LEAST_READINGS:
-            return
+        enough = len(recent) >= _LEAST_READINGS
         errors = sum(failed for _, _, failed in recent)
         speed = median(seconds for _, seconds, _ in recent)
-        if errors >= _LEAST_ERRORS and errors >= _ERROR_SHARE * len(recent):
+        if enough and errors >= _LEAST_ERRORS and errors >= _ERROR_SHARE * len(recent):
             self._shed(now, "errors")
-        elif speed > self._best * self.slowdown and speed > self._best + self.slack_seconds:
+        elif enough and speed > self._best * self.slowdown and speed > self._best + self.slack_seconds:
             self._shed(now, "slow")
-        else:
+        elif enough or not errors:  # a few good answers are enough to return on: at a low rate more never come
             if elapsed < _STALE_SECONDS:
                 self._best *= 1.0 + _FORGET_PER_SECOND * elapsed
                 self._return(elapsed)
-            self._best = min(self._best, speed)
+            if enough:
+                self._best = min(self._best, speed)
 
     def _recent(self, now: float) -> list[tuple[float, float, bool]]:
         fresh = [reading for reading in self._readings if now - reading[0] <= _RECENT_SECONDS]

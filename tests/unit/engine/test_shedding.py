@@ -72,3 +72,16 @@ def test_turns_come_at_the_rate_with_little_saved_up():
         taken += 1
     assert taken == pytest.approx(106, abs=2)
     assert sum(pace.wait_seconds(50.0) == 0 for _ in range(100)) <= 7
+
+
+def test_at_a_low_rate_shadowing_returns_after_a_failure_too() -> None:
+    """A few good answers a second are all there is: waiting for more readings would close it for ever."""
+    throttle, now = Throttle(slowdown=3.0, slack_seconds=0.01), 0.0
+    while not throttle.shed_for:
+        throttle.note(now, seconds=0.002, failed=True)
+        now += 0.1
+    for _ in range(1200):  # two minutes at ten turns a second
+        now += 0.1
+        if throttle.turn(now) is None:
+            throttle.note(now, seconds=0.002, failed=False)
+    assert throttle.level == 1.0
