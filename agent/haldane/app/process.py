@@ -30,7 +30,7 @@ from haldane.app.sources import Onward, first_request, open_source
 from haldane.config import Config
 from haldane.domain.evidence import Ruling
 from haldane.domain.fleet import Availability, ModelEntry, ModelName, ReplicaView, Server, ServerConfig, ServerName
-from haldane.domain.rollout import Mode, Rollout, Transition
+from haldane.domain.rollout import Mode, Rollout, RolloutId, Transition
 from haldane.domain.traffic import Batch
 from haldane.engine.converge import Converge, Pace
 from haldane.engine.desk import Desk
@@ -73,6 +73,7 @@ class Parts:
     lease: Lease
     clock: SystemClock = field(default_factory=SystemClock)
     sources: dict[ModelName, Replay] = field(default_factory=dict)
+    exhausted: dict[RolloutId, set[ServerName]] = field(default_factory=dict)  # ran out of threads: not shadowed again
 
     async def prepare(self, model: ModelName) -> None:
         """Open the model's source and take its golden request; PortError when it cannot be read."""
@@ -129,6 +130,7 @@ class Parts:
             judged_rows=progress.judged_rows,
             elapsed=progress.elapsed,
             telemetry=self.telemetry,
+            stopped=self.exhausted.setdefault(rollout.id, set()),
         )
         async with aclosing(batches):
             async for batch in batches:

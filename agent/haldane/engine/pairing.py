@@ -141,15 +141,19 @@ async def pairs(
     judged_rows: set[int],
     elapsed: Callable[[], float],
     telemetry: Telemetry,
+    stopped: set[ServerName] | None = None,
 ) -> AsyncGenerator[Batch, None]:
     """Batches of counted pairs, ascending in `seq`, until the source ends or every server was stopped.
 
     A batch is handed on when `batch_pairs` are complete, or after `batch_seconds`. `judged_rows`
     are the rows that fed output metrics before (a pair that is not A/A); it is added to. Close
     it with `contextlib.aclosing`: calls in flight are cancelled then. Raises what the source raises.
+    `stopped` are servers not to be shadowed any more; those that run out of threads are added to
+    it, so that a later run leaves them alone too.
     """
+    stopped = set() if stopped is None else stopped
     shadow = _Shadow(
-        rollout, servers, source, limits, score, address, masked, next_seq, judged_rows, elapsed, telemetry
+        rollout, servers, source, limits, score, address, masked, next_seq, judged_rows, elapsed, telemetry, stopped
     )
     tasks = shadow.start()
     try:
@@ -177,13 +181,20 @@ class _Shadow:
         judged_rows: set[int],
         elapsed: Callable[[], float],
         telemetry: Telemetry,
+        stopped: set[ServerName],
     ) -> None:
         self._rollout, self._source, self._limits, self._score = rollout, source, limits, score
         self._address, self._masked, self._elapsed, self._telemetry = address, masked, elapsed, telemetry
         rate = limits.pairs_per_second / max(1, len(servers))
+        self._stopped = stopped
         self._lanes = [
             _Lane(
-                name, rollout.servers.index(name), server, Pace(rate), Throttle(limits.slowdown, limits.slack_seconds)
+                name,
+                rollout.servers.index(name),
+                server,
+                Pace(rate),
+                Throttle(limits.slowdown, limits.slack_seconds),
+                stopped=name in stopped,
             )
             for name, server in servers.items()
         ]
@@ -319,6 +330,7 @@ class _Shadow:
         """No more on this server: its threads ran out, and a user's call may have been refused for ours."""
         if not lane.stopped:
             lane.stopped = True
+            self._stopped.add(lane.name)
             self._telemetry.shed.labels(self._rollout.model, "exhausted").inc()
             log.warning("shadowing_stopped", server=lane.name, model=self._rollout.model, reason="exhausted")
 

@@ -287,6 +287,16 @@ async def test_the_first_exhausted_thread_pool_stops_shadowing_on_that_server_on
     assert run.counted("pairs_set_aside_total", reason="exhausted") + len(found) == 100
 
 
+async def test_a_server_stopped_in_an_earlier_run_is_left_alone():
+    stopped, tired = set(), FakeServer(lambda version, request: failed(Status.EXHAUSTED))
+    await Run({"r0": tired, "r1": FakeServer()}, source=stream(100), stopped=stopped).rows()
+    assert stopped == {"r0"}
+    rested = FakeServer()
+    found = await Run({"r0": rested, "r1": FakeServer()}, source=stream(100), stopped=stopped).rows()
+    assert len(found) == 100
+    assert rested.calls == []
+
+
 async def test_it_ends_when_every_server_was_stopped_though_the_source_goes_on():
     assert (
         await Run({"r0": FakeServer(lambda version, request: failed(Status.EXHAUSTED))}, source=endless()).batches()
