@@ -154,7 +154,7 @@ class Observer:
         async def scrape() -> None:
             page = await client.scrape()
             if page is not None:
-                self.on_counters(server, self._read(page))
+                self.on_counters(server, await asyncio.to_thread(self._read, page))  # a large page takes a while
 
         while True:
             if reason := await self._guarded(f"scrape {server}", scrape):
