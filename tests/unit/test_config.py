@@ -22,7 +22,9 @@ model_config_list {
 
 MINIMAL = """
 mode: enforce
-servers: [127.0.0.1:8500, {name: r1, address: 127.0.0.1:8510}]
+servers:
+  - {address: 127.0.0.1:8500, metrics_url: http://127.0.0.1:8501/metrics}
+  - {name: r1, address: 127.0.0.1:8510, metrics_url: http://127.0.0.1:8511/metrics}
 model_config_file: models.config
 models:
   credit_risk:
@@ -127,7 +129,7 @@ def test_mistakes_between_keys_are_told_beside_mistakes_in_keys(folder):
 def test_unversioned_clients_beside_stable_are_refused_and_own_replicas_offered(folder):
     found = problems(folder, MINIMAL.replace("clients: label", "clients: unversioned"))
     line, says = found["models.credit_risk.clients"]
-    assert line == 6
+    assert line == 8
     assert "all traffic at once" in says
     assert "own_replicas" in says
 
@@ -137,7 +139,9 @@ def test_unversioned_clients_with_a_canary_server_are_fine(folder):
         folder,
         """
         mode: enforce
-        servers: [127.0.0.1:8500, {address: 127.0.0.1:8510, canary: true}]
+        servers:
+          - {address: 127.0.0.1:8500, metrics_url: http://127.0.0.1:8501/metrics}
+          - {address: 127.0.0.1:8510, metrics_url: http://127.0.0.1:8511/metrics, canary: true}
         model_config_file: models.config
         models: {credit_risk: {clients: unversioned, placement: own_replicas}}
         """,
@@ -153,7 +157,7 @@ def test_own_replicas_without_a_canary_server_is_refused(folder):
 
 def test_a_model_that_the_model_config_lacks_is_named_with_the_nearest_one(folder):
     line, says = problems(folder, MINIMAL.replace("credit_risk:", "credit_rsk:"))["models.credit_rsk"]
-    assert line == 5
+    assert line == 7
     assert "did you mean credit_risk?" in says
 
 
@@ -172,10 +176,18 @@ def test_enforcing_without_the_whole_model_list_is_refused(folder):
     assert "adopt" in problems(folder, "mode: enforce\nservers: [h:1]\n")["mode"][1]
 
 
+def test_enforcing_on_a_server_whose_models_cannot_be_seen_is_refused(folder):
+    found = problems(folder, MINIMAL.replace(", metrics_url: http://127.0.0.1:8511/metrics", ""))
+    assert "metrics_url" in found["servers[1]"][1]
+    assert load(
+        folder, MINIMAL.replace(", metrics_url: http://127.0.0.1:8511/metrics", "").replace("enforce", "observe")
+    )
+
+
 def test_a_model_config_that_cannot_be_read_is_told_with_its_own_line(folder):
     (folder / "models.config").write_text('model_config_list {\n  config { nam: "x" }\n}\n')
     line, says = problems(folder, MINIMAL)["model_config_file"]
-    assert line == 3
+    assert line == 5
     assert "models.config:2" in says
 
 

@@ -138,3 +138,13 @@ def _enforcing(config: Config) -> Found:
         )
     if not config.models:
         yield ("models",), "enforce needs at least one model here"
+    for index, server in enumerate(config.servers):
+        if server.metrics_url is None:
+            yield (
+                ("servers", index),
+                (
+                    "enforce needs metrics_url: a reload replaces all models of a server, and its metrics page is the only"
+                    " way to see whether others are served there. It is"
+                    " http://HOST:REST_PORT/monitoring/prometheus/metrics of a server with --monitoring_config_file"
+                ),
+            )

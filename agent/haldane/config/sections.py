@@ -33,8 +33,8 @@ class ServerSection(Section):
     """How it is called in status, metrics and records; its address when not given. Keep it when the address changes."""
 
     metrics_url: HttpUrl | None = None
-    """Its Prometheus page, e.g. http://HOST:8501/monitoring/prometheus/metrics. Needed to see which models it serves
-    before the first reload; without it that check is left out and said so."""
+    """Its Prometheus page, e.g. http://HOST:8501/monitoring/prometheus/metrics. `enforce` needs it: it is the only way
+    to see, before the first reload, whether a server holds models that the config lacks."""
 
     canary: bool = False
     """A dedicated canary server, which takes no user traffic (placement: own_replicas)."""
