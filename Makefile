@@ -15,15 +15,15 @@ DEMO_ARGS ?=
 # A bytecode cache makes every start faster; some environments switch it off.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test setup parts lint unit bench constraints clean
+.PHONY: help demo test setup parts lint unit e2e bench constraints clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## Set up, then watch Haldane judge five canaries on real models (about 3 minutes)
 	@$(BIN)/haldane demo $(DEMO_ARGS)
 
-test: setup parts lint unit ## Set up, then run every check and test
+test: setup parts lint unit e2e ## Set up, then run every check and test
 
 setup: $(VENV)/.test ## Install everything, pinned, into .venv
 
@@ -36,8 +36,13 @@ lint: $(VENV)/.test ## Style, types, direction of imports
 	@$(STEP) "mypy --strict" $(BIN)/mypy --strict
 	@$(STEP) "import order" $(BIN)/lint-imports
 
-unit: $(VENV)/.test ## The tests alone; PYTEST_ARGS="-k wire" chooses among them
-	@$(STEP) "pytest" $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
+unit: $(VENV)/.test ## Tests of parts, contracts, guarantees, documents; PYTEST_ARGS="-k wire" chooses among them
+	@$(STEP) "tests of the parts" $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup \
+		--ignore=tests/e2e --ignore=tests/fault $(PYTEST_ARGS)
+
+# One after the other: these run whole fleets and judge latency, so they want the machine to themselves.
+e2e: $(VENV)/.test ## Tests of the agent as a process: rollouts, crashes, the demo, the tutorial
+	@$(STEP) "tests of the whole" $(BIN)/python -m pytest tests/e2e tests/fault --durations=8 $(PYTEST_ARGS)
 
 bench: $(VENV)/.test ## Start time and memory of the agent beside a plain import of Serving's messages
 	@$(BIN)/python benchmarks/footprint.py

@@ -1,5 +1,6 @@
 """The tutorial's own commands, line by line, on free ports and in a directory of its own."""
 
+import importlib.util
 import re
 import shlex
 import subprocess
@@ -18,7 +19,9 @@ NOT_YET = (4, 7)  # haldane: the agent does not answer; curl: nobody listens
 PATIENCE_SECONDS = 90.0
 FIRST_RETRY_SECONDS = 0.2
 
-pytest.importorskip("tensorflow", reason="TensorFlow is not installed: install haldane[sandbox]")
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed: install haldane[sandbox]"
+)
 
 
 class Reader:
