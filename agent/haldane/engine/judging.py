@@ -60,7 +60,8 @@ def folded(store: Store, rollout: Rollout) -> tuple[Analysis, Progress]:
         analysis.fold(batch)
         progress.next_seq = max(progress.next_seq, int(batch["seq"].max()) + 1)
         progress.before_seconds = max(progress.before_seconds, float(batch["at"].max()))
-        progress.judged_rows |= set(np.unique(batch["row"][batch["row"] >= 0]).tolist())
+        # A pair of stable with itself says nothing of the canary on that row: it stays to be judged.
+        progress.judged_rows |= set(np.unique(batch["row"][(batch["row"] >= 0) & ~batch["aa"]]).tolist())
     progress.since = time.monotonic()
     return analysis, progress
 
