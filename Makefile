@@ -27,7 +27,7 @@ test: setup parts lint unit e2e ## Set up, then run every check and test
 
 setup: $(VENV)/.test ## Install everything, pinned, into .venv
 
-parts: ## Install the programs tests run against (Debian: Prometheus, Alertmanager, Chromium, PostgreSQL)
+parts: ## Install the programs tests run against (Debian: Prometheus, Alertmanager, Chromium)
 	@$(STEP) "real parts" sh tools/install_parts.sh
 
 lint: $(VENV)/.test ## Style, types, direction of imports

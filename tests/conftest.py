@@ -66,19 +66,27 @@ def root() -> Path:
     return ROOT
 
 
+REAL_SERVER = os.environ.get("HALDANE_MODEL_SERVER", "")
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One file stays on one worker, so that its servers start once; suites may name another group themselves."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """One file stays on one worker, so that its servers start once; suites may name another group themselves.
+
+    Tests against a real server are left out, not skipped, unless one is given; the summary says so.
+    """
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(ROOT))))
+    if not REAL_SERVER:
+        left_out = [item for item in items if item.get_closest_marker("real_server")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for report in (*terminalreporter.stats.get("passed", []), *terminalreporter.stats.get("failed", [])):
-        for name, text in report.user_properties:
-            if name == "summary":  # figures that a test wants read
-                terminalreporter.write_line(str(text))
     skipped = len(terminalreporter.stats.get("skipped", []))
     if skipped:
         terminalreporter.section(f"{skipped} tests SKIPPED: something they need is missing, see the reasons above")
+    if not REAL_SERVER:
+        terminalreporter.section("NOT RUN: tests against a real tensorflow_model_server; give HALDANE_MODEL_SERVER")
