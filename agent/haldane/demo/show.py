@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.rule import Rule
 from rich.status import Status
@@ -68,27 +69,30 @@ class Show:
 
     def table(self, every: Sequence[Ended]) -> None:
         """All acts at a glance."""
-        table = Table(title="What was tried, and what became of it", title_justify="left", title_style="bold")
-        for heading in ("version", "what was wrong", "verdict"):
+        table = Table(title="What was tried, and what became of it", title_justify="left", box=SIMPLE_HEAD)
+        for heading in ("", "what was wrong", "verdict"):
             table.add_column(heading)
-        for heading in ("pairs needed", "seconds"):
+        for heading in ("pairs\nneeded", "seconds"):
             table.add_column(heading, justify="right")
-        table.add_column("labels after")
-        table.add_column("right?")
+        for heading in ("labels\nafter", "right?"):
+            table.add_column(heading)
         for ended in every:
-            mark = Text("yes", style="green") if ended.right else Text("NO", style="bold red")
-            pairs = f"{ended.pairs:,}" if ended.ruling else "-"
-            table.add_row(
-                f"v{ended.act.version}",
-                ended.act.wrong,
-                ended.outcome,
-                pairs,
-                f"{ended.seconds:.1f}",
-                labels_text(ended),
-                mark,
-            )
+            table.add_row(*_cells(ended))
         self.console.print()
         self.console.print(table)
+
+
+def _cells(ended: Ended) -> list[str | Text]:
+    """One row of the table for people."""
+    return [
+        f"v{ended.act.version}",
+        ended.act.wrong,
+        ended.outcome,
+        f"{ended.pairs:,}" if ended.ruling else "-",
+        f"{ended.seconds:.1f}",
+        labels_text(ended),
+        Text("yes", style="green") if ended.right else Text("NO", style="bold red"),
+    ]
 
 
 def _evidence(ruling: Ruling | None) -> str:

@@ -29,8 +29,8 @@ READY_SECONDS = 60.0  # for any one process; a loaded machine takes a few
 # tries five times more, a minute apart.
 REPLICA_FLAGS = ("--max_num_load_retries=1", "--load_retry_interval_micros=200000")
 
-# Held-out rows come one by one, so that pairs rarely overlap: calls that share two cores slow each other down, and a
-# version 1.28 times slower would look like less. 80 pairs a second of two calls of 4 ms use a third of two cores.
+# 30 pairs a second of two calls of 15 ms use less than half of two cores, so that pairs rarely overlap: calls that
+# share a core slow each other down, and a version 1.29 times slower would look like less.
 _AGENT_CONFIG = """\
 mode: enforce
 listen: 127.0.0.1:{agent_port}
@@ -47,21 +47,24 @@ models:
     traffic: {{labelled: {rows}, label: {label}}}
 outputs: {{output: probability, kind: binary_probability}}
 analysis:
-  least_pairs: 200
-  warmup_pairs: 40
-  entry_pairs: 300
-  horizon_pairs: 6000
-  budget: 40s
+  least_pairs: 150
+  warmup_pairs: 20
+  entry_pairs: 100
+  horizon_pairs: 3000
+  budget: 2m
   dependence: 0s
   metrics:
-    accuracy: -2pp
-    latency: +8%
-    errors: +1pp
+    accuracy: -3pp
+    latency: +7%
+    errors: {{role: guardrail, margin: +1pp}}
     disagreement: off
-shadow: {{rate: 80, concurrency: 1, aa_share: 0.02}}
+shadow: {{rate: 30, concurrency: 1, aa_share: 0.02}}
 plan: {{load: 30s, bake: 2s, change: 20s}}
 """
 _SERVER = "  - {{name: {name}, address: 127.0.0.1:{port}, metrics_url: {metrics}}}"
+
+_METRICS_PATH = "/monitoring/prometheus/metrics"
+_MONITORING_CONFIG = f'prometheus_config {{ enable: true, path: "{_METRICS_PATH}" }}\n'
 
 _MODEL_CONFIG = """\
 model_config_list {{
@@ -86,7 +89,7 @@ class Replica:
 
     @property
     def metrics_url(self) -> str:
-        return f"http://127.0.0.1:{self.rest_port}/monitoring/prometheus/metrics"
+        return f"http://127.0.0.1:{self.rest_port}{_METRICS_PATH}"
 
     def serves(self, version: int) -> bool:
         """That version answers, by Serving's own REST status."""
@@ -159,13 +162,16 @@ def directory(keep: Callable[[], bool]) -> Iterator[Stage]:
 @contextlib.contextmanager
 def replicas(stage: Stage, forks: ForkServer, count: int = 2) -> Iterator[list[Replica]]:
     """That many sandboxes that serve version 1; all start at once."""
-    config = write_model_config(stage)
+    config, monitoring = write_model_config(stage), stage.directory / "monitoring.config"
+    monitoring.write_text(_MONITORING_CONFIG)
+    shared = (f"--model_config_file={config}", f"--monitoring_config_file={monitoring}", *REPLICA_FLAGS)
     ports = free_ports(2 * count)
     try:
         for number, (port, rest_port) in enumerate(zip(ports[:count], ports[count:], strict=True), start=1):
-            flags = [f"--port={port}", f"--rest_api_port={rest_port}", f"--model_config_file={config}", *REPLICA_FLAGS]
             name = f"replica-{number}"
-            process = forks.spawn(flags, stage.logs / f"{name}.log")
+            process = forks.spawn(
+                [f"--port={port}", f"--rest_api_port={rest_port}", *shared], stage.logs / f"{name}.log"
+            )
             stage.replicas.append(Replica(name, port, rest_port, process))
         for replica in stage.replicas:
             _wait(lambda one=replica: one.serves(FIRST_STABLE), replica.name, stage)  # type: ignore[misc]

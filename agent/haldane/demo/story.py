@@ -12,7 +12,7 @@ from haldane.domain.evidence import Ruling
 from haldane.domain.rollout import Phase, Rollout
 from haldane.web.story import Story
 
-LONGEST_ACT_SECONDS = 90.0
+LONGEST_ACT_SECONDS = 170.0  # more than the budget of an analysis
 LOOK_SECONDS = 0.25
 ALERT_SECONDS = 15.0  # from the end of the rollout to the alert at the pager
 SETTLE_SECONDS = 10.0  # for labels seen by the agent to be those it set
@@ -94,8 +94,7 @@ def _wait_for_alert(act: Act, pager: Pager, show: Show) -> Alert | None:
         if alert := pager.failed_load(MODEL, act.version):
             labels = ", ".join(f"{name}={value}" for name, value in sorted(alert["labels"].items()))
             show.say(f"  Alert at {pager.program}: {labels}", style="magenta")
-            for text in alert.get("annotations", {}).values():
-                show.aside(str(text))
+            show.aside(f"its summary: {alert.get('annotations', {}).get('summary', '')}")
             return alert
     return None
 

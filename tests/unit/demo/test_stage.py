@@ -35,7 +35,7 @@ def test_the_agent_accepts_the_config(place: stage.Stage) -> None:
     assert config.listen == f"127.0.0.1:{port}"
     assert [server.name for server in config.fleet] == ["replica-1", "replica-2"]
     rules = config.analysis_of("credit").rules(rate_per_second=config.shadow.rate)
-    assert set(rules.objectives) == {"accuracy", "latency", "errors"}
+    assert set(rules.objectives) == {"accuracy", "latency"}
 
 
 def test_nobody_else_can_read_the_token(place: stage.Stage) -> None:
