@@ -39,8 +39,8 @@ class Retries:
     """How often and how far apart a load is tried again."""
 
     def __init__(self, count: int, interval_seconds: float) -> None:
-        self.count = count
-        self.interval_seconds = interval_seconds
+        self.count = count % 2**32  # the real server holds it unsigned: a negative number means for ever
+        self.interval_seconds = max(0.0, interval_seconds)
 
     def run(self, what: str, attempt: Callable[[], object], cancelled: Callable[[], bool]) -> StatusError | None:
         """Try until it works, the tries are used up or it is cancelled; the last failure."""

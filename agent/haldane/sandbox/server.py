@@ -8,8 +8,6 @@ once, requests in flight are lost.
 Source: model_servers/main.cc, model_servers/server.cc.
 """
 
-import os
-import re
 import signal
 import sys
 import threading
@@ -21,7 +19,7 @@ from typing import Any, NoReturn
 import grpc
 
 from haldane import wire
-from haldane.sandbox import admin, grpc_api, log, textconfig
+from haldane.sandbox import admin, execution, grpc_api, log, textconfig
 from haldane.sandbox.core import ServerCore
 from haldane.sandbox.faults import Faults, FaultyExecutor
 from haldane.sandbox.flags import CommandLine, parse, usage
@@ -30,8 +28,7 @@ from haldane.sandbox.http_server import HttpServer
 from haldane.sandbox.inference import Inference, Runner
 from haldane.sandbox.metrics import Metrics
 from haldane.sandbox.rest import RestApi
-from haldane.sandbox.servable import Executor, StatusError
-from haldane.sandbox.tensors import varint
+from haldane.sandbox.servable import StatusError
 
 FAILED = 255  # exit(-1)
 DEFAULT_METRICS_PATH = "/monitoring/prometheus/metrics"  # util/prometheus_exporter.cc
@@ -123,14 +120,6 @@ def metrics_path(monitoring_config_file: str) -> str | None:
     return (config.path or DEFAULT_METRICS_PATH) if config.enable else None
 
 
-def platforms(flags: CommandLine) -> tuple[str, ...]:
-    """The platforms models may ask for; the keys of --platform_config_file, when given."""
-    if not flags.platform_config_file:
-        return ("tensorflow",)
-    text = textconfig.read_bytes(flags.platform_config_file).decode("utf-8", "replace")
-    return tuple(re.findall(r'\bkey\s*:\s*"([^"]*)"', text))
-
-
 class Server:
     """One running server; making it blocks until every configured model has settled."""
 
@@ -138,7 +127,7 @@ class Server:
         check(flags)
         config = model_config(flags)
         check_batching(flags)
-        known_platforms = platforms(flags)
+        known_platforms = execution.platforms(flags)
         self.metrics = Metrics()
         self.faults = Faults(flags.port)
         self._flags = flags
@@ -147,7 +136,7 @@ class Server:
             tensor_content=flags.enable_serialization_as_tensor_content,
             check_method_names=flags.enable_signature_method_name_check,
         )
-        executor = make_executor(flags, self.metrics, self._runner)
+        executor = execution.make_executor(flags, self.metrics, self._runner)
         if flags.admin_port:
             # Before the models load, so that loads too can be disturbed.
             _open_admin(flags.admin_port, self.faults)
@@ -235,53 +224,3 @@ def _open_admin(port: int, faults: Faults) -> None:
         admin.start(port, faults)
     except OSError as failure:
         raise StatusError(_INVALID, f"--admin_port={port} cannot be opened: {failure.strerror}") from failure
-
-
-def make_executor(flags: CommandLine, metrics: Metrics, runner: Runner) -> Executor:
-    """What runs the models; StatusError for an unknown name. Only "tensorflow" loads TensorFlow."""
-    if flags.executor == "toy":
-        from haldane.sandbox.toy import ToyExecutor
-
-        return ToyExecutor(metrics)
-    if flags.executor != "tensorflow":
-        raise StatusError(_INVALID, f"--executor must be tensorflow or toy, got {flags.executor!r}")
-    from haldane.sandbox.executor import TensorFlowExecutor
-
-    return TensorFlowExecutor(
-        metrics=metrics,
-        tags=flags.saved_model_tags.split(","),
-        session_config=session_config(flags),
-        prepare=_batching(flags, metrics),
-        warm_up=_warm_up(flags, runner),
-    )
-
-
-def session_config(flags: CommandLine) -> bytes:
-    """A serialized ConfigProto with the parallelism asked for; empty when none was."""
-    both = flags.tensorflow_session_parallelism
-    intra = both or flags.tensorflow_intra_op_parallelism
-    inter = both or flags.tensorflow_inter_op_parallelism
-    numbers = ((b"\x10", intra), (b"\x28", inter))  # intra_op_parallelism_threads, inter_op_parallelism_threads
-    return b"".join(tag + varint(number) for tag, number in numbers if number > 0)
-
-
-def _batching(flags: CommandLine, metrics: Metrics) -> Any:
-    """What puts batching before a loaded version, None without --enable_batching."""
-    if not flags.enable_batching:
-        return None
-    from haldane.sandbox import batching
-
-    return batching.from_files(
-        flags.batching_parameters_file,
-        metrics,
-        cpus=os.cpu_count() or 1,
-        per_model=flags.enable_per_model_batching_parameters,
-    )
-
-
-def _warm_up(flags: CommandLine, runner: Runner) -> Any:
-    if not flags.enable_model_warmup:
-        return None
-    from haldane.sandbox.warmup import WarmUp
-
-    return WarmUp(runner, iterations=flags.num_request_iterations_for_warmup)
