@@ -1,7 +1,8 @@
-"""Writes docs/reference/{config,cli,api}.md from the code; `--check` only says what differs.
+"""Writes docs/reference/{config,cli,api,metrics}.md from the code; `--check` only says what differs.
 
 The manual stands where the default is: field docstrings of `haldane.config`,
-help texts of `haldane.cli`, the route table of `haldane.web.api`.
+help texts of `haldane.cli`, the route table of `haldane.web.api`, the help of
+each series in `haldane.telemetry`.
 """
 
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import click
+from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -20,6 +22,7 @@ from pydantic_core import PydanticUndefined
 from haldane.cli import main
 from haldane.config import Config
 from haldane.config.base import Section
+from haldane.telemetry import Telemetry
 from haldane.web import api
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference"
@@ -198,7 +201,32 @@ def api_page() -> str:
     ])  # fmt: skip
 
 
-PAGES = {"config.md": config_page, "cli.md": cli_page, "api.md": api_page}
+# --- metrics -----------------------------------------------------------------
+
+
+def metrics_page() -> str:
+    """Every series the agent exports."""
+    registry = CollectorRegistry()
+    shown = Telemetry.on(registry)
+    rows = []
+    for field in vars(shown):
+        for family in getattr(getattr(shown, field), "describe", list)():
+            name = family.name + ("_total" if family.type == "counter" else "")
+            labels = ", ".join(f"`{label}`" for label in getattr(shown, field)._labelnames) or "none"
+            rows.append(f"| `{name}` | {family.type} | {labels} | {family.documentation} |")
+    return "\n".join([
+        "# Metrics\n", NOTE,
+        "On `/metrics` of the agent's `listen` address, in Prometheus' text format; `/-/healthy` and `/-/ready` beside"
+        " it. Labels come from closed sets; no series carries a rollout's id. Times are Unix seconds.\n",
+        "| series | type | labels | meaning |\n|---|---|---|---|",
+        *sorted(rows), "",
+        "Alerts on them are in [rules/haldane.yml](../../rules/haldane.yml), each with a [runbook](../runbooks/README.md)"
+        "; a board is in [dashboards/](../../dashboards/haldane-overview.json).",
+        "",
+    ])  # fmt: skip
+
+
+PAGES = {"metrics.md": metrics_page, "config.md": config_page, "cli.md": cli_page, "api.md": api_page}
 
 
 def run(arguments: list[str]) -> int:
