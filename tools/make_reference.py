@@ -220,8 +220,8 @@ def metrics_page() -> str:
         " it. Labels come from closed sets; no series carries a rollout's id. Times are Unix seconds.\n",
         "| series | type | labels | meaning |\n|---|---|---|---|",
         *sorted(rows), "",
-        "Alerts on them are in [rules/haldane.yml](../../rules/haldane.yml), each with a [runbook](../runbooks/README.md)"
-        "; a board is in [dashboards/](../../dashboards/haldane-overview.json).",
+        "Alerts on them: [rules/haldane.yml](../../rules/haldane.yml), each with a [runbook](../runbooks/README.md);"
+        " a board: [dashboards/](../../dashboards/haldane-overview.json).",
         "",
     ])  # fmt: skip
 
