@@ -122,7 +122,7 @@ class Sandbox:
     def config(self, *entries: ModelEntry) -> ServerConfig:
         return ServerConfig(entries)
 
-    def start(self, config: ServerConfig, *, rest: bool = False, wait_seconds: float = 20.0) -> Self:
+    def start(self, config: ServerConfig, *, rest: bool = False, wait_seconds: float = 60.0) -> Self:
         """Start it and wait until the gRPC port accepts, with `rest` also the REST port.
 
         Some version of every model is loaded then; others may be under way.

@@ -38,7 +38,7 @@ def fake() -> FakeServing:
 
 @pytest_asyncio.fixture
 async def client(fake: FakeServing) -> AsyncIterator[ServingClient]:
-    limits = Limits(status_seconds=2, golden_seconds=0.2, reload_seconds=0.2, jam_seconds=(0.1, 0.3))
+    limits = Limits(status_seconds=20, golden_seconds=20, reload_seconds=20)
     async with serving(fake) as server, open_client(server, limits=limits) as client:
         yield client
 
@@ -47,7 +47,7 @@ async def look(client: ServingClient, *golden: int, labels: tuple[str, ...] = ()
     return (await client.look({M: labels}, {M: [(version, GOLDEN) for version in golden]})).models[M]
 
 
-async def ask(client: ServingClient, api: Api = Api.PREDICT, seconds: float = 2.0):
+async def ask(client: ServingClient, api: Api = Api.PREDICT, seconds: float = 20.0):
     deadline = asyncio.get_running_loop().time() + seconds
     return await client.predict(M, Request(id="", api=api, body=b""), version=1, deadline=deadline)
 

@@ -36,12 +36,12 @@ class Bench:
 
     async def wait_until(self, claim: Callable[[ModelView], bool], *golden: int) -> ModelView:
         """Looks until the claim holds; a server acts on a reload in its own time."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not claim(view := await self.look(*golden)):  # noqa: ASYNC110 - the server tells nobody
                 await asyncio.sleep(0.05)
         return view
 
-    async def ask(self, version: int | str | None, *, seconds: float = 5.0) -> Outcome:
+    async def ask(self, version: int | str | None, *, seconds: float = 20.0) -> Outcome:
         deadline = asyncio.get_running_loop().time() + seconds
         return await self.client.predict(MODEL, self.golden, version=version, deadline=deadline)
 
