@@ -1,9 +1,10 @@
 """Processes of the demo: each in a session of its own, logged to a file, ended in order."""
 
 import contextlib
+import os
 import socket
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 ENOUGH_SECONDS = 5.0  # to end in good order, before it is killed
@@ -18,8 +19,13 @@ def free_ports(count: int) -> list[int]:
         return [int(each.getsockname()[1]) for each in sockets]
 
 
-def start(command: Sequence[str], log: Path, *, stdout: int | None = None) -> "subprocess.Popen[bytes]":
-    """Start it. In a session of its own, so that Ctrl-C reaches the demo alone, which then ends it in order."""
+def start(
+    command: Sequence[str], log: Path, *, stdout: int | None = None, env: Mapping[str, str] | None = None
+) -> "subprocess.Popen[bytes]":
+    """Start it. In a session of its own, so that Ctrl-C reaches the demo alone, which then ends it in order.
+
+    `env` is added to the environment.
+    """
     with log.open("ab") as stream:
         return subprocess.Popen(
             command,
@@ -27,6 +33,7 @@ def start(command: Sequence[str], log: Path, *, stdout: int | None = None) -> "s
             stdout=stream if stdout is None else stdout,
             stderr=stream,
             start_new_session=True,
+            env=None if env is None else {**os.environ, **env},
         )
 
 

@@ -23,6 +23,7 @@ class Show:
     def __init__(self, console: Console) -> None:
         self.console = console
         self._status: Status | None = None
+        self._why = ""  # of the phase shown last
 
     def say(self, sentence: str, *, style: str = "") -> None:
         self.console.print(Text(sentence, style=style))
@@ -55,9 +56,18 @@ class Show:
     def moved(self, rollout: Rollout, seconds: float) -> None:
         """A phase was entered."""
         style = {Phase.SUCCEEDED: "green", Phase.ROLLED_BACK: "yellow", Phase.STUCK: "red"}.get(rollout.phase, "")
-        line = Text(f"  {seconds:5.1f} s  ", style="dim")
-        line.append(f"{rollout.phase.value:<13}", style=style or "cyan")
-        line.append(rollout.why, style=style)
+        # A rollback keeps its reason to the end; said twice it would only be longer.
+        why = "the replicas are as before" if rollout.why == self._why else rollout.why
+        self._why = rollout.why
+        line = Table.grid(padding=(0, 1))
+        line.add_column(width=8, justify="right")
+        line.add_column(width=12)
+        line.add_column(overflow="fold")
+        line.add_row(
+            Text(f"{seconds:.1f} s", style="dim"),
+            Text(rollout.phase.value, style=style or "cyan"),
+            Text(why, style=style),
+        )
         self.console.print(line)
 
     def ended(self, ended: Ended) -> None:

@@ -133,7 +133,8 @@ def prepare(stage: Stage, seed: int, told: Callable[[Prepared], None]) -> None:
     """Make models and labelled set in a process of its own; RuntimeError with its last words when it fails."""
     log = stage.logs / "prepare.log"
     command = [sys.executable, "-m", "haldane.demo.prepare", "--seed", str(seed), "--out", str(stage.made)]
-    process = start(command, log, stdout=subprocess.PIPE)
+    # One thread for numpy: its matrices are small, and threads that wait for each other on a busy machine take longer.
+    process = start(command, log, stdout=subprocess.PIPE, env={"OPENBLAS_NUM_THREADS": "1"})
     try:
         assert process.stdout is not None
         for line in process.stdout:
