@@ -116,7 +116,9 @@ def _grid(plot: Plot) -> Iterator[Markup]:
         yield Markup('<path class="grid" d="M{} {:.1f}H{}"/>').format(LEFT, y, width - RIGHT)
         yield _text(LEFT - 7, y + 4, label, "tick", "end")
     for value in time_steps(*plot.x):
-        yield _text(_x(plot, value), height - BOTTOM + 16, short_time(value), "tick", "middle")
+        x = _x(plot, value)
+        anchor = "end" if x > width - RIGHT - 16 else "middle"  # the last one would stick out
+        yield _text(min(x, width - RIGHT), height - BOTTOM + 16, short_time(value), "tick", anchor)
     yield Markup('<path class="axis" d="M{0} {1}V{2}H{3}"/>').format(LEFT, TOP, height - BOTTOM, width - RIGHT)
 
 
