@@ -90,6 +90,8 @@ class ServingClient:
         after the connection was lost or the server's history is shorter than
         it was: it may be another process.
         """
+        if not models:  # nothing to ask about; whether it answers at all is still a question
+            await self._statuses(ModelName("haldane"))
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = {
