@@ -107,6 +107,9 @@ class Agent:
         for live in self.desk.live():
             if live.model == model:
                 raise Refused(model, f"rollout {live.id} of this model is {live.phase}; abort it or wait for its end")
+        if self.config.models[model].traffic is None:
+            why = f"nothing can be proven or judged without requests; set models.{model}.traffic"
+            raise Refused(model, why)
         if self.waiting:
             raise Refused(model, "; ".join(self.waiting.values()))
         watched = self._watched(model, version)

@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -83,6 +83,7 @@ class Parts:
         source = await open_source(model, section, watched.stable, self.clients.values())
         if source is not None:
             self.desk.golden[model] = await first_request(source)
+            self.desk.watched[model] = replace(self.desk.watched[model], provable=True)
             self.sources[model] = source
 
     async def keep_preparing(self) -> None:
@@ -222,7 +223,7 @@ def _desk(config: Config, store: SqlStore) -> Desk:
             # Somebody has edited the file since that rollout: the file is the newer word.
             log.warning("stable_taken_from_config", model=name, config=declared, rollout=stable)
             stable = declared
-        desk.put_stable(model, stable, declared, section.clients, provable=section.traffic is not None)
+        desk.put_stable(model, stable, declared, section.clients, provable=False)
     return desk
 
 

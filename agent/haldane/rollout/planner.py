@@ -49,7 +49,7 @@ def next_step(
         entry, seen = wanted.entry(model), view.models.get(model, ModelView())
         if entry is None:
             raise KeyError(model)
-        reachable = _reachable(entry, seen, provable=watched[model].provable)
+        reachable = _reachable(entry, seen, watched[model])
         config = config.with_entry(reachable)
         taken = accepted.entry(model) if accepted else None
         found = _differences(reachable, seen, given_up=taken == reachable)
@@ -61,12 +61,13 @@ def next_step(
     return Step(config, due=bool(reasons), settled=settled, why="; ".join(reasons) or "as wanted")
 
 
-def _reachable(entry: ModelEntry, seen: ModelView, *, provable: bool) -> ModelEntry:
+def _reachable(entry: ModelEntry, seen: ModelView, at_rest: Watched) -> ModelEntry:
     """The part of one wanted entry that can be asked for now without hurting anyone."""
     labels = {}
     for label, target in entry.labels.items():
         now = seen.labels.get(label)
-        if seen.available(target) and (target in seen.proven or now == target or not provable):
+        unproved_will_do = now == target or (target == at_rest.stable and not at_rest.provable)
+        if seen.available(target) and (target in seen.proven or unproved_will_do):
             labels[label] = target
         elif now is not None and seen.available(now):
             labels[label] = now

@@ -24,7 +24,7 @@ class Watched:
 
     stable: int
     clients: Clients
-    provable: bool = True  # golden requests exist, so no label before a version has answered one
+    provable: bool = True  # a golden request is at hand, so that even stable must answer it before it is labelled
 
 
 def stable_of(entry: ModelEntry) -> int | None:

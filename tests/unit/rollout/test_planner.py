@@ -42,6 +42,14 @@ def test_an_available_version_waits_for_its_golden_request_before_it_is_labelled
     assert not step.due and not step.settled
 
 
+def test_without_a_golden_request_only_what_is_stable_anyway_is_labelled() -> None:
+    watched = {MODEL: Watched(stable=1, clients=Clients.LABEL, provable=False)}
+    rest = step_for(None, a_view(1, proven=()), watched)
+    assert rest.due and sent(rest)[1] == {"stable": 1}
+    canary = step_for(a_rollout(Phase.LOADING), a_view(1, 2, labels={"stable": 1}, proven=()), watched)
+    assert not canary.due
+
+
 def test_a_proven_version_is_labelled() -> None:
     step = step_for(a_rollout(Phase.LOADING), a_view(1, 2, labels={"stable": 1}))
     assert step.due and sent(step) == ((1, 2), {"stable": 1, "canary": 2})
