@@ -181,6 +181,11 @@ def test_ten_forks_serve_side_by_side(launch: Callable[..., Any], tmp_path: Path
     assert [sandbox.until_ready().predict(2) for sandbox in sandboxes] == [20.0] * 10
 
 
+def test_the_fork_server_has_one_thread(forks: ForkServer) -> None:
+    # What forks with several threads can leave a lock taken in the child for ever.
+    assert "Threads:\t1\n" in Path(f"/proc/{forks.pid}/status").read_text()
+
+
 def test_the_command_form_passes_signals_on_and_ends_as_its_sandbox_ends(forks: ForkServer, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "haldane.sandbox.forkserver", "run", "--"]
     environment = {**os.environ, ENVIRONMENT: forks.socket}

@@ -6,6 +6,8 @@ gRPC itself. Its protocol, and those who speak to it, are in `forkserver`.
 
 import array
 import contextlib
+import gc
+import importlib.util
 import json
 import os
 import selectors
@@ -39,13 +41,16 @@ def serve(path: str) -> None:
 
 def _preload() -> None:
     # TensorFlow first. gRPC is imported after it but not used here: it starts its threads with the first server.
-    import importlib.util
-
+    # numpy's linear algebra would start threads at import.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     if importlib.util.find_spec("tensorflow") is not None:
         from haldane.sandbox import executor
 
         executor.preload()
     from haldane.sandbox import server, toy  # noqa: F401
+
+    gc.collect()
+    gc.freeze()  # a collection in a child would touch, and so copy, every page of what was loaded here
 
 
 def _end(selector: selectors.BaseSelector) -> None:
@@ -82,7 +87,7 @@ class _Listener:
             stdin = os.open(os.devnull, os.O_RDONLY)
             for source, target in ((stdin, 0), (descriptors[0], 1), (descriptors[1], 2)):
                 os.dup2(source, target)
-            os.closerange(3, 1024)
+            os.closerange(3, 1 << 20)
             os.chdir(str(request["cwd"]))
             os.environ.clear()
             os.environ.update(dict(request["env"]))  # type: ignore[call-overload]

@@ -145,6 +145,11 @@ class ForkServer:
             time.sleep(0.02)
         return self
 
+    @property
+    def pid(self) -> int:
+        """The fork server's own process; 0 before it is started."""
+        return self._process.pid if self._process else 0
+
     def spawn(self, argv: Sequence[str], log: Path) -> Forked:
         """Fork a sandbox with these flags; what it prints is appended to `log`."""
         with log.open("ab") as stream:
