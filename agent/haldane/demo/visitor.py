@@ -14,10 +14,10 @@ from haldane.domain.rollout import Rollout
 
 T = TypeVar("T")
 
-_ROLLOUT = TypeAdapter(Rollout)
-_RULING = TypeAdapter(Ruling | None)
-_RULINGS = TypeAdapter(list[Ruling])
-_RECORDS = TypeAdapter(list[Record])
+read_rollout = TypeAdapter(Rollout).validate_python
+read_ruling: Callable[[Any], Ruling | None] = TypeAdapter(Ruling | None).validate_python
+read_rulings = TypeAdapter(list[Ruling]).validate_python
+read_records = TypeAdapter(list[Record]).validate_python
 
 
 class Turned(RuntimeError):
@@ -36,20 +36,20 @@ class Visitor:
 
     def start(self, version: int, why: str) -> Rollout:
         body = {"model": MODEL, "version": version, "by": "demo", "why": why}
-        return _ROLLOUT.validate_python(self._ask("POST", "/v1/rollouts", json=body)["rollout"])
+        return read_rollout(self._ask("POST", "/v1/rollouts", json=body)["rollout"])
 
     def command(self, rollout: str, kind: str, why: str) -> None:
         self._ask("POST", f"/v1/rollouts/{rollout}/commands", json={"kind": kind, "by": "demo", "why": why})
 
     def rollout(self, rollout: str) -> tuple[Rollout, Ruling | None]:
         answer = self._ask("GET", f"/v1/rollouts/{rollout}")
-        return _ROLLOUT.validate_python(answer["rollout"]), _RULING.validate_python(answer["ruling"])
+        return read_rollout(answer["rollout"]), read_ruling(answer["ruling"])
 
     def rulings(self, rollout: str) -> list[Ruling]:
-        return _RULINGS.validate_python(self._ask("GET", f"/v1/rollouts/{rollout}/rulings")["rulings"])
+        return read_rulings(self._ask("GET", f"/v1/rollouts/{rollout}/rulings")["rulings"])
 
     def records(self, rollout: str) -> list[Record]:
-        return _RECORDS.validate_python(self._ask("GET", f"/v1/rollouts/{rollout}/records")["records"])
+        return read_records(self._ask("GET", f"/v1/rollouts/{rollout}/records")["records"])
 
     def labels(self) -> Labels:
         """What each label of the model means on each server that could be seen."""
