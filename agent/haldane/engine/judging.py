@@ -7,7 +7,8 @@ it is judged, so no verdict ever rests on pairs that are not on record.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -25,6 +26,8 @@ from haldane.ports import Clock, PortError, Store
 log = structlog.get_logger()
 
 SHADOW_RETRY_SECONDS = 5.0
+# About 45 MB of log: a verdict takes thousands of pairs, and a bake of days need not fill a disk.
+MOST_PAIRS = 500_000
 LOOK_SECONDS = 1.0  # without pairs the budget still runs out
 
 
@@ -33,6 +36,7 @@ class Progress:
     """Where shadowing stands: what the pair log holds, so that it can be taken up again."""
 
     next_seq: int = 0
+    logged: int = 0  # pairs in the log, which is capped
     judged_rows: set[int] = field(default_factory=set)
     before_seconds: float = 0.0  # judged time before this process took over
     since: float = field(default_factory=time.monotonic)
@@ -45,7 +49,7 @@ class Progress:
 class Shadow(Protocol):
     """Sends pairs for one rollout and yields them in batches, for as long as it is iterated."""
 
-    def __call__(self, rollout: Rollout, progress: Progress) -> AsyncIterator[Batch]: ...
+    def __call__(self, rollout: Rollout, progress: Progress) -> AsyncGenerator[Batch, None]: ...
 
 
 def rules_of(rollout: Rollout) -> Rules:
@@ -58,6 +62,7 @@ def folded(store: Store, rollout: Rollout) -> tuple[Analysis, Progress]:
     analysis, progress = Analysis(rules_of(rollout)), Progress()
     for batch in store.pairs(rollout.id):
         analysis.fold(batch)
+        progress.logged += len(batch)
         progress.next_seq = max(progress.next_seq, int(batch["seq"].max()) + 1)
         progress.before_seconds = max(progress.before_seconds, float(batch["at"].max()))
         # A pair of stable with itself says nothing of the canary on that row: it stays to be judged.
@@ -116,13 +121,15 @@ class Judging:
                 await asyncio.sleep(SHADOW_RETRY_SECONDS)
 
     async def _take_pairs(self, rollout: Rollout, analysis: Analysis, progress: Progress) -> None:
-        """Until the source ends or every server had to be left alone."""
-        async for batch in self.shadow(rollout, progress):
-            if len(batch):
-                await asyncio.to_thread(self.store.append_pairs, self.id, batch)
-                analysis.fold(batch)
-                progress.next_seq = int(batch["seq"].max()) + 1
-            await self._rule(analysis, progress)
+        """Until the source ends, every server had to be left alone, or the log is full."""
+        async with aclosing(self.shadow(rollout, progress)) as batches:
+            while progress.logged < MOST_PAIRS and (batch := await anext(batches, None)) is not None:
+                if len(batch):
+                    await asyncio.to_thread(self.store.append_pairs, self.id, batch)
+                    analysis.fold(batch)
+                    progress.next_seq = int(batch["seq"].max()) + 1
+                    progress.logged += len(batch)
+                await self._rule(analysis, progress)
 
     async def _rule_regularly(self, analysis: Analysis, progress: Progress) -> None:
         while True:
