@@ -143,8 +143,8 @@ def _enforcing(config: Config) -> Found:
             yield (
                 ("servers", index),
                 (
-                    "enforce needs metrics_url: a reload replaces all models of a server, and its metrics page is the only"
-                    " way to see whether others are served there. It is"
+                    "enforce needs metrics_url: a reload replaces all models of a server, and its metrics page is the"
+                    " only way to see whether others are served there. It is"
                     " http://HOST:REST_PORT/monitoring/prometheus/metrics of a server with --monitoring_config_file"
                 ),
             )
