@@ -63,7 +63,8 @@ def _against(story: Story) -> Chart:
         name: _series(rulings, name, "log10_harm") for name in _names(rulings) if _role(rulings, name) != Role.INFO
     }
     lines = [Line(name, look_of(name), points) for name, points in series.items() if points]
-    lines.append(Line("all metrics", "m-all", [(one.seconds, one.log10_harm) for one in rulings]))
+    together = [(0.0, 0.0), *((one.seconds, one.log10_harm) for one in rulings)]
+    lines.append(Line("all metrics", "m-all", together))
     return Chart(
         heading="Evidence against the canary",
         reads=f"Over all metrics together, {odds(need)} withdraws it.",
@@ -169,7 +170,7 @@ def _role(rulings: Sequence[Ruling], metric: str) -> Role:
 
 def _lines(rulings: Sequence[Ruling], names: Sequence[str], what: str) -> list[Line]:
     every = ((name, _series(rulings, name, what)) for name in names)
-    return [Line(name, look_of(name), points) for name, points in every if points]
+    return [Line(name, look_of(name), [(0.0, 0.0), *points]) for name, points in every if points]  # E begins at 1
 
 
 def _series(rulings: Sequence[Ruling], metric: str, what: str) -> list[tuple[float, float]]:
@@ -183,19 +184,24 @@ def _series(rulings: Sequence[Ruling], metric: str, what: str) -> list[tuple[flo
 
 def _span(story: Story) -> tuple[float, float]:
     ends = [story.rulings[-1].seconds] if story.rulings else []
-    ends += [stretch.start for stretch in _phases(story)]
+    ends += [stretch.end for stretch in _phases(story)]
     return 0.0, max(*ends, 1.0)
 
 
 def _phases(story: Story) -> list[Stretch]:
-    """The phases the rollout went through, from its records."""
-    start = start_of(story)
-    moves = [(record.at - start, record.data["to"]) for record in story.records if record.data.get("to")]
-    moves = [move for index, move in enumerate(moves) if index == 0 or moves[index - 1][1] != move[1]]
-    last = story.rulings[-1].seconds if story.rulings else 0.0
-    ends = [at for at, _ in moves[1:]] + [max(last, moves[-1][0] if moves else 0.0)]
-    named = zip(moves, ends, strict=True)
-    return [Stretch(max(0.0, at), end, Phase(name).replace("_", " ").lower()) for (at, name), end in named]
+    """The phases in which pairs were judged, on the clock of the rulings: it stands still in all others."""
+    moves = [(record.at, Phase(record.data["to"])) for record in story.records if record.data.get("to")]
+    judged, last = 0.0, story.rulings[-1].seconds if story.rulings else 0.0
+    stretches: list[Stretch] = []
+    for (at, phase), after in zip(moves, [*moves[1:], None], strict=True):
+        if not phase.judging:
+            continue
+        begun, judged = judged, judged + (after[0] - at) if after else max(judged, last)
+        name = phase.replace("_", " ").lower()
+        if stretches and stretches[-1].name == name:
+            begun = stretches.pop().start
+        stretches.append(Stretch(begun, judged, name))
+    return stretches
 
 
 def _verdict_moment(story: Story) -> list[tuple[float, str]]:

@@ -129,6 +129,10 @@ def _bands(plot: Plot) -> Iterator[Markup]:
             there = " ".join(f"{_x(plot, x):.1f},{_y(plot, high):.1f}" for x, _, high in points)
             back = " ".join(f"{_x(plot, x):.1f},{_y(plot, low):.1f}" for x, low, _ in reversed(points))
             yield Markup('<polygon class="band {}" points="{} {}"/>').format(band.look, there, back)
+            x, low, high = points[-1]
+            yield Markup('<path class="end {}" d="M{:.1f} {:.1f}V{:.1f}"/>').format(
+                band.look, _x(plot, x), _y(plot, high), _y(plot, low)
+            )
 
 
 def _rules(plot: Plot) -> Iterator[Markup]:
@@ -146,6 +150,10 @@ def _rule_names(plot: Plot) -> Iterator[Markup]:
 def _lines(plot: Plot) -> Iterator[Markup]:
     for line in plot.lines:
         points = " ".join(f"{_x(plot, x):.1f},{_y(plot, y):.1f}" for x, y in thin(line.points))
+        x, y = line.points[-1]
+        yield Markup('<circle class="dot {}" cx="{:.1f}" cy="{:.1f}" r="3.2"/>').format(
+            line.look, _x(plot, x), _y(plot, y)
+        )
         yield Markup('<polyline class="line {}" points="{}"><title>{}</title></polyline>').format(
             line.look, points, line.name
         )
@@ -165,7 +173,7 @@ def _text(x: float, y: float, words: str, look: str, anchor: str) -> Markup:
 
 def interval(*, estimate: float, lower: float, upper: float, margin: float, look: str, words: str) -> Markup:
     """One interval against its margin, small enough for a table: right of the margin line is harm."""
-    width, height, middle = 190, 30, 15
+    width, height, middle = 160, 30, 15
     reach = 1.12 * min(max(abs(lower), abs(upper), 1.5 * margin), 12 * margin) or 1.0
 
     def at(value: float) -> float:

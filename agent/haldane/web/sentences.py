@@ -6,28 +6,44 @@ from haldane.judge.rules import Rules
 from haldane.web.story import Story
 
 _STANDS = {
-    Phase.PENDING: "waits to begin",
-    Phase.LOADING: "is being loaded",
-    Phase.SHADOWING: "is on trial: shadow pairs are sent and judged; users still get version {old}",
-    Phase.PROMOTING: "is being promoted, server by server",
-    Phase.BAKING: "is stable on every server; harm is still watched for",
-    Phase.HELD: "is held until a person resumes, promotes or aborts it",
-    Phase.ROLLING_BACK: "is being withdrawn",
-    Phase.SUCCEEDED: "was promoted",
-    Phase.ROLLED_BACK: "was withdrawn; version {old} is stable",
-    Phase.STUCK: "could not be withdrawn everywhere: a person is needed",
+    "en": {
+        Phase.PENDING: "Version {new} of {model} waits to begin.",
+        Phase.LOADING: "Version {new} of {model} is being loaded.",
+        Phase.SHADOWING: "Version {new} of {model} is on trial: shadow pairs are sent and judged; users still get"
+        " version {old}.",
+        Phase.PROMOTING: "Version {new} of {model} is being promoted, server by server.",
+        Phase.BAKING: "Version {new} of {model} is stable on every server; harm is still watched for.",
+        Phase.HELD: "Version {new} of {model} is held until a person resumes, promotes or aborts it.",
+        Phase.ROLLING_BACK: "Version {new} of {model} is being withdrawn.",
+        Phase.SUCCEEDED: "Version {new} of {model} was promoted.",
+        Phase.ROLLED_BACK: "Version {new} of {model} was withdrawn; version {old} is stable.",
+        Phase.STUCK: "Version {new} of {model} could not be withdrawn everywhere: a person is needed.",
+    },
+    "zh": {
+        Phase.PENDING: "{model} 的版本 {new} 等待开始。",
+        Phase.LOADING: "{model} 的版本 {new} 正在加载。",
+        Phase.SHADOWING: "{model} 的版本 {new} 正在接受试验：发送影子请求对并判定；用户仍使用版本 {old}。",
+        Phase.PROMOTING: "{model} 的版本 {new} 正在逐台服务器上线。",
+        Phase.BAKING: "{model} 的版本 {new} 已在所有服务器上成为稳定版本；仍在观察是否有损害。",
+        Phase.HELD: "{model} 的版本 {new} 已暂停，等待有人恢复、上线或中止。",
+        Phase.ROLLING_BACK: "{model} 的版本 {new} 正在撤回。",
+        Phase.SUCCEEDED: "{model} 的版本 {new} 已上线。",
+        Phase.ROLLED_BACK: "{model} 的版本 {new} 已撤回；版本 {old} 是稳定版本。",
+        Phase.STUCK: "{model} 的版本 {new} 未能在所有服务器上撤回：需要有人处理。",
+    },
 }
+_NO_DATA = {"en": "No data: nothing was judged.", "zh": "没有数据：尚未进行任何判定。"}
 
 
-def standing(story: Story) -> str:
+def standing(story: Story, language: str = "en") -> str:
     """Where the rollout stands, in one sentence."""
     rollout = story.rollout
-    return f"Version {rollout.new} of {rollout.model} {_STANDS[rollout.phase].format(old=rollout.old)}."
+    return _STANDS[language][rollout.phase].format(model=rollout.model, old=rollout.old, new=rollout.new)
 
 
 def explained(story: Story, language: str = "en") -> list[str]:
-    """Why the rollout ended or stands as it does; the first two sentences are the machine's own, in English."""
-    told = [standing(story), story.rollout.why]
+    """Where the rollout stands, why (the machine's words, in English), then what the judge says of it."""
+    told = [standing(story, language), story.rollout.why]
     if not story.rulings:
-        return [*told, "没有数据：尚未进行任何判定。" if language == "zh" else "No data: nothing was judged."]
+        return [*told, _NO_DATA[language]]
     return [*told, *explain(story.rulings[-1], Rules.from_json(story.rollout.analysis), language)]

@@ -42,4 +42,4 @@ class Story:
     alpha: float = 0.01
     beta: float = 0.05
     title: str = ""  # e.g. what was done to this version
-    sentences: Sequence[str] = field(default_factory=tuple)  # the judge's own explanation
+    sentences: Sequence[str] = field(default_factory=tuple)  # shown under the banner, unless the judge says them too

@@ -91,6 +91,7 @@ class View:
     look: str
     banner: str
     why: str
+    found: str  # what was shown, where `why` tells only where it led
     standing: str
     facts: Sequence[tuple[str, str]]
     findings: Sequence[FindingRow]
@@ -109,6 +110,7 @@ def view(story: Story) -> View:
     """The view of one story; without rulings its findings and charts are empty."""
     rollout, last = story.rollout, story.rulings[-1] if story.rulings else None
     look, banner = banner_of(rollout)
+    told = explained(story)[2:]
     return View(
         anchor="".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in rollout.id),
         title=story.title or f"{rollout.model} {rollout.old} → {rollout.new}",
@@ -118,6 +120,7 @@ def view(story: Story) -> View:
         look=look,
         banner=banner,
         why=_sentence(rollout.why),
+        found=_sentence(last.why) if last and last.verdict is Verdict.PASS and last.why not in rollout.why else "",
         standing=standing(story),
         facts=list(_facts(story, last)),
         findings=[finding_row(one) for one in last.findings] if last else [],
@@ -125,8 +128,8 @@ def view(story: Story) -> View:
         metrics=charts.metrics(story),
         labels=list(label_rows(story.labels_before, story.labels_after)),
         records=[_record_row(one, story) for one in story.records],
-        sentences=explained(story)[2:],
-        notes=list(story.sentences),
+        sentences=told,
+        notes=[note for note in story.sentences if note not in told],
         verdict=last.verdict if last else NO_DATA,
         pairs=f"{_decided_pairs(last):,}" if last else NO_DATA,
         seconds=long_time(_decided_seconds(last)) if last else NO_DATA,

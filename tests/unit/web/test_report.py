@@ -9,7 +9,7 @@ import pytest
 from haldane.domain.evidence import State
 from haldane.domain.fleet import Condition
 from haldane.domain.rollout import Phase, RolloutId
-from haldane.testing.gallery import MemoryAgent, a_story, canary_pairs
+from haldane.testing.gallery import MemoryAgent, a_story, canary_pairs, records_of
 from haldane.web import charts, report
 from haldane.web.story import Story
 from haldane.web.view import view
@@ -167,8 +167,43 @@ def test_a_held_rollout_shows_what_it_would_do():
     assert view(held).banner == "Held: would withdraw"
 
 
-def test_phases_are_drawn_from_the_records():
-    assert [stretch.name for stretch in charts._phases(GOOD)] == ["loading", "shadowing", "succeeded"]
+def test_phases_stand_on_the_clock_of_the_rulings_which_runs_only_while_pairs_are_judged():
+    rollout = GOOD.rollout
+    moves = [
+        (0.0, Phase.LOADING, "a"),
+        (30.0, Phase.SHADOWING, "b"),
+        (40.0, Phase.HELD, "c"),
+        (90.0, Phase.SHADOWING, "d"),
+        (100.0, Phase.PROMOTING, "e"),
+        (101.0, Phase.PROMOTING, "next server"),
+        (102.0, Phase.BAKING, "f"),
+        (110.0, Phase.SUCCEEDED, "g"),
+    ]
+    story = replace(GOOD, records=records_of(rollout, *moves))
+    assert [(one.name, one.start, one.end) for one in charts._phases(story)] == [
+        ("shadowing", 0.0, 20.0),
+        ("promoting", 20.0, 22.0),
+        ("baking", 22.0, 30.0),
+    ]
+
+
+def test_a_live_phase_reaches_to_the_newest_ruling():
+    story = replace(GOOD, records=GOOD.records[:3])
+    (shadowing,) = charts._phases(story)
+    assert (shadowing.start, shadowing.end) == (0.0, GOOD.rulings[-1].seconds)
+
+
+def test_sentences_the_judge_says_anyway_are_not_told_twice():
+    told = view(HARMFUL).sentences
+    assert view(replace(HARMFUL, sentences=[*told, "trained on a shuffled feature"])).notes == [
+        "trained on a shuffled feature"
+    ]
+
+
+def test_one_ruling_is_still_seen():
+    html = report.page(replace(GOOD, rulings=GOOD.rulings[-1:]))
+    assert html.count('class="dot m-accuracy"') == 4  # both evidence plots, its own, and the table
+    assert 'class="end m-accuracy"' in html
 
 
 def test_a_long_trace_stays_a_small_page():
