@@ -85,6 +85,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in (*terminalreporter.stats.get("passed", []), *terminalreporter.stats.get("failed", [])):
+        for name, text in report.user_properties:
+            if name == "summary":  # figures that a test wants read: record_property("summary", ...)
+                terminalreporter.write_line(str(text))
     skipped = len(terminalreporter.stats.get("skipped", []))
     if skipped:
         terminalreporter.section(f"{skipped} tests SKIPPED: something they need is missing, see the reasons above")
