@@ -59,10 +59,8 @@ def evidence(story: Story) -> list[Chart]:
 def _against(story: Story) -> Chart:
     need = -math.log10(story.alpha)
     rulings = story.rulings
-    series = {
-        name: _series(rulings, name, "log10_harm") for name in _names(rulings) if _role(rulings, name) != Role.INFO
-    }
-    lines = [Line(name, look_of(name), points) for name, points in series.items() if points]
+    names = [name for name in _names(rulings) if _role(rulings, name) is not Role.INFO]
+    lines = _lines(rulings, names, "log10_harm")
     together = [(0.0, 0.0), *((one.seconds, one.log10_harm) for one in rulings)]
     lines.append(Line("all metrics", "m-all", together))
     return Chart(
@@ -76,9 +74,7 @@ def _against(story: Story) -> Chart:
 def _for(story: Story) -> Chart:
     need, rulings = -math.log10(story.beta), story.rulings
     names = [name for name in _names(rulings) if _role(rulings, name) is Role.OBJECTIVE]
-    lines = [
-        Line(name, look_of(name), points) for name in names if (points := _series(rulings, name, "log10_harmless"))
-    ]
+    lines = _lines(rulings, names, "log10_harmless")
     return Chart(
         heading="Evidence for the canary",
         reads=f"Every objective must reach {odds(need)} for a promotion.",
@@ -185,7 +181,7 @@ def _series(rulings: Sequence[Ruling], metric: str, what: str) -> list[tuple[flo
 def _span(story: Story) -> tuple[float, float]:
     ends = [story.rulings[-1].seconds] if story.rulings else []
     ends += [stretch.end for stretch in _phases(story)]
-    return 0.0, max(*ends, 1.0)
+    return 0.0, max([0.0, *ends]) or 1.0
 
 
 def _phases(story: Story) -> list[Stretch]:

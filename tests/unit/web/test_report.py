@@ -206,6 +206,12 @@ def test_one_ruling_is_still_seen():
     assert 'class="end m-accuracy"' in html
 
 
+def test_evidence_begins_at_even_odds():
+    for chart in view(HARMFUL).evidence:
+        starts = set(re.findall(r'<polyline class="line m-\w+" points="([\d.]+,[\d.]+) ', chart.plot))
+        assert len(starts) == 1
+
+
 def test_a_long_trace_stays_a_small_page():
     many = replace(GOOD, rulings=list(GOOD.rulings) * 40)
     assert len(report.page(many)) < 200_000
