@@ -3,11 +3,15 @@
 One transaction per decision: the rollout, its records and the model's stable
 version are stored together or not at all. Revisions make a second writer fail
 instead of overwriting; the lease keeps it from starting.
+
+Writers wait for each other from their first statement on (BEGIN IMMEDIATE, an
+advisory lock), so that read-then-write is never stale. Readers hold nobody up:
+a page that draws a long pair log must not keep the lease from being renewed.
 """
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -35,7 +39,7 @@ ROLLOUTS = sa.Table(
 RECORDS = sa.Table(
     "records",
     META,
-    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("at", sa.Double, nullable=False),
     sa.Column("kind", sa.String(64), nullable=False),
     sa.Column("rollout", sa.String(64), nullable=False, index=True),
@@ -68,6 +72,15 @@ LEASE = sa.Table(
 )
 
 _FINAL = [phase.value for phase in Phase if phase.final]
+_BATCHES_AT_ONCE = 64  # of a pair log, about 9 KB each: no transaction is held while they are judged
+_WRITES = "haldane_writes"
+_POSTGRESQL_LOCK = 0x48414C44  # "HALD", the advisory lock of whoever writes
+# Without these a partitioned server holds a worker thread, and with it the end of the process, for minutes.
+_POSTGRESQL_LIMITS = {
+    "connect_timeout": "5",
+    "tcp_user_timeout": "8000",
+    "options": "-c statement_timeout=8000 -c lock_timeout=5000",
+}
 
 
 class SqlStore:
@@ -75,13 +88,20 @@ class SqlStore:
 
     def __init__(self, engine: sa.Engine, name: str = "store") -> None:
         self._engine, self._name = engine, name
-        with self._transaction() as connection:
+        self._writer = engine.execution_options(**{_WRITES: True})
+        with self._writing() as connection:
             META.create_all(connection)
 
+    def _writing(self) -> AbstractContextManager[sa.Connection]:
+        return self._transaction(self._writer)
+
+    def _reading(self) -> AbstractContextManager[sa.Connection]:
+        return self._transaction(self._engine)
+
     @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
+    def _transaction(self, engine: sa.Engine) -> Iterator[sa.Connection]:
         try:
-            with self._engine.begin() as connection:
+            with engine.begin() as connection:
                 yield connection
         except IntegrityError as error:
             raise StaleWrite(self._name, "another writer was first") from error
@@ -90,16 +110,16 @@ class SqlStore:
 
     def live(self) -> list[tuple[Rollout, int]]:
         query = sa.select(ROLLOUTS).where(ROLLOUTS.c.phase.not_in(_FINAL)).order_by(ROLLOUTS.c.number)
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return [(rollout_from_json(row.body), row.revision) for row in connection.execute(query)]
 
     def rollouts(self, limit: int = 100) -> list[Rollout]:
         query = sa.select(ROLLOUTS.c.body).order_by(ROLLOUTS.c.number.desc()).limit(limit)
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return [rollout_from_json(row.body) for row in connection.execute(query)]
 
     def rollout(self, rollout: RolloutId) -> tuple[Rollout, int] | None:
-        with self._transaction() as connection:
+        with self._reading() as connection:
             row = connection.execute(sa.select(ROLLOUTS).where(ROLLOUTS.c.id == rollout)).first()
         return (rollout_from_json(row.body), row.revision) if row else None
 
@@ -111,7 +131,7 @@ class SqlStore:
         *,
         settled: tuple[ModelName, int, int] | None = None,
     ) -> int:
-        with self._transaction() as connection:
+        with self._writing() as connection:
             if revision is None:
                 after = self._insert(connection, rollout)
             else:
@@ -147,26 +167,32 @@ class SqlStore:
             connection.execute(sa.insert(SETTLED).values(model=model, **values))
 
     def settled(self) -> dict[ModelName, tuple[int, int]]:
-        with self._transaction() as connection:
+        with self._reading() as connection:
             rows = connection.execute(sa.select(SETTLED))
             return {ModelName(row.model): (row.version, row.declared) for row in rows}
 
     def append_pairs(self, rollout: RolloutId, batch: Batch) -> None:
-        with self._transaction() as connection:
+        with self._writing() as connection:
             query = sa.select(sa.func.coalesce(sa.func.max(PAIRS.c.n), 0) + 1).where(PAIRS.c.rollout == rollout)
             values = {"rollout": rollout, "n": connection.scalar(query), "schema": SCHEMA, "rows": batch.tobytes()}
             connection.execute(sa.insert(PAIRS).values(**values))
 
     def pairs(self, rollout: RolloutId) -> Iterator[Batch]:
-        query = sa.select(PAIRS.c.schema, PAIRS.c.rows).where(PAIRS.c.rollout == rollout).order_by(PAIRS.c.n)
-        with self._transaction() as connection:
-            for row in connection.execution_options(stream_results=True).execute(query):
-                if row.schema != SCHEMA:
-                    raise Malformed(self._name, f"pair log of schema {row.schema}; this release reads {SCHEMA}")
-                yield np.frombuffer(row.rows, PAIR_DTYPE)
+        query = sa.select(PAIRS.c.n, PAIRS.c.schema, PAIRS.c.rows).where(PAIRS.c.rollout == rollout).order_by(PAIRS.c.n)
+        after = 0
+        while rows := self._some_pairs(query.where(PAIRS.c.n > after).limit(_BATCHES_AT_ONCE)):
+            after = rows[-1][0]
+            for _, schema, columns in rows:
+                if schema != SCHEMA:
+                    raise Malformed(self._name, f"pair log of schema {schema}; this release reads {SCHEMA}")
+                yield np.frombuffer(columns, PAIR_DTYPE)
+
+    def _some_pairs(self, query: sa.Select[Any]) -> list[tuple[int, int, bytes]]:
+        with self._reading() as connection:
+            return [(row.n, row.schema, row.rows) for row in connection.execute(query)]
 
     def record(self, kind: str, data: dict[str, Any], *, rollout: str = "", model: str = "") -> Record:
-        with self._transaction() as connection:
+        with self._writing() as connection:
             return self._append(connection, kind, data, rollout, model)
 
     def _append(self, connection: sa.Connection, kind: str, data: dict[str, Any], rollout: str, model: str) -> Record:
@@ -181,13 +207,13 @@ class SqlStore:
         query = sa.select(RECORDS).where(RECORDS.c.seq > after).order_by(RECORDS.c.seq).limit(limit)
         if rollout is not None:
             query = query.where(RECORDS.c.rollout == rollout)
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return [record_from_row(row) for row in connection.execute(query).mappings()]
 
     def hold_lease(self, holder: str, *, seconds: float) -> bool:
         now = time.time()
         mine = sa.or_(LEASE.c.holder == holder, LEASE.c.until < now)
-        with self._transaction() as connection:
+        with self._writing() as connection:
             taken = connection.execute(
                 sa.update(LEASE).where(LEASE.c.name == "act", mine).values(holder=holder, until=now + seconds)
             )
@@ -199,13 +225,13 @@ class SqlStore:
             return True
 
     def lease_holder(self) -> str | None:
-        with self._transaction() as connection:
+        with self._reading() as connection:
             holder = connection.scalar(sa.select(LEASE.c.holder))
         return None if holder is None else str(holder)
 
     def release_lease(self, holder: str) -> None:
         """Let the next agent in at once; a clean stop."""
-        with self._transaction() as connection:
+        with self._writing() as connection:
             connection.execute(sa.delete(LEASE).where(LEASE.c.holder == holder))
 
     def close(self) -> None:
@@ -218,17 +244,33 @@ def _sqlite_pragmas(connection: Any, _: Any) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
+def _begin_sqlite(connection: sa.Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _begin_postgresql(connection: sa.Connection) -> None:
+    """READ COMMITTED behind the lock: every statement after it sees what the last writer left."""
+    if connection.get_execution_options().get(_WRITES):
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_POSTGRESQL_LOCK})")
+
+
 def open_store(url: str) -> SqlStore:
     """The store at an SQLAlchemy URL, e.g. "sqlite:///haldane.db"; Unavailable when it cannot be opened."""
     try:
-        engine = sa.create_engine(url, pool_pre_ping=True)
-    except (SQLAlchemyError, ImportError) as error:
+        parsed = sa.make_url(url)
+        limits = {key: value for key, value in _POSTGRESQL_LIMITS.items() if key not in parsed.query}
+        known = parsed.drivername in ("postgresql", "postgresql+psycopg", "postgresql+psycopg2")
+        engine = sa.create_engine(parsed, pool_pre_ping=True, connect_args=limits if known else {})
+    except ImportError as error:
         raise Unavailable("store", f"cannot open the store: {error}") from error
+    except (SQLAlchemyError, ValueError) as error:  # which may quote the URL, password and all
+        raise Unavailable("store", f"its URL cannot be read ({type(error).__name__})") from None
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _sqlite_pragmas)
-        # One writer at a time from the first statement on, so that read-then-write is never stale.
-        sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        sa.event.listen(engine, "begin", _begin_sqlite)
         sa.event.listen(engine, "connect", lambda raw, _: setattr(raw, "isolation_level", None))
-    else:
-        engine = engine.execution_options(isolation_level="SERIALIZABLE")
+    elif engine.dialect.name == "postgresql":
+        sa.event.listen(engine, "begin", _begin_postgresql)
+        engine = engine.execution_options(isolation_level="READ COMMITTED")
     return SqlStore(engine, "store")

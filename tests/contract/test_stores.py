@@ -1,0 +1,106 @@
+"""Every store keeps the same promises: SQLite, and PostgreSQL on a throw-away cluster."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from haldane.adapters.sql import META, open_store
+from haldane.domain.rollout import RolloutId
+from haldane.ports import Malformed, Unavailable
+from haldane.testing.contracts.store import StoreContract, Stores, rollout_named
+from haldane.testing.pairs import pairs
+
+
+class TestSqlite(StoreContract):
+    @pytest.fixture
+    def stores(self, tmp_path: Path) -> Iterator[Stores]:
+        made = Stores(lambda: open_store(f"sqlite:///{tmp_path / 'haldane.db'}"))
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def postgresql(need_binary: Callable[[str], str], free_port: Callable[[], int]) -> Iterator[str]:
+    """The URL of an empty cluster that is gone after the tests."""
+    initdb, pg_ctl, port = need_binary("initdb"), need_binary("pg_ctl"), free_port()
+    with tempfile.TemporaryDirectory(prefix="haldane-pg-") as name:
+        directory = Path(name)
+        as_user: list[str] = []
+        if os.geteuid() == 0:  # it refuses to run as root
+            user = pwd.getpwnam("postgres")
+            os.chown(directory, user.pw_uid, user.pw_gid)
+            setpriv = shutil.which("setpriv") or pytest.fail("setpriv is needed to start PostgreSQL as root")
+            as_user = [setpriv, "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+        control = [pg_ctl, "-D", f"{directory}/data", "-w", "-l", f"{directory}/log"]
+        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={directory} -c fsync=off"
+
+        def run(*command: str) -> None:
+            subprocess.run([*as_user, *command], check=True, stdout=subprocess.DEVNULL, cwd=directory)
+
+        run(initdb, "-D", f"{directory}/data", "-A", "trust", "-U", "agent", "--no-sync", "-E", "UTF8")
+        run(*control, "-o", options, "start")
+        try:
+            yield f"postgresql+psycopg://agent@127.0.0.1:{port}/postgres"
+        finally:
+            run(*control, "-m", "immediate", "stop")
+
+
+class TestPostgresql(StoreContract):
+    @pytest.fixture
+    def stores(self, postgresql: str) -> Iterator[Stores]:
+        engine = sa.create_engine(postgresql)
+        META.drop_all(engine)
+        engine.dispose()
+        made = Stores(lambda: open_store(postgresql))
+        yield made
+        made.close()
+
+
+def test_a_postgresql_that_is_away_for_a_moment_is_used_again(postgresql: str) -> None:
+    store = open_store(postgresql)
+    admin = sa.create_engine(postgresql, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.exec_driver_sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+        )
+    admin.dispose()
+    assert isinstance(store.live(), list)
+    store.close()
+
+
+def test_a_store_that_cannot_be_reached_is_unavailable_and_says_so_without_its_password(
+    free_port: Callable[[], int],
+) -> None:
+    for url in (
+        f"postgresql+psycopg://agent:hunter2@127.0.0.1:{free_port()}/postgres",
+        "postgresql+psycopg://agent:hunter2@host:hunter2/postgres",
+        "hunter2",
+        "nonsense://agent:hunter2@host/postgres",
+    ):
+        with pytest.raises(Unavailable) as caught:
+            open_store(url)
+        assert "hunter2" not in str(caught.value)
+
+
+def test_a_store_whose_file_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable):
+        open_store(f"sqlite:///{tmp_path / 'nowhere' / 'haldane.db'}")
+
+
+def test_a_pair_log_of_a_newer_schema_is_refused_with_a_clear_word(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'haldane.db'}"
+    store = open_store(url)
+    store.commit(rollout_named("a"), None, [])
+    store.append_pairs(RolloutId("a"), pairs(1))
+    with sa.create_engine(url).begin() as connection:
+        connection.execute(sa.text('UPDATE pair_batches SET "schema" = 2'))
+    with pytest.raises(Malformed, match="schema 2"):
+        list(store.pairs(RolloutId("a")))
+    store.close()
