@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import structlog
 
-from haldane.domain.fleet import ModelEntry, ModelName, ServerConfig, ServerName
+from haldane.domain.fleet import ModelEntry, ModelName, ServerName
 from haldane.engine.desk import Desk
 from haldane.ports import PortError
 from haldane.serving.client import ServingClient
@@ -18,18 +18,25 @@ from haldane.serving.exposition import base_paths_seen, models_seen, parse
 log = structlog.get_logger()
 
 EVERY_SECONDS = 5.0
+_FIX = (
+    "only its metrics page tells which models a server has: start it with --rest_api_port and --monitoring_config_file"
+)
 
 
 async def keep_discovering(desk: Desk, clients: Mapping[ServerName, ServingClient]) -> None:
     """Add every model that a server is seen to have to the models looked at."""
+    told: set[ServerName] = set()
     while True:
         for server, client in clients.items():
             try:
                 page = await client.scrape()
             except PortError:
-                continue  # the observer says so
+                page = None  # the observer says why
             if page is not None:
                 _add(desk, server, parse_names(page))
+            elif server not in told:
+                told.add(server)
+                log.warning("models_unknown", server=server, url=desk.servers[server].metrics_url, fix=_FIX)
         await asyncio.sleep(EVERY_SECONDS)
 
 
@@ -46,6 +53,3 @@ def _add(desk: Desk, server: ServerName, found: Mapping[str, str]) -> None:
         log.info("models_discovered", server=server, models=[entry.name for entry in fresh])
         desk.base = replace(desk.base, models=(*desk.base.models, *fresh))
         desk.changed()
-
-
-__all__ = ["ServerConfig", "keep_discovering"]

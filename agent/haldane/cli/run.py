@@ -10,8 +10,9 @@ from haldane.cli.exits import INFRASTRUCTURE, REFUSED, USAGE, config_errors, lea
 @click.command()
 @click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="The config file.")
 @click.option("--server", metavar="HOST:PORT", help="Watch this one server without a config; touches nothing.")
+@click.option("--metrics-url", metavar="URL", help="Its metrics page, with --server; by default on the next port.")
 @click.option("--mode", type=click.Choice(["observe", "enforce"]), help="Replaces the config's mode.")
-def run(config: Path | None, server: str | None, mode: str | None) -> None:
+def run(config: Path | None, server: str | None, metrics_url: str | None, mode: str | None) -> None:
     """Run the agent until it is told to stop.
 
     In observe mode (the default) it watches, judges and recommends; in enforce
@@ -39,7 +40,7 @@ def run(config: Path | None, server: str | None, mode: str | None) -> None:
             chosen = Mode(mode) if mode else None
             settings = load_config(config, parse_models=lambda text, source: parse(text, source=source), mode=chosen)
         else:
-            settings = zero_config(str(server))
+            settings = zero_config(str(server), metrics_url)
     from haldane import app
     from haldane.telemetry import set_up_logs
 

@@ -87,16 +87,23 @@ def _cut(value: Any, loc: Loc) -> bool:
     return True
 
 
-def zero_config(address: str) -> Config:
-    """Settings to watch one address without a file: observe mode, no models, state in the user's own directory."""
+def zero_config(address: str, metrics_url: str | None = None) -> Config:
+    """Settings to watch one address without a file: observe mode, no models, state in the user's own directory.
+
+    Which models a server has is only to be seen on its metrics page. Unless
+    said otherwise that is looked for on the next port, by Serving's own custom
+    (8500 and 8501).
+    """
     try:
-        ServerSection(address=address)
+        host, port = ServerSection(address=address).address.rsplit(":", 1)
+        page = metrics_url or f"http://{host}:{int(port) + 1}/monitoring/prometheus/metrics"
+        server = ServerSection(address=address, metrics_url=page)
     except ValidationError as error:
         says = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise ConfigError([Problem("--server", 0, "", says)]) from None
     home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     place = "".join(letter if letter.isalnum() or letter in ".-" else "_" for letter in address)
-    return Config(servers=(ServerSection(address=address),), state_dir=home / "haldane" / place)
+    return Config(servers=(server,), state_dir=home / "haldane" / place)
 
 
 # --- pydantic's words in ours ---------------------------------------------------------------------------------------
