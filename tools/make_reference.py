@@ -156,10 +156,13 @@ def _span(value: timedelta) -> str:
 # --- commands ----------------------------------------------------------------
 
 
+HELP = main.context_settings["help_option_names"]
+
+
 def cli_page() -> str:
     """The help of every command."""
-    parts = ["# Commands\n", NOTE, f"```text\n{_help(main, 'haldane', None)}\n```\n"]
-    with click.Context(main, info_name="haldane") as top:
+    with click.Context(main, info_name="haldane", terminal_width=90, help_option_names=HELP) as top:
+        parts = ["# Commands\n", NOTE, f"```text\n{main.get_help(top).rstrip()}\n```\n"]
         for command, context in _commands(main, top):
             parts.append(f"## {context.command_path}\n\n```text\n{command.get_help(context).rstrip()}\n```\n")
     return "\n".join(parts)
@@ -172,11 +175,6 @@ def _commands(group: click.Group, parent: click.Context) -> Iterator[tuple[click
             yield command, context
             if isinstance(command, click.Group):
                 yield from _commands(command, context)
-
-
-def _help(command: click.Command, name: str, parent: click.Context | None) -> str:
-    with click.Context(command, info_name=name, parent=parent, terminal_width=90) as context:
-        return command.get_help(context).rstrip()
 
 
 # --- API ---------------------------------------------------------------------

@@ -1,10 +1,14 @@
 """`haldane`: the commands put together."""
 
+import traceback
+from typing import Any
+
 import click
 
 from haldane import __version__
 from haldane.cli.adopt import adopt
 from haldane.cli.check import check
+from haldane.cli.exits import INFRASTRUCTURE, leave
 from haldane.cli.explain import explain
 from haldane.cli.forecast import forecast_
 from haldane.cli.rehearse import demo, sandbox
@@ -29,7 +33,20 @@ or no data, 4 something could not be reached, 5 refused.
 """
 
 
-@click.group(help=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class Commands(click.Group):
+    """The top group. Python would leave with 1 on a bug of ours, which here means that a canary is harmful."""
+
+    def main(self, *arguments: Any, **more: Any) -> Any:
+        try:
+            return super().main(*arguments, **more)
+        except Exception:
+            traceback.print_exc()
+            leave(INFRASTRUCTURE, "that is a mistake in Haldane itself; please report it with the lines above")
+
+
+@click.group(
+    cls=Commands, help=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="haldane")
 def main() -> None:
     pass

@@ -47,6 +47,14 @@ def start(connection: Connection, model: str, version: int, why: str, wait: bool
 
 def follow(connection: Connection, name: str) -> int:
     """Print each change of phase until the rollout ends or waits for a person; its exit code."""
+    try:
+        return _follow(connection, name)
+    except KeyboardInterrupt:
+        click.echo(f"\nstill under way, only no longer followed: haldane rollout show {name}", err=True)
+        return INCONCLUSIVE
+
+
+def _follow(connection: Connection, name: str) -> int:
     last: tuple[str, str] | None = None
     while True:
         one = connection.get(f"/v1/rollouts/{name}")["rollout"]

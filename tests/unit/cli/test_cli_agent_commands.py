@@ -152,6 +152,16 @@ def test_waiting_ends_with_the_verdicts_code(agent, address, state_dir, monkeypa
     assert ("waits for a person" in result.output) == (phase is Phase.HELD)
 
 
+def test_no_longer_following_is_no_verdict(agent, address, state_dir, monkeypatch):
+    def interrupted(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("haldane.cli.rollout.time.sleep", interrupted)
+    result = run("rollout", "start", "credit", "3", "--why", "x", "--wait", "--agent", address,
+                 "--state-dir", str(state_dir))  # fmt: skip
+    assert (result.exit_code, "rollout show credit-3-0" in result.output) == (3, True)
+
+
 def test_list_and_show_tell_findings_and_records(agent, address):
     assert "no rollouts yet" in run("rollout", "list", "--agent", address).output
     agent.add(HARMFUL)

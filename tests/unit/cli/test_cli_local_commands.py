@@ -128,6 +128,13 @@ def test_forecast_tells_what_can_be_shown(config):
     assert run("forecast", "dog", "--config", str(config)).exit_code == 2
 
 
+def test_a_bug_of_ours_never_looks_like_a_verdict(monkeypatch):
+    monkeypatch.setattr("haldane.cli.connection.Connection.get", lambda *_, **__: {})
+    result = run("status")
+    assert result.exit_code == 4
+    assert "mistake in Haldane itself" in result.output
+
+
 def test_only_config_errors_become_exit_code_2():
     with pytest.raises(ZeroDivisionError), config_errors():
         raise ZeroDivisionError
