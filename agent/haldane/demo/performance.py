@@ -128,15 +128,15 @@ def _tell_prepared(done: Prepared, screen: show.Show) -> None:
 
 
 def _write_results(wishes: Wishes, seed: int, seconds: float, screen: show.Show, came: _Came) -> None:
-    screen.table(came.every)
     report = wishes.report.resolve()
+    screen.table(came.every)
+    if wishes.json is not None:
+        table = show.as_programs_read_it(came.every, seed=seed, seconds=seconds, source=data.SOURCE, report=str(report))
+        wishes.json.write_text(show.dumps(table), encoding="utf-8")
     page = combined(came.stories, title=f"Haldane demo, seed {seed}")
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text(page, encoding="utf-8")
     screen.say(f"\nReport with the evidence over time: {report}")
-    if wishes.json is not None:
-        table = show.as_programs_read_it(came.every, seed=seed, seconds=seconds, source=data.SOURCE, report=str(report))
-        wishes.json.write_text(show.dumps(table), encoding="utf-8")
 
 
 def _sum_up(seed: int, seconds: float, place: stage.Stage, screen: show.Show, came: _Came) -> None:

@@ -53,20 +53,19 @@ class Show:
         """The live line of a rollout."""
         self.now(f"{rollout.phase.value.lower().replace('_', ' ')}, {seconds:.0f} s{_evidence(ruling)}")
 
-    def moved(self, rollout: Rollout, seconds: float) -> None:
-        """A phase was entered."""
-        style = {Phase.SUCCEEDED: "green", Phase.ROLLED_BACK: "yellow", Phase.STUCK: "red"}.get(rollout.phase, "")
+    def moved(self, phase: Phase, why: str, seconds: float) -> None:
+        """A phase was entered, that many seconds after the start."""
+        style = {Phase.SUCCEEDED: "green", Phase.ROLLED_BACK: "yellow", Phase.STUCK: "red"}.get(phase, "")
         # A rollback keeps its reason to the end; said twice it would only be longer.
-        why = "the replicas are as before" if rollout.why == self._why else rollout.why
-        self._why = rollout.why
+        said, self._why = why == self._why, why
         line = Table.grid(padding=(0, 1))
         line.add_column(width=8, justify="right")
         line.add_column(width=12)
         line.add_column(overflow="fold")
         line.add_row(
             Text(f"{seconds:.1f} s", style="dim"),
-            Text(rollout.phase.value, style=style or "cyan"),
-            Text(why, style=style),
+            Text(phase.value, style=style or "cyan"),
+            Text("the replicas are as before" if said else why, style=style),
         )
         self.console.print(line)
 

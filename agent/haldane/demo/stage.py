@@ -55,7 +55,7 @@ analysis:
   dependence: 0s
   metrics:
     accuracy: -3pp
-    latency: +7%
+    latency: +6%
     errors: {{role: guardrail, margin: +1pp}}
     disagreement: off
 shadow: {{rate: 30, concurrency: 1, aa_share: 0.02}}

@@ -61,18 +61,21 @@ def _play_one(act: Act, stage: Stage, visitor: Visitor, pager: Pager, show: Show
     return replace(ended, mistakes=mistakes(ended, stable))
 
 
-def _watch(rollout: Rollout, act: Act, visitor: Visitor, show: Show) -> tuple[Rollout, bool]:
+def _watch(begun: Rollout, act: Act, visitor: Visitor, show: Show) -> tuple[Rollout, bool]:
     """Until it is over or held: the rollout then, and whether some label was ever seen on the version."""
-    phase, labelled = None, False
+    rollout, last_seq, labelled = begun, 0, False
     with show.live("starting"):
         for gone in looks(LOOK_SECONDS, LONGEST_ACT_SECONDS):
-            rollout, ruling = visitor.rollout(rollout.id)
-            labelled = labelled or any(act.version in labels.values() for labels in visitor.labels().values())
-            if rollout.phase is not phase:
-                phase = rollout.phase
-                show.moved(rollout, gone)
+            rollout, ruling = visitor.rollout(begun.id)
+            labels = [visitor.labels()]
+            for record in visitor.records(begun.id, after=last_seq):
+                last_seq = record.seq
+                if record.kind == "phase_changed":
+                    show.moved(Phase(record.data["to"]), record.data["why"], record.at - begun.started_at)
+                    labels.append(record.data.get("labels") or {})
+            labelled = labelled or any(act.version in each.values() for seen in labels for each in seen.values())
             show.progress(rollout, ruling, gone)
-            if phase.final or phase in (Phase.HELD, Phase.STUCK):
+            if rollout.phase.final or rollout.phase in (Phase.HELD, Phase.STUCK):
                 break
     if not rollout.phase.final:
         _close(rollout, visitor, show)

@@ -48,8 +48,9 @@ class Visitor:
     def rulings(self, rollout: str) -> list[Ruling]:
         return read_rulings(self._ask("GET", f"/v1/rollouts/{rollout}/rulings")["rulings"])
 
-    def records(self, rollout: str) -> list[Record]:
-        return read_records(self._ask("GET", f"/v1/rollouts/{rollout}/records")["records"])
+    def records(self, rollout: str, *, after: int = 0) -> list[Record]:
+        """Its records with a seq beyond `after`, oldest first."""
+        return read_records(self._ask("GET", f"/v1/rollouts/{rollout}/records?after={after}")["records"])
 
     def labels(self) -> Labels:
         """What each label of the model means on each server that could be seen."""
