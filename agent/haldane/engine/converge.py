@@ -51,6 +51,8 @@ class Converge:
     _sent: ServerConfig | None = None
     _sent_at: float = float("-inf")
     _guarded: bool = False
+    _failed: tuple[ServerConfig, str] | None = None  # what was sent in vain last, and how it ended
+    _unrecorded: list[dict[str, Any]] = field(default_factory=list)  # sent, but the store was gone
 
     async def run(self) -> None:
         while True:
@@ -70,17 +72,26 @@ class Converge:
             self._guarded = False  # it may come back as another process with other models
             self.desk.accepted.pop(name, None)
             return None
+        if _shorter(self.desk.views.get(name), view):
+            self._guarded = False
+            self.desk.accepted.pop(name, None)
         self.on_view(self.server, view)
         self.desk.put_view(name, view)
         return view
 
     async def _act(self, view: ReplicaView) -> bool:
-        """Send the next step if one is due; True when something was sent."""
-        if self.desk.mode is Mode.OBSERVE or not self.may_act():
+        """Send the next step if one is due; True when it is worth another look soon.
+
+        Nothing is awaited between the step and its sending: what was decided,
+        seen or leased before a wait may not hold after it.
+        """
+        if self.desk.mode is Mode.OBSERVE or not await self._recorded() or not self.may_act():
             return False
         step = self.desk.step(self.server.name)
-        if step is None or not step.due or not self._may_send(step.config) or not await self._cleared():
+        if step is None or not step.due or not self._may_send(step.config):
             return False
+        if not self._guarded:
+            return await self._cleared()
         invariants.check(step.config, view, self.desk.watched)
         await self._send(step.config, step.why)
         return True
@@ -90,10 +101,9 @@ class Converge:
 
     async def _cleared(self) -> bool:
         """Before the first reload to this process: does it serve anything that our config would unload?"""
-        if not self._guarded:
-            refusal = await self.guard(self.server, self.client)
-            self._note_refusal(refusal)
-            self._guarded = not refusal
+        refusal = await self.guard(self.server, self.client)
+        self._note_refusal(refusal)
+        self._guarded = not refusal
         return self._guarded
 
     def _note_refusal(self, refusal: str) -> None:
@@ -119,8 +129,23 @@ class Converge:
             if isinstance(error, Refused):
                 log.warning("reload_refused", server=name, detail=error.detail)
         self.telemetry.reloads.labels(name, result).inc()
-        log.info("config_sent", server=name, why=why, result=result)
-        await self.note("config_sent", {"server": str(name), "why": why, "result": result, "detail": detail})
+        failed = None if result == "accepted" else (config, result)
+        if failed is None or failed != self._failed:  # a failure that repeats itself is only counted
+            log.info("config_sent", server=name, why=why, result=result)
+            self._unrecorded.append({"server": str(name), "why": why, "result": result, "detail": detail})
+            await self._recorded()
+        self._failed = failed
+
+    async def _recorded(self) -> bool:
+        """What was sent is on record. While the store is gone it is not, and nothing more is sent."""
+        while self._unrecorded:
+            try:
+                await self.note("config_sent", self._unrecorded[0])
+            except PortError as error:
+                log.error("record_not_stored", server=self.server.name, reason=error.reason, detail=error.detail)
+                return False
+            del self._unrecorded[0]
+        return True
 
     async def _pause(self, *, changed: bool) -> None:
         if changed:
@@ -135,3 +160,13 @@ class Converge:
     def _interest(self) -> tuple[ServerConfig, int]:
         """What, when it changes, is worth an earlier look."""
         return self.desk.wanted(self.server.name), len(self.desk.rollouts)
+
+
+def _shorter(before: ReplicaView | None, now: ReplicaView) -> bool:
+    """Versions are missing from its history: another process, since one process lists them for good."""
+    known = before.models if before else {}
+    return any(
+        {s.version for s in seen.versions} - {s.version for s in now.models[model].versions}
+        for model, seen in known.items()
+        if model in now.models
+    )

@@ -64,12 +64,17 @@ class Desk:
         return found[0] if found else None
 
     def put_rollout(self, rollout: Rollout, revision: int) -> None:
-        """What has just been committed. A final rollout leaves the desk; success moves the stable version."""
+        """What has just been committed. A final rollout leaves the desk; success moves the stable version.
+
+        A live rollout of a model whose stable version nobody declared (observe mode) says it itself.
+        """
         if rollout.phase.final:
             self.rollouts.pop(rollout.id, None)
         else:
             self.rollouts[rollout.id] = (rollout, revision)
-        if rollout.phase is Phase.SUCCEEDED:
+            if rollout.model not in self.watched and self.base.entry(rollout.model):
+                self.put_stable(rollout.model, rollout.old, rollout.old, rollout.clients, provable=False)
+        if rollout.phase is Phase.SUCCEEDED and rollout.model in self.watched:
             self.watched[rollout.model] = replace(self.watched[rollout.model], stable=rollout.new)
         self.changed()
 
@@ -87,7 +92,8 @@ class Desk:
         self.changed()
 
     def wanted(self, server: ServerName) -> ServerConfig:
-        return compose(self.base, self.watched, self.live(), server)
+        """The config that server should have; a rollout that was started to observe changes nothing of it."""
+        return compose(self.base, self.watched, (r for r in self.live() if r.mode is Mode.ENFORCE), server)
 
     def step(self, server: ServerName) -> Step | None:
         """The next step of that server; None when it cannot be seen or is not ours to change."""
@@ -106,9 +112,13 @@ class Desk:
         )
 
     def _progress(self, rollout: Rollout, server: ServerName) -> tuple[Progress, str]:
+        if rollout.mode is Mode.ENFORCE and self.mode is Mode.OBSERVE:
+            # What happens to be loaded must not pass for a label that was never set.
+            return Progress.BEHIND, "this agent runs in observe mode and changes no server"
         if rollout.mode is Mode.ENFORCE and server in self.refusals:
             return Progress.BEHIND, self.refusals[server]
-        what, why = progress(rollout, server, self.views.get(server), self.step(server))
+        step = self.step(server) if rollout.mode is Mode.ENFORCE else None
+        what, why = progress(rollout, server, self.views.get(server), step)
         return what, why if what is Progress.SETTLED else f"{why} ({self.trouble[server]})" if (
             server in self.trouble
         ) else why
@@ -126,7 +136,8 @@ class Desk:
         """The golden requests each version in play must answer before it may be labelled."""
         versions: dict[ModelName, set[int]] = {name: {watched.stable} for name, watched in self.watched.items()}
         for rollout in self.live():
-            versions[rollout.model] |= {rollout.old, rollout.new}
+            if rollout.model in versions:
+                versions[rollout.model] |= {rollout.old, rollout.new}
         return {
             model: [(version, self.golden[model]) for version in sorted(versions[model])]
             for model in versions

@@ -1,0 +1,111 @@
+import asyncio
+
+import pytest
+
+from haldane.domain.fleet import Clients, Server, ServerName
+from haldane.domain.rollout import Mode, Phase, Progress
+from haldane.domain.traffic import Api, Request
+from haldane.engine.desk import Desk
+from haldane.testing.builders import MODEL, a_config, a_rollout, a_view
+
+R0, R1 = ServerName("r0"), ServerName("r1")
+
+
+def a_desk(mode=Mode.ENFORCE, stable=1):
+    desk = Desk(mode=mode, servers={name: Server(name, "") for name in (R0, R1)}, base=a_config(), watched={})
+    if stable is not None:
+        desk.put_stable(MODEL, stable, stable, Clients.LABEL, provable=True)
+    return desk
+
+
+def seen_everywhere(desk, *versions, **labels):
+    for name in (R0, R1):
+        desk.put_view(name, a_view(*versions, labels=labels, server=name))
+
+
+def test_a_rollout_of_enforce_mode_shapes_what_servers_should_have_and_one_of_observe_mode_does_not():
+    desk = a_desk()
+    desk.put_rollout(a_rollout(Phase.SHADOWING), 1)
+    assert desk.wanted(R0).entry(MODEL).labels == {"canary": 2, "stable": 1}
+    desk.put_rollout(a_rollout(Phase.SHADOWING, mode=Mode.OBSERVE), 2)
+    assert desk.wanted(R0).entry(MODEL).labels == {"stable": 1}
+
+
+@pytest.mark.parametrize("phase", [Phase.LOADING, Phase.PROMOTING, Phase.BAKING, Phase.ROLLING_BACK])
+def test_an_agent_that_only_observes_never_takes_an_enforced_rollout_for_done(phase):
+    desk = a_desk(Mode.OBSERVE)
+    rollout = a_rollout(phase, promoted=(R0, R1))
+    desk.put_rollout(rollout, 1)
+    seen_everywhere(desk, 1, 2)
+    looked = desk.looked(rollout, 1.0)
+    assert set(looked.progress.values()) == {Progress.BEHIND}
+    assert "observe mode" in looked.detail[R0]
+
+
+def test_a_rollout_that_only_observes_is_settled_when_both_versions_are_loaded_whatever_the_agents_mode():
+    for mode in Mode:
+        desk = a_desk(mode)
+        rollout = a_rollout(Phase.LOADING, mode=Mode.OBSERVE)
+        desk.put_rollout(rollout, 1)
+        seen_everywhere(desk, 1, 2)
+        assert set(desk.looked(rollout, 1.0).progress.values()) == {Progress.SETTLED}
+
+
+def test_a_live_rollout_of_a_model_whose_stable_version_nobody_declared_is_taken_up_after_a_restart():
+    desk = a_desk(Mode.OBSERVE, stable=None)
+    request = Request("a", Api.PREDICT, b"")
+    desk.golden[MODEL] = request
+    desk.put_rollout(a_rollout(Phase.SHADOWING, mode=Mode.OBSERVE), 1)
+    assert desk.proofs() == {MODEL: [(1, request), (2, request)]}
+    desk.put_rollout(a_rollout(Phase.SUCCEEDED), 2)
+    assert desk.watched[MODEL].stable == 2
+
+
+def test_a_live_rollout_of_a_model_that_left_the_config_waits_and_disturbs_nobody():
+    desk = a_desk()
+    gone = a_rollout(Phase.SHADOWING, model="gone")
+    desk.put_rollout(gone, 1)
+    seen_everywhere(desk, 1, stable=1)
+    assert "gone" not in desk.proofs() and "gone" not in desk.watched
+    assert desk.step(R0).settled
+    assert set(desk.looked(gone, 1.0).progress.values()) == {Progress.BEHIND}
+
+
+def test_success_moves_the_stable_version_and_a_rollout_that_is_over_leaves():
+    desk = a_desk()
+    desk.put_rollout(a_rollout(Phase.BAKING), 1)
+    desk.put_rollout(a_rollout(Phase.SUCCEEDED), 2)
+    assert desk.watched[MODEL].stable == 2
+    assert list(desk.live()) == []
+    assert desk.wanted(R0).entry(MODEL).labels == {"stable": 2}
+
+
+def test_a_refusal_or_trouble_is_why_a_server_is_behind():
+    desk = a_desk()
+    rollout = a_rollout(Phase.LOADING)
+    desk.put_rollout(rollout, 1)
+    seen_everywhere(desk, 1, stable=1)
+    desk.refusals[R0] = "serves another's model"
+    desk.trouble[R1] = "the last reload: no"
+    detail = desk.looked(rollout, 1.0).detail
+    assert detail[R0] == "serves another's model"
+    assert detail[R1].endswith("(the last reload: no)")
+
+
+def test_trouble_ends_with_the_next_good_look():
+    desk = a_desk()
+    desk.put_view(R0, None, trouble="no answer")
+    assert desk.trouble == {R0: "no answer"}
+    assert desk.step(R0) is None
+    desk.put_view(R0, a_view(1))
+    assert desk.trouble == {}
+
+
+async def test_everyone_who_waits_is_woken_by_a_change():
+    desk = a_desk()
+    waiting = [asyncio.create_task(desk.wait_changed(60)) for _ in range(3)]
+    await asyncio.sleep(0)
+    desk.put_view(R0, None)
+    await asyncio.wait_for(asyncio.gather(*waiting), 5)
+    await desk.wait_changed(0)
+    assert not desk._waiting
