@@ -102,8 +102,17 @@ class _QuietServer(uvicorn.Server):
 
 async def serve(app: Starlette, sock: socket.socket) -> None:
     """Answer on that socket until cancelled; open connections are dropped after a second."""
+    # log_config=None: uvicorn's own would close every log handler of the process, and absl's, which TensorFlow
+    # brings, then closes the stream it writes to: standard error, or what a test runner put in its place.
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1, ws="none", loop="none"
+        app,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=1,
+        ws="none",
+        loop="none",
     )
     await _QuietServer(config).serve(sockets=[sock])
 
