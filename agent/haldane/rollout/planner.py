@@ -71,6 +71,8 @@ def _reachable(entry: ModelEntry, seen: ModelView, at_rest: Watched) -> ModelEnt
             labels[label] = target
         elif now is not None and seen.available(now):
             labels[label] = now
+        elif label == STABLE and seen.available(at_rest.stable):
+            labels[label] = at_rest.stable  # restarted half-way: the version it booted with serves meanwhile
     complete = labels == dict(entry.labels) and any(seen.available(version) for version in entry.versions)
     keep = () if complete else seen.loaded
     return entry.serving((*entry.versions, *labels.values(), *keep), labels)

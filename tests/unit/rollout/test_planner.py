@@ -79,8 +79,7 @@ def test_rollback_keeps_what_serves_while_the_old_version_is_not_there() -> None
 
 def test_a_restarted_server_gets_its_labels_back() -> None:
     rollout = a_rollout(Phase.BAKING, promoted=("r0", "r1"))
-    fresh = a_view(1)
-    assert sent(step_for(rollout, fresh)) == ((1, 2), {})
+    assert sent(step_for(rollout, a_view(1))) == ((1, 2), {"stable": 1})
     assert sent(step_for(rollout, a_view(1, 2))) == ((1, 2), {"stable": 2, "canary": 2})
 
 
