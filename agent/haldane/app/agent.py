@@ -23,6 +23,8 @@ from haldane.rollout.wanted import STABLE, Watched
 from haldane.web.api import Unknown
 from haldane.web.story import AgentStatus, Story
 
+MOST_VERSION = 2**63 - 1  # an int64 on the wire
+
 Prepare = Callable[[ModelName], Awaitable[None]]  # opens the model's traffic source; PortError when it cannot
 Clear = Callable[[ServerName], Awaitable[str]]  # why a server must not be changed, or ""
 
@@ -41,6 +43,7 @@ class Agent:
     prepare: Prepare
     clear: Clear
     waiting: dict[str, str] = field(default_factory=dict)  # what is not ready yet -> why
+    _starting: asyncio.Lock = field(default_factory=asyncio.Lock)  # two at once would both find no other rollout
 
     def unready(self) -> Sequence[str]:
         unseen = [
@@ -70,6 +73,10 @@ class Agent:
     # --- rollouts -------------------------------------------------------------------------------------------------
 
     async def start(self, model: str, version: int, *, by: str, why: str) -> Rollout:
+        async with self._starting:
+            return await self._start(model, version, by=by, why=why)
+
+    async def _start(self, model: str, version: int, *, by: str, why: str) -> Rollout:
         name = ModelName(model)
         await self._check_startable(name, version)
         await self.prepare(name)
@@ -142,6 +149,8 @@ class Agent:
         raise Refused(model, f"no server shows which version is stable; set models.{model}.stable")
 
     def _check_version(self, model: ModelName, version: int) -> None:
+        if not 0 <= version <= MOST_VERSION:
+            raise Refused(model, f"{version} is not a version: Serving knows 0 to {MOST_VERSION}")
         entry = self.desk.base.entry(model)
         if entry and entry.base_path and (wrong := problem(entry.base_path, version)):
             raise Refused(model, wrong)

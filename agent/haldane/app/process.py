@@ -10,7 +10,7 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -39,7 +39,7 @@ from haldane.engine.lease import Lease
 from haldane.engine.observe import Observer
 from haldane.engine.pairing import ShadowLimits, addressing, pairs
 from haldane.engine.supervisor import Supervisor
-from haldane.ports import AlertSink, PortError
+from haldane.ports import AlertSink, PortError, Refused, StaleWrite, Unavailable
 from haldane.rollout.wanted import stable_of
 from haldane.serving.channel import Tls
 from haldane.serving.client import ServingClient, open_client
@@ -52,6 +52,8 @@ from haldane.web.server import listening, make_app, serve
 log = structlog.get_logger()
 
 SOURCE_RETRY_SECONDS = 5.0
+STORE_RETRY_SECONDS = 1.0
+COMFORT_RETRY_SECONDS = 5.0
 
 
 class SystemClock:
@@ -79,6 +81,8 @@ class Parts:
         """Open the model's source and take its golden request; PortError when it cannot be read."""
         if model in self.sources:
             return
+        if model not in self.config.models or model not in self.desk.watched:
+            raise Refused(model, "a rollout of it is live, but the config does not have it any more")
         section, watched = self.config.models[model], self.desk.watched[model]
         source = await open_source(model, section, watched.stable, self.clients.values())
         if source is not None:
@@ -116,7 +120,7 @@ class Parts:
         shadow, names = self.config.shadow, rollout.dedicated or rollout.servers
         batches = pairs(
             rollout=rollout,
-            servers={name: self.clients[name] for name in names},
+            servers={name: self.clients[name] for name in names if name in self.clients},
             source=Onward(source, progress.judged_rows),
             limits=ShadowLimits(
                 pairs_per_second=shadow.rate,
@@ -168,30 +172,61 @@ async def _run(config: Config, stack: AsyncExitStack) -> None:
         web = make_app(agent, registry=parts.telemetry.registry, token=token)
         group.create_task(serve(web, socket), name="web")
         group.create_task(parts.lease.run(), name="lease")
-        group.create_task(observer.run(), name="observer")
-        group.create_task(parts.keep_preparing(), name="sources")
+        group.create_task(_comfort("observer", observer.run), name="observer")
+        group.create_task(_comfort("sources", parts.keep_preparing), name="sources")
         if config.model_config_file is None:
-            group.create_task(keep_discovering(parts.desk, parts.clients), name="discover")
+            group.create_task(
+                _comfort("discover", lambda: keep_discovering(parts.desk, parts.clients)), name="discover"
+            )
         for name, client in parts.clients.items():
-            group.create_task(_converge(parts, observer, name, client).run(), name=f"converge {name}")
-        group.create_task(_act_when_allowed(parts.lease, agent), name="supervisor")
+            converge = _converge(parts, observer, agent.supervisor, name, client)
+            group.create_task(converge.run(), name=f"converge {name}")
+        group.create_task(_act_when_allowed(parts, agent), name="supervisor")
 
 
-async def _act_when_allowed(lease: Lease, agent: Agent) -> None:
-    """Take up rollouts once the lease is held; end the process when it is lost, for another may hold it now."""
-    while not lease.held():
-        agent.waiting["lease"] = "another agent holds the lease of this store"
+async def _comfort(
+    name: str, deed: Callable[[], Awaitable[None]], retry_seconds: float = COMFORT_RETRY_SECONDS
+) -> None:
+    """The comfort ring: what goes wrong here is logged and begun anew, and never ends the process."""
+    while True:
+        try:
+            return await deed()
+        except Exception:
+            log.exception("comfort_task_failed", task=name)
+        await asyncio.sleep(retry_seconds)
+
+
+async def _act_when_allowed(parts: Parts, agent: Agent) -> None:
+    """Take up rollouts once the lease is held; end the process when another agent has taken it."""
+    agent.waiting["lease"] = (
+        "the lease of this store, which is the right to act, is not held; another agent may hold it"
+    )
+    while not parts.lease.held():  # noqa: ASYNC110 - a lease begins and ends by the clock, which sets no event
         await asyncio.sleep(0.1)
-    agent.waiting.pop("lease", None)
     async with asyncio.TaskGroup() as group:
-        group.create_task(agent.supervisor.run(), name="rollouts")
-        group.create_task(_end_when_lost(lease), name="lease watch")
+        group.create_task(_end_when_lost(parts.lease), name="lease watch")
+        group.create_task(_supervise(parts, agent), name="rollouts")
+
+
+async def _supervise(parts: Parts, agent: Agent) -> None:
+    """Read anew what an agent before this one left, while this one waited: nobody acts before that."""
+    while True:
+        try:
+            put_at_rest(parts.config, parts.desk, await asyncio.to_thread(parts.store.settled))
+            await agent.supervisor.take_up()
+            break
+        except Unavailable as error:
+            log.error("store_unavailable", detail=error.detail)
+        await asyncio.sleep(STORE_RETRY_SECONDS)
+    agent.waiting.pop("lease", None)
+    await agent.supervisor.run()
 
 
 async def _end_when_lost(lease: Lease) -> None:
-    while lease.held():  # noqa: ASYNC110 - a lease ends by the clock, and a clock sets no event
+    """While the store is away nothing is sent, and servers are looked at; that ends nothing."""
+    while not lease.lost:  # noqa: ASYNC110 - as above
         await asyncio.sleep(0.5)
-    raise RuntimeError("the lease was lost: another agent may act now, so this one ends")
+    raise StaleWrite("lease", "another agent took it and may act now, so this one ends")
 
 
 async def _open(config: Config, stack: AsyncExitStack) -> Parts:
@@ -211,20 +246,26 @@ async def _open(config: Config, stack: AsyncExitStack) -> Parts:
 def _desk(config: Config, store: SqlStore) -> Desk:
     base = config.base or ServerConfig(tuple(ModelEntry(name=ModelName(name), base_path="") for name in config.models))
     desk = Desk(mode=config.mode, servers={server.name: server for server in config.fleet}, base=base, watched={})
-    settled = store.settled()
+    put_at_rest(config, desk, store.settled())
+    return desk
+
+
+def put_at_rest(config: Config, desk: Desk, settled: Mapping[ModelName, tuple[int, int]]) -> None:
+    """Each model's stable version: what the config declares, or what rollouts made of it since (`settled`)."""
     for name, section in config.models.items():
         model = ModelName(name)
-        entry = base.entry(model)
+        entry = desk.base.entry(model)
         declared = section.stable if section.stable is not None else stable_of(entry) if entry else None
         if declared is None:
             continue
         stable, was_declared = settled.get(model, (declared, declared))
         if was_declared != declared:
             # Somebody has edited the file since that rollout: the file is the newer word.
-            log.warning("stable_taken_from_config", model=name, config=declared, rollout=stable)
+            if model not in desk.watched:
+                log.warning("stable_taken_from_config", model=name, config=declared, rollout=stable)
             stable = declared
-        desk.put_stable(model, stable, declared, section.clients, provable=False)
-    return desk
+        known = desk.watched.get(model)
+        desk.put_stable(model, stable, declared, section.clients, provable=known is not None and known.provable)
 
 
 async def _sinks(config: Config, stack: AsyncExitStack, clock: SystemClock) -> dict[str, AlertSink]:
@@ -276,7 +317,9 @@ def _assemble(parts: Parts, sinks: Mapping[str, AlertSink]) -> tuple[Agent, Obse
     return agent, observer
 
 
-def _converge(parts: Parts, observer: Observer, name: ServerName, client: ServingClient) -> Converge:
+def _converge(
+    parts: Parts, observer: Observer, supervisor: Supervisor, name: ServerName, client: ServingClient
+) -> Converge:
     async def guard(server: Server, _: Any) -> str:
         return await parts.clear(server.name)
 
@@ -284,7 +327,10 @@ def _converge(parts: Parts, observer: Observer, name: ServerName, client: Servin
         await asyncio.to_thread(parts.store.record, kind, data)
 
     def on_view(server: Server, view: ReplicaView | None) -> None:
-        observer.on_view(server, view)
+        try:
+            observer.on_view(server, view)
+        except Exception:  # the comfort ring begins here: a gauge or a condition never ends the looking
+            log.exception("observing_broke", what=f"view {server.name}")
 
     every = parts.config.look_every.total_seconds()
     return Converge(
@@ -292,7 +338,7 @@ def _converge(parts: Parts, observer: Observer, name: ServerName, client: Servin
         client=client,
         desk=parts.desk,
         telemetry=parts.telemetry,
-        may_act=parts.lease.held,
+        may_act=lambda: parts.lease.held() and supervisor.taken_up,
         guard=guard,
         note=note,
         on_view=on_view,

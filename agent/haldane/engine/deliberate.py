@@ -35,6 +35,7 @@ class Deliberate:
     inbox: asyncio.Queue[tuple[Event, asyncio.Future[Transition] | None]] = field(
         default_factory=lambda: asyncio.Queue(64)
     )
+    over: bool = False  # nobody reads the inbox any more
 
     async def run(self) -> None:
         """Returns when the rollout is over."""
@@ -45,13 +46,16 @@ class Deliberate:
                 await self._commit(transition, event)
             if reply is not None and not reply.done():
                 reply.set_result(transition)
+        self.over = True
         self._refuse_rest()
 
     async def judged(self, judged: Judged) -> None:
         await self.inbox.put((judged, None))
 
     async def command(self, command: Command) -> Transition:
-        """What the machine made of a command, stored. Refused when the inbox is full."""
+        """What the machine made of a command, stored. Refused when the inbox is full or the rollout is over."""
+        if self.over:
+            raise Refused(self.id, "the rollout is over")
         reply: asyncio.Future[Transition] = asyncio.get_running_loop().create_future()
         try:
             self.inbox.put_nowait((command, reply))
@@ -82,6 +86,7 @@ class Deliberate:
         )
         declared = self.desk.declared.get(after.model, after.old)
         settled = (after.model, after.new, declared) if after.phase is Phase.SUCCEEDED else None
+        told = False
         while True:
             try:
                 revision = await asyncio.to_thread(self.store.commit, after, revision, records, settled=settled)
@@ -89,7 +94,9 @@ class Deliberate:
             except StaleWrite:
                 raise  # another agent writes this rollout: the safety ring ends this one
             except Unavailable as error:
-                log.error("store_unavailable", rollout=self.id, detail=error.detail)
+                if not told:
+                    log.error("store_unavailable", rollout=self.id, detail=error.detail)
+                told = True
                 await asyncio.sleep(STORE_RETRY_SECONDS)
         self.desk.put_rollout(after, revision)
         if records:

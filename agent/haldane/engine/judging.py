@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import structlog
@@ -21,11 +21,14 @@ from haldane.domain.traffic import Batch
 from haldane.engine.desk import Desk
 from haldane.judge.analysis import Analysis
 from haldane.judge.rules import Rules
-from haldane.ports import Clock, PortError, Store
+from haldane.ports import Clock, PortError, Store, Unavailable
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 SHADOW_RETRY_SECONDS = 5.0
+STORE_RETRY_SECONDS = 1.0
 # About 45 MB of log: a verdict takes thousands of pairs, and a bake of days need not fill a disk.
 MOST_PAIRS = 500_000
 LOOK_SECONDS = 1.0  # without pairs the budget still runs out
@@ -110,7 +113,7 @@ class Judging:
         return rollout is not None and rollout.phase.judging
 
     async def _hear(self, rollout: Rollout) -> None:
-        analysis, progress = await asyncio.to_thread(folded, self.store, rollout)
+        analysis, progress = await self._from_store(lambda: folded(self.store, rollout))
         async with asyncio.TaskGroup() as group:
             group.create_task(self._rule_regularly(analysis, progress), name=f"looks {self.id}")
             while True:
@@ -125,11 +128,26 @@ class Judging:
         async with aclosing(self.shadow(rollout, progress)) as batches:
             while progress.logged < MOST_PAIRS and (batch := await anext(batches, None)) is not None:
                 if len(batch):
-                    await asyncio.to_thread(self.store.append_pairs, self.id, batch)
+                    await self._store_batch(batch)
                     analysis.fold(batch)
                     progress.next_seq = int(batch["seq"].max()) + 1
                     progress.logged += len(batch)
                 await self._rule(analysis, progress)
+
+    async def _store_batch(self, batch: Batch) -> None:
+        await self._from_store(lambda: self.store.append_pairs(self.id, batch))
+
+    async def _from_store(self, deed: Callable[[], T]) -> T:
+        """What the store answers, however long it is away: nothing is judged that is not on record."""
+        told = False
+        while True:
+            try:
+                return await asyncio.to_thread(deed)
+            except Unavailable as error:
+                if not told:
+                    log.error("store_unavailable", rollout=self.id, detail=error.detail)
+                told = True
+                await asyncio.sleep(STORE_RETRY_SECONDS)
 
     async def _rule_regularly(self, analysis: Analysis, progress: Progress) -> None:
         while True:

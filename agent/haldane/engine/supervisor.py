@@ -28,16 +28,22 @@ class Supervisor:
     shadow: Shadow
     on_ruling: Callable[[Rollout, Ruling], None]
     on_move: Callable[[Transition], None]
+    taken_up: bool = False  # the desk shows every live rollout: before that nobody may act on it
     _running: dict[RolloutId, Deliberate] = field(default_factory=dict)
     _arrivals: asyncio.Queue[RolloutId] = field(default_factory=lambda: asyncio.Queue(1000))
 
     async def run(self) -> None:
-        for rollout, revision in await asyncio.to_thread(self.store.live):
-            self.take(rollout, revision)
+        """Keep a subtree for each rollout, from `take_up` on."""
         async with asyncio.TaskGroup() as group:
             while True:
                 name = await self._arrivals.get()
                 group.create_task(self._run_one(name), name=f"rollout {name}")
+
+    async def take_up(self) -> None:
+        """Everything that is live in the store, once, when the lease is held."""
+        for rollout, revision in await asyncio.to_thread(self.store.live):
+            self.take(rollout, revision)
+        self.taken_up = True
 
     async def start(self, rollout: Rollout, data: dict[str, Any]) -> None:
         """Store a new rollout and take it up."""

@@ -73,7 +73,7 @@ class World:
 
     async def until(self, holds):
         async with asyncio.timeout(5):
-            while not holds():
+            while not holds():  # noqa: ASYNC110 - what is waited for sets no event
                 await asyncio.sleep(0.002)
 
     async def looks(self, n=5):

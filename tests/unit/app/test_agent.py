@@ -1,0 +1,213 @@
+"""What can be started, and what is said of what cannot."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from haldane.adapters.sql import open_store
+from haldane.app.agent import Agent
+from haldane.app.history import History
+from haldane.app.process import put_at_rest
+from haldane.config import load_config
+from haldane.domain.fleet import ModelName, ServerConfig, ServerName
+from haldane.domain.rollout import CommandKind, Mode, Phase, RolloutId
+from haldane.engine.desk import Desk
+from haldane.engine.supervisor import Supervisor
+from haldane.ports import Refused, Unavailable
+from haldane.testing.builders import MODEL, a_rollout, a_view, an_entry
+from haldane.web.api import Unknown
+
+
+class Clock:
+    def now(self) -> float:
+        return 1000.0
+
+
+class Place:
+    """An agent over a real store and desk; nothing of it runs."""
+
+    def __init__(self, folder: Path, mode: str = "enforce", stable: int | None = None):
+        (folder / "rows.jsonl").write_text('{"instances": [[1.0]]}\n')
+        model = {"clients": "label", "traffic": {"rest_jsonl": "rows.jsonl"}, **({"stable": stable} if stable else {})}
+        settings = {
+            "mode": mode,
+            "servers": [
+                {"name": n, "address": f"h:{i}", "metrics_url": f"http://h:{i}/"} for i, n in enumerate(("r0", "r1"), 1)
+            ],
+            "models": {MODEL: model},
+        }
+        if mode == "enforce":
+            (folder / "models.config").write_text("model_config_list {}")
+            settings["model_config_file"] = "models.config"
+        (folder / "haldane.yaml").write_text(json.dumps(settings))
+        self.entry = an_entry()
+        base = ServerConfig((self.entry, an_entry("other")))
+        self.config = load_config(folder / "haldane.yaml", parse_models=lambda text, source: base)
+        self.store = open_store(f"sqlite:///{folder / 'haldane.db'}")
+        fleet = {server.name: server for server in self.config.fleet}
+        self.desk = Desk(mode=self.config.mode, servers=fleet, base=base, watched={})
+        if mode == "enforce":
+            put_at_rest(self.config, self.desk, {})
+        for name in fleet:
+            self.desk.put_view(name, a_view(1, labels={"stable": 1}, server=name))
+        self.refusal, self.clearing, self.prepared = "", None, []
+        supervisor = Supervisor(self.desk, self.store, Clock(), None, lambda *_: None, lambda _: None)
+        self.agent = Agent(
+            config=self.config,
+            desk=self.desk,
+            store=self.store,
+            clock=Clock(),
+            supervisor=supervisor,
+            history=History(self.store),
+            conditions=lambda: (),
+            prepare=self.prepare,
+            clear=self.clear,
+        )
+
+    async def prepare(self, model):
+        if isinstance(self.clearing, Exception):
+            raise self.clearing
+        self.prepared.append(model)
+
+    async def clear(self, server):
+        await asyncio.sleep(0)
+        return self.refusal
+
+    async def start(self, model=MODEL, version=2):
+        return await self.agent.start(model, version, by="ada", why="a test")
+
+
+@pytest.fixture
+def place(tmp_path):
+    made = Place(tmp_path)
+    yield made
+    made.store.close()
+
+
+async def test_a_start_is_stored_with_its_rules_and_who_and_why(place):
+    rollout = await place.start()
+    assert (rollout.old, rollout.new, rollout.phase, rollout.mode) == (1, 2, Phase.PENDING, Mode.ENFORCE)
+    assert rollout.servers == ("r0", "r1")
+    assert place.store.live() == [(rollout, 1)]
+    (record,) = place.store.records()
+    assert record.kind == "rollout_started"
+    assert (record.data["by"], record.data["old"], record.data["new"]) == ("ada", 1, 2)
+    assert record.data["labels"]["r0"]["stable"] == 1
+    assert rollout.analysis == place.config.rules_of(MODEL).to_json()
+
+
+async def test_of_two_starts_at_once_one_is_refused(place):
+    answers = await asyncio.gather(place.start(version=2), place.start(version=3), return_exceptions=True)
+    assert sum(isinstance(answer, Refused) for answer in answers) == 1
+    assert len(place.store.live()) == 1
+
+
+async def test_an_unknown_model_is_told_with_those_there_are(place):
+    with pytest.raises(Unknown, match="credit"):
+        await place.start(model="nope")
+
+
+@pytest.mark.parametrize("version", [-1, 2**63, 10**30])
+async def test_a_number_that_no_server_can_be_told_is_refused(place, version):
+    with pytest.raises(Refused, match="not a version"):
+        await place.start(version=version)
+
+
+async def test_the_stable_version_cannot_be_its_own_canary(place):
+    with pytest.raises(Refused, match="stable already"):
+        await place.start(version=1)
+
+
+async def test_nothing_starts_beside_a_live_rollout_or_before_the_lease_is_held(place):
+    place.agent.waiting["lease"] = "not held"
+    with pytest.raises(Refused, match="not held"):
+        await place.start()
+    place.agent.waiting.clear()
+    place.desk.put_rollout(a_rollout(Phase.STUCK), 1)
+    with pytest.raises(Refused, match="STUCK"):
+        await place.start()
+
+
+async def test_a_version_that_failed_before_needs_a_new_number(place):
+    place.desk.put_view(ServerName("r1"), a_view(1, failed=(2,), server="r1"))
+    with pytest.raises(Refused, match=r"failed to load on r1 before \(DATA_LOSS\)"):
+        await place.start()
+
+
+async def test_a_server_with_foreign_models_and_a_source_that_cannot_be_read_store_nothing(place):
+    place.refusal = "r0 serves fraud"
+    with pytest.raises(Refused, match="fraud"):
+        await place.start()
+    place.refusal, place.clearing = "", Unavailable("rows", "no such file")
+    with pytest.raises(Unavailable, match="no such file"):
+        await place.start()
+    assert place.store.rollouts() == []
+
+
+async def test_a_refused_start_leaves_what_servers_should_have_as_it_was(place):
+    before = place.desk.wanted(ServerName("r0"))
+    for version in (1, -1):
+        with pytest.raises(Refused):
+            await place.start(version=version)
+    assert place.desk.wanted(ServerName("r0")) == before
+
+
+async def test_observe_mode_takes_what_is_seen_as_stable_when_nobody_declared_it(tmp_path):
+    place = Place(tmp_path, "observe")
+    place.desk.put_view(ServerName("r0"), a_view(1, 2, server="r0"))
+    place.desk.put_view(ServerName("r1"), None)
+    rollout = await place.start()
+    assert (rollout.old, rollout.mode) == (1, Mode.OBSERVE)
+    place.store.close()
+
+
+async def test_without_any_sign_of_a_stable_version_one_is_asked_for(tmp_path):
+    place = Place(tmp_path, "observe")
+    for name in ("r0", "r1"):
+        place.desk.put_view(ServerName(name), a_view(2, server=name))
+    with pytest.raises(Refused, match=r"set models\.credit\.stable"):
+        await place.start()
+    place.store.close()
+
+
+async def test_a_command_to_an_unknown_or_finished_rollout_says_so(place):
+    with pytest.raises(Unknown, match="haldane rollout list"):
+        await place.agent.command(RolloutId("nope"), CommandKind.ABORT, by="ada", why="x")
+    place.store.commit(a_rollout(Phase.ROLLED_BACK), None, [])
+    with pytest.raises(Refused, match="over"):
+        await place.agent.command(RolloutId("credit-2-test"), CommandKind.ABORT, by="ada", why="x")
+
+
+async def test_it_is_unready_until_every_server_was_looked_at(place):
+    assert place.agent.unready() == []
+    del place.desk.views[ServerName("r1")]
+    place.agent.waiting["lease"] = "not held"
+    assert place.agent.unready() == ["not held", "server r1 has not been looked at yet"]
+
+
+async def test_a_story_tells_the_labels_before_and_after(place):
+    rollout = await place.start()
+    story = await place.agent.story(rollout.id)
+    assert story.labels_before["r0"]["stable"] == 1
+    assert story.rulings == []
+    assert story.sentences == (rollout.why,)
+
+
+# --- what a new process makes of the stored stable version --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settled", "stable"),
+    [
+        ({}, 1),
+        ({"credit": (2, 1)}, 2),  # a rollout moved it since the config was written
+        ({"credit": (2, 7)}, 1),  # somebody has edited the config since
+        ({"unknown": (9, 9)}, 1),
+    ],
+)
+def test_stable_is_what_rollouts_made_of_what_the_config_declares(place, settled, stable):
+    put_at_rest(place.config, place.desk, {ModelName(name): value for name, value in settled.items()})
+    assert place.desk.watched[MODEL].stable == stable
+    assert place.desk.declared[MODEL] == 1
