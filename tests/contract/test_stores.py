@@ -89,6 +89,12 @@ def test_a_store_that_cannot_be_reached_is_unavailable_and_says_so_without_its_p
         assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:"])
+def test_a_store_that_would_be_forgotten_is_refused(url: str) -> None:
+    with pytest.raises(Unavailable, match="name a file"):
+        open_store(url)
+
+
 def test_a_store_whose_file_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(Unavailable):
         open_store(f"sqlite:///{tmp_path / 'nowhere' / 'haldane.db'}")

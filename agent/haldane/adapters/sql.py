@@ -267,6 +267,8 @@ def open_store(url: str) -> SqlStore:
     except (SQLAlchemyError, ValueError) as error:  # which may quote the URL, password and all
         raise Unavailable("store", f"its URL cannot be read ({type(error).__name__})") from None
     if engine.dialect.name == "sqlite":
+        if parsed.database in (None, "", ":memory:"):
+            raise Unavailable("store", "a store in memory would be forgotten with the process; name a file")
         sa.event.listen(engine, "connect", _sqlite_pragmas)
         sa.event.listen(engine, "begin", _begin_sqlite)
         sa.event.listen(engine, "connect", lambda raw, _: setattr(raw, "isolation_level", None))

@@ -51,4 +51,5 @@ class History:
             self._over[rollout.id] = found
             if len(self._over) > KEPT_ROLLOUTS:
                 self._over.popitem(last=False)
+            return found
         return self._over[rollout.id]

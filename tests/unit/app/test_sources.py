@@ -1,0 +1,75 @@
+import pytest
+
+from haldane.adapters.replay import Replay
+from haldane.app.sources import Onward, first_request, open_source
+from haldane.config.sections import ModelSection
+from haldane.domain.traffic import Api, Request
+from haldane.ports import Malformed, Unavailable
+
+
+class Rows:
+    """Rows 0 to n-1, so many times over; row -1: a stream."""
+
+    def __init__(self, *rows, passes=1):
+        self.rows, self.passes = rows, passes
+
+    async def requests(self):
+        for _ in range(self.passes):
+            for row in self.rows:
+                yield Request(f"row {row}", Api.PREDICT, b"", row)
+
+
+async def rows_of(source):
+    return [request.row async for request in source.requests()]
+
+
+@pytest.mark.parametrize(
+    ("judged", "rows"),
+    [
+        ((), [0, 1, 2, 3, 0, 1, 2, 3]),
+        ((0, 1), [2, 3, 0, 1, 2, 3]),
+        ((0, 2), [1, 2, 3, 0, 1, 2, 3]),  # nothing is passed over behind the first row that was not judged
+        ((3,), [0, 1, 2, 3, 0, 1, 2, 3]),
+        ((0, 1, 2, 3), [0, 1, 2, 3]),  # a whole pass was judged: the second is given in full
+    ],
+)
+async def test_rows_judged_before_are_passed_over_until_one_comes_that_was_not(judged, rows):
+    assert await rows_of(Onward(Rows(0, 1, 2, 3, passes=2), judged)) == rows
+
+
+async def test_a_stream_is_never_passed_over():
+    assert await rows_of(Onward(Rows(-1, -1), {0, 1})) == [-1, -1]
+
+
+async def test_what_is_judged_meanwhile_changes_nothing_for_a_source_already_taken_up():
+    judged = {0}
+    source = Onward(Rows(0, 1, 2), judged)
+    judged |= {1, 2}
+    assert await rows_of(source) == [1, 2]
+
+
+async def test_the_first_request_is_the_golden_one_and_bad_records_before_it_are_not():
+    good = Request("good", Api.PREDICT, b"")
+    assert await first_request(Replay("rows", lambda: [Malformed("rows", "line 1"), good])) is good
+
+
+async def test_a_set_without_a_usable_request_says_so():
+    with pytest.raises(Malformed, match="no usable request"):
+        await first_request(Replay("rows", lambda: []))
+
+
+class NoServer:
+    async def signatures(self, model, version):
+        raise Unavailable("r0", "no answer")
+
+
+async def test_without_a_server_that_knows_the_model_the_source_is_not_ready(tmp_path):
+    section = ModelSection.model_validate({"clients": "label", "traffic": {"rest_jsonl": tmp_path / "rows.jsonl"}})
+    with pytest.raises(Unavailable, match="no answer"):
+        await open_source("credit", section, 1, [NoServer()])
+    with pytest.raises(Unavailable, match="there is none"):
+        await open_source("credit", section, 1, [])
+
+
+async def test_a_model_without_traffic_has_no_source():
+    assert await open_source("credit", ModelSection.model_validate({"clients": "label"}), 1, [NoServer()]) is None
