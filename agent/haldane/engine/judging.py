@@ -135,7 +135,16 @@ class Judging:
                 await self._rule(analysis, progress)
 
     async def _store_batch(self, batch: Batch) -> None:
-        await self._from_store(lambda: self.store.append_pairs(self.id, batch))
+        """Stored when it returns, and also when it is cancelled: the log may be read again at once."""
+        storing = asyncio.create_task(self._from_store(lambda: self.store.append_pairs(self.id, batch)))
+        try:
+            await asyncio.shield(storing)
+        except asyncio.CancelledError:
+            # A write takes milliseconds; a store that is away is not waited for.
+            await asyncio.wait({storing}, timeout=STORE_RETRY_SECONDS)
+            storing.cancel()
+            await asyncio.gather(storing, return_exceptions=True)
+            raise
 
     async def _from_store(self, deed: Callable[[], T]) -> T:
         """What the store answers, however long it is away: nothing is judged that is not on record."""

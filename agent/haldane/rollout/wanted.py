@@ -60,7 +60,7 @@ def _entry(entry: ModelEntry, at_rest: Watched, rollout: Rollout | None, server:
 def _share(at_rest: Watched, rollout: Rollout | None, server: ServerName) -> tuple[tuple[int, ...], dict[str, int]]:
     """Our versions and labels on one server."""
     if rollout is None or _standing(rollout) not in _CANARY_LOADED:
-        stable = at_rest.stable
+        stable = rollout.old if rollout else at_rest.stable
         return (stable,), {STABLE: stable} if at_rest.clients is Clients.LABEL else {}
     promoted = server in rollout.promoted
     both = (rollout.old, rollout.new)

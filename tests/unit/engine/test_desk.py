@@ -80,6 +80,14 @@ def test_success_moves_the_stable_version_and_a_rollout_that_is_over_leaves():
     assert desk.wanted(R0).entry(MODEL).labels == {"stable": 2}
 
 
+@pytest.mark.parametrize("phase", [Phase.PENDING, Phase.ROLLING_BACK, Phase.STUCK])
+def test_a_rollback_goes_to_the_version_before_whatever_the_config_was_edited_to_say_meanwhile(phase):
+    desk = a_desk(stable=2)
+    desk.put_rollout(a_rollout(phase), 1)
+    assert desk.wanted(R0).entry(MODEL).labels == {"stable": 1}
+    assert desk.wanted(R0).entry(MODEL).versions == (1,)
+
+
 def test_a_refusal_or_trouble_is_why_a_server_is_behind():
     desk = a_desk()
     rollout = a_rollout(Phase.LOADING)

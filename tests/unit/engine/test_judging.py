@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import SimpleNamespace
@@ -162,6 +163,28 @@ async def test_a_store_that_is_away_is_waited_for_and_no_pair_is_lost_or_judged_
         assert not hearing.shown or hearing.shown[-1].pairs == 0
         await hearing.until(lambda: hearing.shown and hearing.shown[-1].pairs == 30)
         assert hearing.logged() == 30
+
+
+async def test_a_batch_that_is_being_stored_when_judging_stops_is_known_when_it_goes_on(hearing):
+    writing, go_on = threading.Event(), threading.Event()
+    append = hearing.store.store.append_pairs
+
+    def slowly(rollout, batch):
+        writing.set()
+        go_on.wait(20)
+        append(rollout, batch)
+
+    hearing.store.append_pairs = slowly
+    async with hearing.sitting():
+        hearing.batches.put_nowait(pairs(30))
+        await hearing.until(writing.is_set)
+        hearing.move(Phase.HELD)
+        await asyncio.sleep(0.02)
+        hearing.move(Phase.SHADOWING)
+        await asyncio.sleep(0.02)
+        go_on.set()
+        await hearing.until(lambda: len(hearing.shadows) == 2)
+    assert hearing.shadows[1][1] == 30
 
 
 async def test_a_source_that_cannot_be_read_ends_nothing_and_the_budget_runs_on(hearing):
