@@ -54,6 +54,7 @@ log = structlog.get_logger()
 SOURCE_RETRY_SECONDS = 5.0
 STORE_RETRY_SECONDS = 1.0
 COMFORT_RETRY_SECONDS = 5.0
+NOT_HELD = "the store's lease, the right to act, is not held: another agent holds it, or the store is away; see the log"
 
 
 class SystemClock:
@@ -198,13 +199,11 @@ async def _comfort(
 
 async def _act_when_allowed(parts: Parts, agent: Agent) -> None:
     """Take up rollouts once the lease is held; end the process when another agent has taken it."""
-    agent.waiting["lease"] = (
-        "the lease of this store, which is the right to act, is not held; another agent may hold it"
-    )
+    agent.waiting["lease"] = NOT_HELD
     while not parts.lease.held():  # noqa: ASYNC110 - a lease begins and ends by the clock, which sets no event
         await asyncio.sleep(0.1)
     async with asyncio.TaskGroup() as group:
-        group.create_task(_end_when_lost(parts.lease), name="lease watch")
+        group.create_task(_end_when_lost(parts.lease, agent), name="lease watch")
         group.create_task(_supervise(parts, agent), name="rollouts")
 
 
@@ -218,14 +217,17 @@ async def _supervise(parts: Parts, agent: Agent) -> None:
         except Unavailable as error:
             log.error("store_unavailable", detail=error.detail)
         await asyncio.sleep(STORE_RETRY_SECONDS)
-    agent.waiting.pop("lease", None)
     await agent.supervisor.run()
 
 
-async def _end_when_lost(lease: Lease) -> None:
-    """While the store is away nothing is sent, and servers are looked at; that ends nothing."""
-    while not lease.lost:  # noqa: ASYNC110 - as above
-        await asyncio.sleep(0.5)
+async def _end_when_lost(lease: Lease, agent: Agent) -> None:
+    """While the store is away nothing is sent, the agent is not ready, and servers are looked at; it ends nothing."""
+    while not lease.lost:
+        if lease.held() and agent.supervisor.taken_up:
+            agent.waiting.pop("lease", None)
+        else:
+            agent.waiting["lease"] = NOT_HELD
+        await asyncio.sleep(0.1)
     raise StaleWrite("lease", "another agent took it and may act now, so this one ends")
 
 

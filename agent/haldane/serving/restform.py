@@ -216,5 +216,7 @@ def _request(line: bytes, where: str, row: int, signatures: Mapping[str, Signatu
         return Request(str(body.get("id", where)), api, message, row, truth)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         return Malformed(where, f"not JSON: {error}")
+    except RecursionError:
+        return Malformed(where, "nested too deeply")
     except (NotRestForm, UnsupportedType) as error:
         return Malformed(where, str(error))

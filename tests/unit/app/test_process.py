@@ -70,8 +70,10 @@ async def test_a_lease_that_another_took_ends_the_agent_and_an_outage_of_the_sto
     task = standby.run()
     await eventually(lambda: standby.supervisor.taken_up)
     standby.lease._until = 0.0  # it ran out while the store was away
-    await asyncio.sleep(0.6)
-    assert not task.done() and not standby.lease.held()
+    await eventually(lambda: standby.agent.waiting)
+    assert not task.done()
+    await standby.lease.renew()
+    await eventually(lambda: not standby.agent.waiting)
     standby.first.release_lease(standby.lease.name)
     await standby.other.renew()
     await standby.lease.renew()

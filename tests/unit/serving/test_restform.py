@@ -149,6 +149,14 @@ def test_a_file_gives_requests_and_names_each_bad_line(tmp_path):
     assert str(listed).startswith("log.jsonl:5: must be a JSON object")
 
 
+def test_a_line_nested_without_end_is_a_bad_line_like_any_other(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"instances":' + "[" * 100_000 + '\n{"instances": [[1, 2]]}\n')
+    deep, good = read_lines(path, ONE)
+    assert isinstance(deep, Malformed)
+    assert isinstance(good, Request)
+
+
 def test_a_file_that_cannot_be_read_says_so_by_name(tmp_path):
     with pytest.raises(Unavailable, match=r"absent\.jsonl: cannot be read: No such file"):
         list(read_lines(tmp_path / "absent.jsonl", ONE))
