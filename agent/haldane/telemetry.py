@@ -21,6 +21,7 @@ class Telemetry:
     registry: CollectorRegistry
     build: Gauge
     mode: Gauge
+    may_act: Gauge
     server_up: Gauge
     last_look: Gauge
     scrape_errors: Counter
@@ -52,6 +53,7 @@ class Telemetry:
             registry=registry,
             build=Gauge("build_info", "Always 1; the agent's version.", ["version"], **own),
             mode=Gauge("mode_info", "Always 1; observe or enforce.", ["mode"], **own),
+            may_act=Gauge("may_act", "1 while the agent holds the store's lease, which is the right to act.", **own),
             server_up=Gauge("server_up", "1 when the last look at the server succeeded.", ["server"], **own),
             last_look=Gauge("last_look_timestamp_seconds", "When the server was last seen.", ["server"], **own),
             scrape_errors=Counter("scrape_errors_total", "Unreadable lines or pages.", ["server", "reason"], **own),

@@ -203,7 +203,7 @@ async def _act_when_allowed(parts: Parts, agent: Agent) -> None:
     while not parts.lease.held():  # noqa: ASYNC110 - a lease begins and ends by the clock, which sets no event
         await asyncio.sleep(0.1)
     async with asyncio.TaskGroup() as group:
-        group.create_task(_end_when_lost(parts.lease, agent), name="lease watch")
+        group.create_task(_end_when_lost(parts.lease, agent, parts.telemetry), name="lease watch")
         group.create_task(_supervise(parts, agent), name="rollouts")
 
 
@@ -220,13 +220,14 @@ async def _supervise(parts: Parts, agent: Agent) -> None:
     await agent.supervisor.run()
 
 
-async def _end_when_lost(lease: Lease, agent: Agent) -> None:
+async def _end_when_lost(lease: Lease, agent: Agent, telemetry: Telemetry) -> None:
     """While the store is away nothing is sent, the agent is not ready, and servers are looked at; it ends nothing."""
     while not lease.lost:
         if lease.held() and agent.supervisor.taken_up:
             agent.waiting.pop("lease", None)
         else:
             agent.waiting["lease"] = NOT_HELD
+        telemetry.may_act.set("lease" not in agent.waiting)
         await asyncio.sleep(0.1)
     raise StaleWrite("lease", "another agent took it and may act now, so this one ends")
 
