@@ -53,6 +53,7 @@ class Converge:
     _guarded: bool = False
     _failed: tuple[ServerConfig, str] | None = None  # what was sent in vain last, and how it ended
     _unrecorded: list[dict[str, Any]] = field(default_factory=list)  # sent, but the store was gone
+    _told_away: bool = False
 
     async def run(self) -> None:
         while True:
@@ -142,9 +143,12 @@ class Converge:
             try:
                 await self.note("config_sent", self._unrecorded[0])
             except PortError as error:
-                log.error("record_not_stored", server=self.server.name, reason=error.reason, detail=error.detail)
+                if not self._told_away:
+                    log.error("record_not_stored", server=self.server.name, reason=error.reason, detail=error.detail)
+                self._told_away = True
                 return False
             del self._unrecorded[0]
+            self._told_away = False
         return True
 
     async def _pause(self, *, changed: bool) -> None:
