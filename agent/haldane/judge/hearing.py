@@ -60,6 +60,11 @@ class Hearing:
         self._open_late_starts()
         self._look(doubts)
 
+    @property
+    def judged(self) -> int:
+        """Pairs that have fed some metric: those of the warm-up feed output metrics alone."""
+        return max(self.pairs, *(watch.evidence.pairs for watch in self.watches))
+
     def _entered(self) -> tuple[Watch, ...]:
         if self.entered is None:
             return self.watches
@@ -98,9 +103,9 @@ class Hearing:
             names = words.named(self._log_harm, weights, self.terms.alpha)
             self.named += tuple(name for name in names if name not in self.named)
             if self.failed is None:
-                self.failed, self._peak = (self.pairs, self.seconds), self._joint
+                self.failed, self._peak = (self.judged, self.seconds), self._joint
         if self.failed is None and self.passed is None and not self._doubts(doubts) and words.passes(self.findings()):
-            self.passed = self.pairs, self.seconds
+            self.passed = self.judged, self.seconds
 
     def findings(self) -> tuple[Finding, ...]:
         """What each metric says now, without intervals."""
@@ -167,7 +172,7 @@ class Hearing:
         return Ruling(
             verdict=outcome,
             findings=found,
-            pairs=self.pairs,
+            pairs=self.judged,
             seconds=self.seconds,
             log10_harm=self._joint / LOG10,
             why=self._why(outcome, found, open_doubts, spent),

@@ -298,3 +298,10 @@ def test_a_slow_tail_fails_latency_when_watched() -> None:
     ruling = ruled(watched, *np.array_split(stream, 100))
     assert ruling.verdict is Verdict.FAIL
     assert "tail votes" in ruling.why
+
+
+def test_a_verdict_given_within_the_warm_up_says_how_many_pairs_it_rests_on() -> None:
+    """Warm-up pairs feed output metrics, so they are not "0 pairs" to a reader."""
+    ruling = ruled(rules(ACCURACY, warmup_pairs=1000), pairs(60, canary_wrong=1.0))
+    assert (ruling.verdict, ruling.pairs) == (Verdict.FAIL, 60)
+    assert "after 60 pairs" in ruling.why
