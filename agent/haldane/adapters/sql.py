@@ -172,10 +172,15 @@ class SqlStore:
             return {ModelName(row.model): (row.version, row.declared) for row in rows}
 
     def append_pairs(self, rollout: RolloutId, batch: Batch) -> None:
+        """Stored once: a batch appended again because its first acknowledgement was lost is not counted twice."""
+        rows = batch.tobytes()
         with self._writing() as connection:
-            query = sa.select(sa.func.coalesce(sa.func.max(PAIRS.c.n), 0) + 1).where(PAIRS.c.rollout == rollout)
-            values = {"rollout": rollout, "n": connection.scalar(query), "schema": SCHEMA, "rows": batch.tobytes()}
-            connection.execute(sa.insert(PAIRS).values(**values))
+            query = sa.select(PAIRS.c.n, PAIRS.c.rows).where(PAIRS.c.rollout == rollout).order_by(PAIRS.c.n.desc())
+            last = connection.execute(query.limit(1)).first()
+            if last is not None and rows and last.rows == rows:
+                return
+            n = 1 if last is None else last.n + 1
+            connection.execute(sa.insert(PAIRS).values(rollout=rollout, n=n, schema=SCHEMA, rows=rows))
 
     def pairs(self, rollout: RolloutId) -> Iterator[Batch]:
         query = sa.select(PAIRS.c.n, PAIRS.c.schema, PAIRS.c.rows).where(PAIRS.c.rollout == rollout).order_by(PAIRS.c.n)

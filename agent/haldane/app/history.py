@@ -18,7 +18,12 @@ class History:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._live: dict[RolloutId, list[Ruling]] = {}
+        self._taken_over: set[RolloutId] = set()  # live ones whose beginning another process saw
         self._over: OrderedDict[RolloutId, list[Ruling]] = OrderedDict()
+
+    def take_over(self, rollout: RolloutId) -> None:
+        """A live rollout is taken up that began before this process: its beginning is in the pair log only."""
+        self._taken_over.add(rollout)
 
     def add(self, rollout: RolloutId, ruling: Ruling) -> None:
         """A new ruling of a live rollout; one that says nothing new only replaces the last."""
@@ -30,26 +35,29 @@ class History:
         if len(rulings) > MOST_RULINGS:
             del rulings[1:-1:2]
 
-    def newest(self, rollout: RolloutId) -> Ruling | None:
-        rulings = self._live.get(rollout)
-        return rulings[-1] if rulings else None
-
     def over(self, rollout: RolloutId) -> None:
         """The rollout has ended: from now on its pair log speaks."""
         self._live.pop(rollout, None)
+        self._taken_over.discard(rollout)
 
     def of(self, rollout: Rollout) -> list[Ruling]:
         """May take a second on a long pair log: call it in a worker thread."""
-        if rollout.id in self._live:
+        if rollout.id in self._over:
+            return self._over[rollout.id]
+        if rollout.id in self._live and rollout.id not in self._taken_over:
             return list(self._live[rollout.id])
-        if rollout.id not in self._over:
-            rulings = trace(rules_of(rollout), self._store.pairs(rollout.id))
-            step = max(1, len(rulings) // MOST_RULINGS)
-            found = rulings[:-1:step] + rulings[-1:]
-            if not rollout.phase.final:
-                return found
+        found = thinned(trace(rules_of(rollout), self._store.pairs(rollout.id)))
+        if rollout.phase.final:
             self._over[rollout.id] = found
             if len(self._over) > KEPT_ROLLOUTS:
                 self._over.popitem(last=False)
-            return found
-        return self._over[rollout.id]
+        elif rollout.id in self._live:
+            self._live[rollout.id] = list(found)
+            self._taken_over.discard(rollout.id)
+        return found
+
+
+def thinned(rulings: list[Ruling]) -> list[Ruling]:
+    """At most about MOST_RULINGS of them, evenly, the last one always."""
+    step = max(1, -(-len(rulings) // MOST_RULINGS))
+    return rulings[:-1:step] + rulings[-1:]

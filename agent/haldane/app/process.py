@@ -213,6 +213,8 @@ async def _supervise(parts: Parts, agent: Agent) -> None:
         try:
             put_at_rest(parts.config, parts.desk, await asyncio.to_thread(parts.store.settled))
             await agent.supervisor.take_up()
+            for rollout in parts.desk.live():
+                agent.history.take_over(rollout.id)
             break
         except Unavailable as error:
             log.error("store_unavailable", detail=error.detail)

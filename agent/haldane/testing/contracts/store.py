@@ -150,6 +150,11 @@ class StoreContract:
         assert all(batch.dtype == log[0].dtype for batch in found)
         assert list(stores.open().pairs(RolloutId("none"))) == []
 
+    def test_a_batch_appended_again_after_a_lost_answer_counts_once(self, store: Store) -> None:
+        for batch in (pairs(3), pairs(3), pairs(3, first=3)):
+            store.append_pairs(RolloutId("a"), batch)
+        assert [int(batch["seq"][0]) for batch in store.pairs(RolloutId("a"))] == [0, 3]
+
     def test_reading_a_long_log_slowly_keeps_nobody_from_writing(self, store: Store, stores: Stores) -> None:
         for n in range(3):
             store.append_pairs(RolloutId("a"), pairs(1, first=n))
