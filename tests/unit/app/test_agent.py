@@ -9,7 +9,7 @@ import pytest
 from haldane.adapters.sql import open_store
 from haldane.app.agent import Agent
 from haldane.app.history import History
-from haldane.app.process import put_at_rest
+from haldane.app.parts import put_at_rest
 from haldane.config import load_config
 from haldane.domain.fleet import ModelName, ServerConfig, ServerName
 from haldane.domain.rollout import CommandKind, Mode, Phase, RolloutId
