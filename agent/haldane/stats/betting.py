@@ -123,3 +123,28 @@ def mix_starts(log_e_by_start: Floats) -> float:
     if started < LATE_STARTS:
         late = np.logaddexp(late, math.log(LATE_STARTS - started) + each)
     return float(np.logaddexp(math.log(1 - LATE_SHARE) + log_e_by_start[0], late))
+
+
+class Wealths:
+    """What evidence kept as log wealths says.
+
+    The ledger's first 17 sums are 8 log wealths for harm, the excess, and 8
+    log wealths for harmless; what follows is the metric's own.
+    """
+
+    ledger: Ledger
+
+    def start(self) -> None:
+        self.ledger.start()
+
+    def _by_start(self) -> Floats:
+        return log_mixture(self.ledger.since()[:, :8])
+
+    def log_harm(self) -> float:
+        return mix_starts(self._by_start())
+
+    def log_harmless(self) -> float:
+        return float(log_mixture(self.ledger.total[9:17]))
+
+    def holds(self) -> bool:
+        return bool(self._by_start().max() > HOLD_LOG_E or self.ledger.recent()[8] > 0)

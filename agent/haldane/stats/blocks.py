@@ -15,7 +15,7 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
-from haldane.stats.betting import HOLD_LOG_E, Floats, Interval, Ledger, log_mixture, log_wealths, mix_starts
+from haldane.stats.betting import Floats, Interval, Ledger, Wealths, log_wealths
 from haldane.stats.bounds import sign_interval
 
 TRIM = 0.2  # each side: a burst shorter than a fifth of a block has no effect
@@ -82,7 +82,7 @@ class Ladder:
         return 2 * above / here - 1 > 0.1 + 0.7 / math.sqrt(self.count[level + 1])
 
 
-class RatioEvidence:
+class RatioEvidence(Wealths):
     """Evidence against "the typical ratio canary / stable is at most 1 + margin".
 
     State is constant: sums, 64 block locations, one partial block, a
@@ -169,21 +169,6 @@ class RatioEvidence:
             [log_wealths(votes), [votes.sum()], log_wealths(-votes), [len(votes), (votes > 0).sum()]]
         )
         self.histogram += np.bincount(np.searchsorted(EDGES, locations), minlength=len(EDGES) + 1)
-
-    def start(self) -> None:
-        self.ledger.start()
-
-    def _by_start(self) -> Floats:
-        return log_mixture(self.ledger.since()[:, :8])
-
-    def log_harm(self) -> float:
-        return mix_starts(self._by_start())
-
-    def log_harmless(self) -> float:
-        return float(log_mixture(self.ledger.total[9:17]))
-
-    def holds(self) -> bool:
-        return bool(self._by_start().max() > HOLD_LOG_E or self.ledger.recent()[8] > 0)
 
     def estimate(self) -> float | None:
         """The typical ratio minus 1: the middle of the block locations; None before the first block."""

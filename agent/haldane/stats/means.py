@@ -9,7 +9,17 @@ bounded random variables by betting; McNemar, on correlated proportions.
 
 import numpy as np
 
-from haldane.stats.betting import BETS, HOLD_LOG_E, Floats, Interval, Ledger, log_mixture, log_wealths, mix_starts
+from haldane.stats.betting import (
+    BETS,
+    HOLD_LOG_E,
+    Floats,
+    Interval,
+    Ledger,
+    Wealths,
+    log_mixture,
+    log_wealths,
+    mix_starts,
+)
 from haldane.stats.bounds import bounded_interval, count_interval, count_ratio_interval
 
 
@@ -83,7 +93,7 @@ class CountEvidence:
         return f"{only_canary:.0f} bad on canary only, {only_stable:.0f} on stable only"
 
 
-class BoundedEvidence:
+class BoundedEvidence(Wealths):
     """The same for losses in [0, 1].
 
     State: log wealths and sums, and for the interval a histogram of the loss
@@ -127,21 +137,6 @@ class BoundedEvidence:
         below = np.clip(np.floor(place), 0, self.NODES - 2).astype(np.int64)
         share = np.clip(place - below, 0.0, 1.0)
         self.histogram += np.bincount(below, 1 - share, self.NODES) + np.bincount(below + 1, share, self.NODES)
-
-    def start(self) -> None:
-        self.ledger.start()
-
-    def _by_start(self) -> Floats:
-        return log_mixture(self.ledger.since()[:, :8])
-
-    def log_harm(self) -> float:
-        return mix_starts(self._by_start())
-
-    def log_harmless(self) -> float:
-        return float(log_mixture(self.ledger.total[9:17]))
-
-    def holds(self) -> bool:
-        return bool(self._by_start().max() > HOLD_LOG_E or self.ledger.recent()[8] > 0)
 
     def estimate(self) -> float | None:
         """Mean of c - s; with a relative margin the mean of c - (1 + relative) s."""
