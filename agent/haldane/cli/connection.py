@@ -40,7 +40,7 @@ class Connection:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             leave(
                 INFRASTRUCTURE,
-                f"the agent at {self.agent} did not answer ({type(error).__name__}).",
+                f"the agent at {self.agent} did not answer: {str(error) or type(error).__name__}.",
                 "Is it running? Start it with `haldane run --config FILE`, or point to it with --agent URL.",
             )
         return self._read(reply.status_code, reply.content)
@@ -60,6 +60,8 @@ class Connection:
                 REFUSED, f"refused: {says}", "Give --config FILE or --state-dir DIR of the agent, or --token-file FILE."
             )
         code = {404: USAGE, 422: USAGE, 409: REFUSED}.get(status, INFRASTRUCTURE)
+        if code == INFRASTRUCTURE and status != 503:
+            leave(code, f"{self.agent} answered {status}: {says}", "Is that a Haldane agent? See --agent.")
         leave(code, f"refused: {says}" if code == REFUSED else str(says))
 
 
@@ -89,7 +91,8 @@ def connect(agent: str | None, config: Path | None, state_dir: Path | None, toke
     if token is None:
         folder = state_dir or Path(DEFAULT_STATE_DIR)
         token = _read_token(folder / "token", must=state_dir is not None)
-    return Connection((agent or DEFAULT_AGENT).rstrip("/"), token)
+    agent = agent or DEFAULT_AGENT
+    return Connection((agent if "://" in agent else f"http://{agent}").rstrip("/"), token)
 
 
 def _of_config(path: Path, agent: str | None, token: str | None) -> tuple[str, str | None]:

@@ -74,13 +74,18 @@ def finding_table(ruling: dict[str, Any]) -> None:
             one["state"],
             str(one["pairs"]),
             quantity(one["estimate"], one["unit"]),
-            f"{quantity(one['lower'], one['unit'])} to {quantity(one['upper'], one['unit'])}",
+            _interval(one),
             quantity(one["margin"], one["unit"]),
         ]
         for one in ruling["findings"]
     ]
-    title = f"{ruling['verdict']}: {ruling['why']}"
+    title = f"newest ruling: {ruling['verdict']}, {ruling['why']}"
     _print(title, ("metric", "role", "state", "pairs", "harm", "interval", "margin"), rows)
+
+
+def _interval(finding: dict[str, Any]) -> str:
+    low, high = (quantity(finding[end], finding["unit"]) for end in ("lower", "upper"))
+    return low if low == high == "no data" else f"{low} to {high}"
 
 
 def quantity(value: float | None, unit: str) -> str:

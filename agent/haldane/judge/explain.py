@@ -31,7 +31,7 @@ _VERDICT = {
 }
 _METRIC: dict[str, dict[str, str]] = {
     "en": {},
-    "zh": {"errors": "错误率", "accuracy": "准确性", "disagreement": "输出不一致", "latency": "延迟", "loss": "损失"},
+    "zh": {"errors": "错误率", "accuracy": "准确率", "disagreement": "输出不一致", "latency": "延迟", "loss": "损失"},
 }
 _MEASURE = {
     "en": {
@@ -102,6 +102,7 @@ _ZH_PHRASES = (
     (r"stable disagrees with itself on ([\d,]+) of ([\d,]+)", r"稳定版本与自身不一致：\2 对中 \1 对"),
     (r"([\d,]+) of ([\d,]+) tail votes for canary being slower", r"尾部 \2 票中有 \1 票认为金丝雀更慢"),
     (r"no data when the metrics to judge were fixed", "在确定参与判定的指标时没有数据"),
+    (r"the first pairs of each server, its warm-up, do not count here", "每台服务器最初的请求对属于预热，不计入此项"),
     (r"no losses yet", "尚无损失数据"),
     (r"no more pairs will come", "不会再有新的请求对"),
     (r"the budget of ([\d,]+) s is spent", r"\1 秒的预算已用完"),
@@ -147,7 +148,7 @@ def explain(ruling: Ruling, rules: Rules, language: str = "en") -> tuple[str, ..
 
 def describe(finding: Finding, language: str = "en") -> str:
     """One Finding as a sentence."""
-    text, detail = _TEXT[language], _phrase(finding.detail, language)
+    text, detail = _TEXT[language], in_words(finding.detail, language)
     words = {
         "metric": _METRIC[language].get(finding.metric, finding.metric),
         "role": _ROLE[language][finding.role],
@@ -181,7 +182,7 @@ def _reasons(ruling: Ruling, rules: Rules, language: str) -> list[str]:
         names = [_METRIC[language].get(name, name) for name in ruling.named]
         return [text["named"].format(names=", ".join(names)) if names else text["jointly"]]
     if ruling.verdict in (Verdict.CONTINUE, Verdict.INCONCLUSIVE):
-        return [text["why"].format(why=_phrase(ruling.why, language))]
+        return [text["why"].format(why=in_words(ruling.why, language))]
     return []
 
 
@@ -202,7 +203,8 @@ def _harmful_first(findings: Sequence[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda finding: -finding.log10_harm if finding.state is State.HARMFUL else 0.0)
 
 
-def _phrase(english: str, language: str) -> str:
+def in_words(english: str, language: str) -> str:
+    """A reason or detail of the judge, which are written in English, in that language."""
     if language == "en":
         return english
     for pattern, chinese in _ZH_PHRASES:

@@ -7,6 +7,7 @@ from haldane.domain.evidence import Finding, Role, State
 from haldane.stats.betting import Evidence
 
 LOG10 = math.log(10)
+COLD = frozenset({"errors", "latency"})  # metrics that leave out the warm-up
 SHOWN_LEVEL = 0.025  # each side of the interval people are shown, so 95 % together
 
 
@@ -46,8 +47,15 @@ def finding(
         margin=watch.margin,
         log10_harm=log_harm / LOG10,
         log10_harmless=log_harmless / LOG10,
-        detail=evidence.detail() if entered else "no data when the metrics to judge were fixed",
+        detail=_detail(watch) if entered else "no data when the metrics to judge were fixed",
     )
+
+
+def _detail(watch: Watch) -> str:
+    """What the numbers rest on; without any, the usual reason why not."""
+    if watch.name in COLD and not watch.evidence.pairs:
+        return "the first pairs of each server, its warm-up, do not count here"
+    return watch.evidence.detail()
 
 
 def with_interval(found: Finding, watch: Watch) -> Finding:

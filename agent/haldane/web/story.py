@@ -1,9 +1,9 @@
 """What the gallery shows: the fleet as it is now, and the story of one rollout."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from haldane.domain.evidence import Ruling
+from haldane.domain.evidence import Ruling, Verdict
 from haldane.domain.fleet import Condition, ModelName, Seen, Server
 from haldane.domain.record import Record
 from haldane.domain.rollout import Mode, Rollout
@@ -43,3 +43,25 @@ class Story:
     beta: float = 0.05
     title: str = ""  # e.g. what was done to this version
     sentences: Sequence[str] = field(default_factory=tuple)  # shown under the banner, unless the judge says them too
+
+    @property
+    def ruling(self) -> Ruling | None:
+        """What to tell of the evidence: the newest ruling, None when nothing was judged.
+
+        A PASS the rollout carries stays given: where the newest ruling has only
+        a doubt, its numbers are told under the PASS that was given before.
+        """
+        newest = self.rulings[-1] if self.rulings else None
+        if newest is None or (newest.verdict, self.rollout.verdict) != (Verdict.CONTINUE, Verdict.PASS):
+            return newest
+        proof = next((one for one in reversed(self.rulings) if one.verdict is Verdict.PASS), None)
+        if proof is None:
+            return newest
+        decided = {"decided_pairs": proof.decided_pairs, "decided_seconds": proof.decided_seconds}
+        return replace(newest, verdict=proof.verdict, why=proof.why, **decided)
+
+    @property
+    def doubt(self) -> str:
+        """Why the newest ruling alone would not pass, though the rollout has; else empty."""
+        told = self.ruling
+        return self.rulings[-1].why if told is not None and told.why != self.rulings[-1].why else ""

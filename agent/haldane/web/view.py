@@ -108,7 +108,7 @@ class View:
 
 def view(story: Story) -> View:
     """The view of one story; without rulings its findings and charts are empty."""
-    rollout, last = story.rollout, story.rulings[-1] if story.rulings else None
+    rollout, last = story.rollout, story.ruling
     look, banner = banner_of(rollout)
     told = explained(story)[2:]
     return View(

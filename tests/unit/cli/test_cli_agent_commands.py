@@ -52,6 +52,10 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, list(arguments))
 
 
+def test_an_address_may_be_given_without_http(agent, address):
+    assert run("status", "--agent", address.removeprefix("http://")).exit_code == 0
+
+
 def test_status_shows_servers_labels_and_what_is_not_seen(agent, address):
     agent.add(HARMFUL)
     result = run("status", "--agent", address)

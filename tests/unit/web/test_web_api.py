@@ -1,15 +1,19 @@
 """Anyone may read; a command needs the token; every refusal says why."""
 
+from dataclasses import replace
+
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
+from haldane.domain.evidence import Verdict
 from haldane.domain.rollout import Phase
 from haldane.telemetry import Telemetry
 from haldane.testing.gallery import MemoryAgent, a_story, canary_pairs
 from haldane.web.api import MOST_BODY_BYTES
 from haldane.web.server import make_app
+from haldane.web.view import view
 
 TOKEN = "let-me-in"
 ABORT = {"kind": "abort", "by": "ada", "why": "page from the on-call"}
@@ -67,6 +71,21 @@ async def test_a_rollout_is_explained_in_sentences(http, language, word):
     found = (await http.get(f"/v1/rollouts/credit-2-test/explanation?language={language}")).json()
     assert found["verdict"] == "fail"
     assert any(word in sentence for sentence in found["sentences"])
+
+
+@pytest.mark.parametrize(("language", "proof", "doubt"), [("en", "PASS after", "since"), ("zh", "通过：", "此后")])
+async def test_a_pass_stays_told_when_later_pairs_raise_a_doubt(http, agent, language, proof, doubt):
+    good = a_story(batches=list(canary_pairs(4000)), phase=Phase.SUCCEEDED)
+    last = good.rulings[-1]
+    assert last.verdict is Verdict.PASS
+    doubted = replace(last, verdict=Verdict.CONTINUE, why="held: lately accuracy leaned beyond the margin", pairs=4001)
+    agent.stories.clear()
+    story = agent.add(replace(good, rulings=[*good.rulings, doubted]))
+    found = (await http.get(f"/v1/rollouts/credit-2-test/explanation?language={language}")).json()
+    assert found["verdict"] == "pass"
+    assert found["sentences"][2].startswith(proof)
+    assert doubt in found["sentences"][-1]
+    assert view(story).verdict == "pass"
 
 
 async def test_an_unknown_rollout_is_404_everywhere(http):
