@@ -57,8 +57,13 @@ class Story:
         proof = next((one for one in reversed(self.rulings) if one.verdict is Verdict.PASS), None)
         if proof is None:
             return newest
-        decided = {"decided_pairs": proof.decided_pairs, "decided_seconds": proof.decided_seconds}
-        return replace(newest, verdict=proof.verdict, why=proof.why, **decided)
+        return replace(
+            newest,
+            verdict=proof.verdict,
+            why=proof.why,
+            decided_pairs=proof.decided_pairs,
+            decided_seconds=proof.decided_seconds,
+        )
 
     @property
     def doubt(self) -> str:
