@@ -71,6 +71,34 @@ def test_a_minimal_config_has_at_most_ten_lines_and_everything_else_has_a_defaul
     assert rules.rate_per_second == config.shadow.rate
 
 
+def test_a_wrong_server_does_not_hide_the_mistakes_that_need_the_whole_file(folder):
+    found = problems(
+        folder,
+        """
+        mode: enforce
+        servers:
+          - {name: a, address: 127.0.0.1, metrics_url: "127.0.0.1:8501/metrics"}
+          - 17
+          - {name: a, address: 127.0.0.1:8510, metrics_url: http://127.0.0.1:8511/metrics}
+        model_config_file: nowhere.config
+        models:
+          credit_risk:
+            clients: unversioned
+            traffic: {labelled: nowhere.csv, label: bad}
+            outputs: {kind: binary_probability}
+        """,
+    )
+    assert {key: line for key, (line, _) in found.items()} == {
+        "servers[0].address": 3,
+        "servers[0].metrics_url": 3,
+        "servers[1]": 4,
+        "servers[2]": 5,
+        "model_config_file": 6,
+        "models.credit_risk.clients": 9,
+        "models.credit_risk.traffic.labelled": 10,
+    }
+
+
 def test_relative_paths_are_taken_from_the_files_folder(folder):
     config = load(folder, MINIMAL)
     assert config.state_dir == folder / "haldane-state"

@@ -51,10 +51,15 @@ def _checked(marked: Marked, path: Path, parse_models: ParseModels | None) -> Co
         config = _absolute_paths(config, path.absolute().parent)
         more = [*_resolve(config, parse_models), *across(config)]
         found = (Problem(str(path), marked.line(loc), dotted(loc), says) for loc, says in more)
-        problems += [problem for problem in found if problem.key not in wrong]
+        problems += [problem for problem in found if problem.key not in wrong and not _follows(problem, wrong)]
     if problems or config is None:
         raise ConfigError(problems)
     return config
+
+
+def _follows(problem: Problem, wrong: set[str]) -> bool:
+    """Whether it only tells that a key is missing which was left out because it was wrong."""
+    return problem.key.startswith("servers[") and f"{problem.key}.metrics_url" in wrong
 
 
 def _validated(marked: Marked, file: str, problems: list[Problem]) -> Config | None:
@@ -81,6 +86,11 @@ def _cut(value: Any, loc: Loc) -> bool:
         if isinstance(value, dict) and part not in value:
             return True  # went with a block above it
         value = value[part]
+    if isinstance(value, list) and loc[:1] == ("servers",) and isinstance(place := loc[-1], int):
+        # The others of the list keep their places, so a stand-in takes this one's.
+        kept = value[place] if isinstance(value[place], dict) else {}
+        value[place] = {**kept, "address": f"mistaken-{place}.invalid:1"}
+        return True
     if not loc or not isinstance(value, dict):
         return False
     value.pop(loc[-1], None)
