@@ -4,8 +4,8 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -23,7 +23,7 @@ from haldane.engine.desk import Desk
 from haldane.engine.judging import Progress
 from haldane.engine.lease import Lease
 from haldane.engine.pairing import ShadowLimits, addressing, pairs
-from haldane.ports import PortError, Refused
+from haldane.ports import PortError, Refused, Unavailable
 from haldane.rollout.wanted import stable_of
 from haldane.serving.channel import Tls
 from haldane.serving.client import ServingClient, open_client
@@ -123,8 +123,9 @@ class Parts:
 
 
 async def open_parts(config: Config, stack: AsyncExitStack) -> Parts:
-    """Everything opened, closed again with the stack. PortError when the store or a TLS file cannot be."""
-    config.state_dir.mkdir(parents=True, exist_ok=True)
+    """Everything opened, closed again with the stack. PortError when the store, state_dir or a TLS file cannot be."""
+    with _writable(config):
+        config.state_dir.mkdir(parents=True, exist_ok=True)
     store = await asyncio.to_thread(open_store, config.store_url.get_secret_value())
     stack.callback(store.close)
     tls = Tls(ca=config.tls.ca, cert=config.tls.cert, key=config.tls.key) if config.tls else None
@@ -167,10 +168,21 @@ def api_token(config: Config) -> str:
     if config.token is not None:
         return config.token.get_secret_value()
     path = config.token_path
-    if not path.exists():
-        fresh = path.with_suffix(".new")
-        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.write(secrets.token_urlsafe(32) + "\n")
-        fresh.rename(path)
-    return path.read_text().strip()
+    with _writable(config):
+        if not path.exists():
+            fresh = path.with_suffix(".new")
+            handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(handle, "w") as file:
+                file.write(secrets.token_urlsafe(32) + "\n")
+            fresh.rename(path)
+        return path.read_text().strip()
+
+
+@contextmanager
+def _writable(config: Config) -> Iterator[None]:
+    """Unavailable, naming the key to correct, where state_dir cannot be made, written or read."""
+    try:
+        yield
+    except OSError as error:
+        says = f"cannot use {error.filename or config.state_dir}: {error.strerror}; set `state_dir:` to a folder that"
+        raise Unavailable("state_dir", f"{says} this user may write") from error

@@ -98,6 +98,18 @@ def test_an_address_that_is_taken_is_refused_with_the_setting_to_change(config):
     assert "Traceback" not in done.stderr
 
 
+def test_a_state_dir_that_cannot_be_made_is_named_with_the_setting_to_change(config):
+    (config.parent / "taken").touch()
+    config.write_text(CONFIG + "state_dir: taken/state\nlisten: 127.0.0.1:0\n")
+    done = subprocess.run(
+        [sys.executable, "-c", "from haldane.cli import main; main()", "run", "--config", str(config)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 4, done.stderr
+    assert "set `state_dir:`" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_adopt_drafts_one_config_from_several(tmp_path):
     other = tmp_path / "b.config"
     other.write_text(MODELS.replace("credit", "fraud"))
