@@ -131,7 +131,7 @@ class AnalysisSection(Section):
     """Time after which an undecided analysis is inconclusive."""
 
     warmup_pairs: Annotated[int, Field(ge=0)] = 200
-    """First pairs of each server, which are not judged: caches are cold."""
+    """First pairs of each server, which do not count for errors and latency: caches are cold."""
 
     entry_pairs: Annotated[int, Field(ge=1)] = 500
     """A metric without data in this many pairs is left out, and the report says so."""
