@@ -15,6 +15,7 @@ import re
 from typing import Any
 
 _WHITESPACE = b" \n\r\t"
+_BYTE_ORDER_MARK = (b"\xef", b"\xbb", b"\xbf")
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)")
 _INT64_MIN, _UINT64_MAX = -(2**63), 2**64 - 1
 _MAX_DEPTH = 250
@@ -51,10 +52,19 @@ MISSING = object()
 
 def read(data: bytes) -> Any:
     """The first JSON value: None, bool, int (within int64/uint64), float, bytes, list or Object."""
+    start = _after_mark(data)
     try:
-        return _fast(data)
+        return _fast(data[start:] if start else data)
     except (ValueError, RecursionError):
-        return _Reader(data).document()
+        return _Reader(data, start).document()
+
+
+def _after_mark(data: bytes) -> int:
+    """Where the text begins; each byte of a mark is skipped on its own, as RapidJSON's stream does."""
+    at = 0
+    for byte in _BYTE_ORDER_MARK:
+        at += data.startswith(byte, at)
+    return at
 
 
 class _Odd(ValueError):
@@ -135,8 +145,8 @@ def _fast(data: bytes) -> Any:
 class _Reader:
     """Recursive descent, for what the fast scanner refuses."""
 
-    def __init__(self, data: bytes) -> None:
-        self._data, self._at, self._depth = data, 0, 0
+    def __init__(self, data: bytes, start: int = 0) -> None:
+        self._data, self._at, self._depth = data, start, 0
 
     def document(self) -> Any:
         self._skip()

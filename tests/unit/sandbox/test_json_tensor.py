@@ -173,6 +173,7 @@ def test_quoted_documents_write_doubles_as_rapidjson_does(value: float, text: by
     ("data", "message"),
     [
         (b" ", "The document is empty. at offset: 1"),
+        (b"\xef\xbb\xbf{", "Missing a name for object member. at offset: 4"),
         (b"{", "Missing a name for object member. at offset: 1"),
         (b'{"a" 1}', "Missing a colon after a name of object member. at offset: 5"),
         (b'{"a":1 "b"', "Missing a comma or } after an object member. at offset: 7"),
@@ -197,7 +198,9 @@ def test_parse_errors_are_rapidjsons(data: bytes, message: str) -> None:
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize("data", [b"[Inf, -Inf, NaN, Infinity]", b'["\xff\xfe"]', b"[1] tail", b'["\\ud83d\\ude00"]'])
+@pytest.mark.parametrize(
+    "data", [b"[Inf, -Inf, NaN, Infinity]", b'["\xff\xfe"]', b"[1] tail", b'["\\ud83d\\ude00"]', b"\xef\xbb\xbf[1]"]
+)
 def test_what_python_refuses_is_read_all_the_same(data: bytes) -> None:
     assert isinstance(json_read.read(data), list)
 
