@@ -59,7 +59,7 @@ def aspired_versions(watched: Watched) -> list[tuple[int, str]]:
     the first. StatusError when the base path cannot be listed.
     """
     base = local_path(watched.base_path)
-    if not base.exists():
+    if not _exists(base):
         raise StatusError(
             grpc.StatusCode.INVALID_ARGUMENT,
             f"Could not find base path {watched.base_path} for servable {watched.name} with error "
@@ -80,6 +80,11 @@ def aspired_versions(watched: Watched) -> list[tuple[int, str]]:
     return [(version, os.path.join(base, name)) for version, name in chosen]  # noqa: PTH118 - text as in Serving
 
 
+def _exists(path: Path) -> bool:
+    # Path.exists() lets some errors through (a name too long, no permission), which must not end the polling.
+    return os.path.exists(path)  # noqa: PTH110
+
+
 def _by_policy(watched: Watched, found: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
     choice = watched.policy.WhichOneof("policy_choice")
     if choice == "all":
@@ -97,7 +102,7 @@ def _specific(watched: Watched, by_version: dict[int, str]) -> list[tuple[int, s
         if version in by_version:
             # A directory that spells the number plainly comes before "007".
             plain = str(version)
-            exists = (local_path(watched.base_path) / plain).exists()
+            exists = _exists(local_path(watched.base_path) / plain)
             chosen.append((version, plain if exists else by_version[version]))
         else:
             log.warning(

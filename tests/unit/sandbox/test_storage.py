@@ -114,3 +114,8 @@ def test_a_model_left_out_is_unaspired_at_once_and_no_longer_polled(tmp_path: Pa
 def test_other_file_systems_are_refused_by_name() -> None:
     with pytest.raises(StatusError, match="File system scheme 's3' not implemented"):
         aspired_versions(Watched("m", "s3://bucket/m", wire.ModelConfig().model_version_policy))
+
+
+def test_a_base_path_that_no_file_system_can_hold_is_only_missing() -> None:
+    with pytest.raises(StatusError, match="Could not find base path"):
+        aspired_versions(Watched("m", "/" + "x" * 300, wire.ModelConfig().model_version_policy))
