@@ -47,10 +47,10 @@ def make_executor(flags: CommandLine, metrics: Metrics, runner: Runner) -> Execu
 
 
 def session_config(flags: CommandLine) -> bytes:
-    """A serialized ConfigProto with the parallelism asked for; empty when none was."""
-    both = flags.tensorflow_session_parallelism
-    intra = both or flags.tensorflow_intra_op_parallelism
-    inter = both or flags.tensorflow_inter_op_parallelism
+    """A serialized ConfigProto with the parallelism asked for, where a part outdoes the whole; empty when none was."""
+    intra, inter = flags.tensorflow_intra_op_parallelism, flags.tensorflow_inter_op_parallelism
+    if intra <= 0 and inter <= 0:
+        intra = inter = flags.tensorflow_session_parallelism
     numbers = ((b"\x10", intra), (b"\x28", inter))  # intra_op_parallelism_threads, inter_op_parallelism_threads
     return b"".join(tag + varint(number) for tag, number in numbers if number > 0)
 

@@ -144,11 +144,18 @@ def _read(flag: Flag, text: str | None) -> Value | None:
         return {"true": True, "1": True, "false": False, "0": False}.get("true" if text is None else text.lower())
     text = text or ""
     if flag.kind == "float":
-        return float(text) if re.fullmatch(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text) else None
-    if not re.fullmatch(r"\s*[+-]?\d+", text, re.ASCII):
+        return _read_float(text)
+    if not re.fullmatch(r"\s*[+-]?\d+\s*", text, re.ASCII):
         return None
     value = int(text)
     return value if -(2 ** (flag.bits - 1)) <= value < 2 ** (flag.bits - 1) else None
+
+
+def _read_float(text: str) -> float | None:
+    try:
+        return None if "_" in text else float(text)
+    except ValueError:
+        return None
 
 
 def usage() -> str:

@@ -4,6 +4,7 @@ Source: model_servers/server.cc, prediction_service_impl.cc,
 model_service_impl.cc, grpc_status_util.cc.
 """
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -152,13 +153,20 @@ def _check_health(data: bytes, context: Any) -> bytes:
 
 
 def channel_arguments(text: str) -> list[tuple[str, int | str]]:
-    """`--grpc_channel_arguments`: "k=v,k=v", integers recognised. Items without "=" are skipped."""
+    """`--grpc_channel_arguments`: "k=v,k=v", 32 bit integers recognised. Items without "=" are skipped."""
     options: list[tuple[str, int | str]] = []
     for item in text.split(","):
-        key, separator, value = item.partition("=")
-        if separator:
-            options.append((key, int(value) if value.lstrip("+-").isdigit() else value))
+        key, *values = item.split("=")
+        if values:
+            options.append((key, _integer_or_text(values[0])))
     return options
+
+
+def _integer_or_text(value: str) -> int | str:
+    if not re.fullmatch(r"-?[0-9]{1,10}", value):
+        return value
+    number = int(value)
+    return number if -(2**31) <= number < 2**31 else value
 
 
 def credentials(ssl_config_file: str) -> Any:
@@ -169,9 +177,12 @@ def credentials(ssl_config_file: str) -> Any:
         config = textconfig.read(ssl_config_file, textconfig.message("SSLConfig"))
     except StatusError as failure:
         log.fatal(f"Non-OK-status: ParseProtoTextFile<SSLConfig>(file, &ssl_config) Status: {failure}")
+    # Without a CA nobody's certificate can be verified. The real server then starts and turns every client away;
+    # Python's gRPC insists on roots, and the server's own certificate vouches for no client either.
+    roots = config.custom_ca or (config.server_cert if config.client_verify else "")
     return grpc.ssl_server_credentials(
         [(config.server_key.encode(), config.server_cert.encode())],
-        root_certificates=config.custom_ca.encode() or None,
+        root_certificates=roots.encode() or None,
         require_client_auth=config.client_verify,
     )
 

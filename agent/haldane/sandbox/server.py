@@ -97,6 +97,18 @@ def check_batching(flags: CommandLine) -> None:
         )
 
 
+def check_sessions(flags: CommandLine) -> None:
+    """StatusError when session parallelism is given as a whole and in both parts."""
+    parts = (flags.tensorflow_intra_op_parallelism, flags.tensorflow_inter_op_parallelism)
+    if min(*parts, flags.tensorflow_session_parallelism) > 0 and not flags.platform_config_file:
+        raise StatusError(
+            _INVALID,
+            "Either configure server_options.tensorflow_session_parallelism or "
+            "(server_options.tensorflow_intra_op_parallelism, server_options.tensorflow_inter_op_parallelism) "
+            "separately. You cannot configure all.",
+        )
+
+
 def model_config(flags: CommandLine) -> Any:
     """The ModelServerConfig that the flags give or point to."""
     if flags.model_config_file:
@@ -127,6 +139,7 @@ class Server:
         check(flags)
         config = model_config(flags)
         check_batching(flags)
+        check_sessions(flags)
         known_platforms = execution.platforms(flags)
         self.metrics = Metrics()
         self.faults = Faults(flags.port)

@@ -2,7 +2,10 @@
 
 import pytest
 
+from haldane.sandbox.execution import session_config
 from haldane.sandbox.flags import parse, usage
+from haldane.sandbox.servable import StatusError
+from haldane.sandbox.server import check_sessions
 
 
 @pytest.mark.parametrize(
@@ -10,6 +13,7 @@ from haldane.sandbox.flags import parse, usage
     [
         ("--port=9000", "port", 9000),
         ("--port= 7", "port", 7),
+        ("--port=7 ", "port", 7),
         ("--enable_batching", "enable_batching", True),
         ("--enable_batching=1", "enable_batching", True),
         ("--flush_filesystem_caches=false", "flush_filesystem_caches", False),
@@ -19,6 +23,7 @@ from haldane.sandbox.flags import parse, usage
         ("--load_retry_interval_micros=9000000000", "load_retry_interval_micros", 9_000_000_000),
         ("--file_system_poll_wait_seconds=-1", "file_system_poll_wait_seconds", -1),
         ("--per_process_gpu_memory_fraction=.5", "per_process_gpu_memory_fraction", 0.5),
+        ("--per_process_gpu_memory_fraction=inf", "per_process_gpu_memory_fraction", float("inf")),
     ],
 )
 def test_a_flag_is_name_equals_value(argument: str, name: str, value: object) -> None:
@@ -83,3 +88,23 @@ def test_defaults_are_the_real_servers() -> None:
 def test_the_usage_lists_every_flag_with_type_and_default() -> None:
     assert '--model_name="default"' in usage()
     assert "\tint64\t" in usage()
+
+
+def test_session_parallelism_is_given_whole_or_in_parts_but_not_both() -> None:
+    parts = ["--tensorflow_intra_op_parallelism=2", "--tensorflow_inter_op_parallelism=3"]
+    check_sessions(parse(parts))
+    with pytest.raises(StatusError, match="You cannot configure all"):
+        check_sessions(parse([*parts, "--tensorflow_session_parallelism=4"]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "threads"),
+    [
+        (["--tensorflow_session_parallelism=4"], b"\x10\x04\x28\x04"),
+        (["--tensorflow_session_parallelism=4", "--tensorflow_intra_op_parallelism=2"], b"\x10\x02"),
+        (["--tensorflow_inter_op_parallelism=3"], b"\x28\x03"),
+        ([], b""),
+    ],
+)
+def test_either_part_of_session_parallelism_outdoes_the_whole(arguments: list[str], threads: bytes) -> None:
+    assert session_config(parse(arguments)) == threads
