@@ -105,7 +105,9 @@ class ToyServable:
     def run(
         self, feeds: Mapping[str, Any], fetches: Sequence[str], *, timeout_seconds: float | None
     ) -> dict[str, npt.NDArray[np.float32]]:
-        """StatusError DEADLINE_EXCEEDED when the model's own delay is longer than the time given."""
+        """StatusError DEADLINE_EXCEEDED when the model's own delay is longer than the time given; 0 is no limit."""
+        if timeout_seconds is not None and timeout_seconds <= 0:
+            timeout_seconds = None
         if self._settings["recipe"] == "missing_variables":
             raise StatusError(grpc.StatusCode.FAILED_PRECONDITION, "Could not find variable k.")
         delay = float(self._settings.get("delay_seconds", 0))
