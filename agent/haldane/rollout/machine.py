@@ -97,7 +97,8 @@ def _looked(rollout: Rollout, looked: Looked) -> Transition:
 
 def _looked_pending(rollout: Rollout, looked: Looked) -> Transition:
     if rollout.mode is Mode.OBSERVE or _all_settled(rollout, looked):
-        return _move(rollout, looked.at, Phase.LOADING, f"version {rollout.new} is to be loaded on every server")
+        does = "is awaited" if rollout.mode is Mode.OBSERVE else "is to be loaded"
+        return _move(rollout, looked.at, Phase.LOADING, f"version {rollout.new} {does} on every server")
     if _late(rollout, looked.at, rollout.plan.change_seconds):
         return _back(rollout, looked.at, f"never began: {_worst(looked)}")
     return _stay(rollout, rollout.why)
@@ -107,7 +108,8 @@ def _looked_loading(rollout: Rollout, looked: Looked) -> Transition:
     if broken := _first(looked, Progress.FAILED):
         return _withdraw(rollout, looked.at, f"{broken}: {looked.detail.get(broken, '')}")
     if _all_settled(rollout, looked):
-        why = f"version {rollout.new} is loaded, proven and labelled on every server"
+        done = "loaded and proven" if rollout.mode is Mode.OBSERVE else "loaded, proven and labelled"
+        why = f"version {rollout.new} is {done} on every server"
         return _move(rollout, looked.at, Phase.SHADOWING, why)
     if _late(rollout, looked.at, rollout.plan.load_seconds):
         return _withdraw(
