@@ -93,7 +93,7 @@ class Telemetry:
             check_upper=Gauge("check_upper", "Upper end of the confidence sequence.", check, **own),
             check_margin=Gauge("check_margin", "The largest harm accepted.", check, **own),
             check_evidence=Gauge("check_evidence_log10", "log10 e-value for a rollback.", check, **own),
-            notifications=Counter("notifications_total", "Times the conditions were told, by outcome.", ["notifier", "result"], **own),
+            notifications=Counter("notifications_total", "Conditions told to it.", ["notifier", "result"], **own),
         )
 
 

@@ -25,13 +25,15 @@ def config_(file: Path, online: bool) -> None:
     Exit codes: 0 fine, 2 mistakes, 4 (with --online) a server or a file could
     not be read or is not as the config says.
     """
-    from haldane.config import load_config
+    from haldane.config import load_config, notes
     from haldane.serving.modelconfig import parse
 
     with config_errors():
         settings = load_config(file, parse_models=lambda text, source: parse(text, source=source))
     models = ", ".join(settings.models) or "no models"
     click.echo(f"{file}: fine; mode {settings.mode}, {len(settings.servers)} server(s), {models}")
+    for note in notes(settings):
+        click.echo(f"note: {note}")
     if not online:
         return
     import asyncio

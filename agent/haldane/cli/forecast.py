@@ -17,7 +17,7 @@ def forecast_(model: str, config: Path, rows: int | None) -> None:
     \b
       haldane forecast credit_risk --config haldane.yaml
     """
-    from haldane.config import load_config
+    from haldane.config import load_config, notes
 
     with config_errors():
         settings = load_config(config)
@@ -30,3 +30,6 @@ def forecast_(model: str, config: Path, rows: int | None) -> None:
     click.echo(f"{model}, at {settings.shadow.rate:g} pairs a second over {serving} server(s):")
     for outlook in forecast(settings.rules_of(model), traffic):
         click.echo(f"  {outlook.sentence()}")
+    for note in notes(settings):
+        if note.startswith(f"models.{model}:"):
+            click.echo(f"note: {note}")

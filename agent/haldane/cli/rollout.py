@@ -11,6 +11,7 @@ from haldane.cli.exits import FAIL, INCONCLUSIVE, INFRASTRUCTURE, PASS, TABLE
 from haldane.cli.shown import ago, print_json, rollout_table
 
 POLL_SECONDS = 0.5
+PROGRESS_SECONDS = 5.0  # a phase can last an hour; nobody should wonder whether anything happens
 ENDED = {"SUCCEEDED": PASS, "ROLLED_BACK": FAIL, "STUCK": INFRASTRUCTURE}
 HELD = {"pass": PASS, "fail": FAIL}
 
@@ -56,11 +57,17 @@ def follow(connection: Connection, name: str) -> int:
 
 def _follow(connection: Connection, name: str) -> int:
     last: tuple[str, str] | None = None
+    told_at, told_pairs = time.monotonic(), 0
     while True:
-        one = connection.get(f"/v1/rollouts/{name}")["rollout"]
+        found = connection.get(f"/v1/rollouts/{name}")
+        one, ruling = found["rollout"], found["ruling"]
         if (one["phase"], one["why"]) != last:
             last = (one["phase"], one["why"])
             click.echo(f"{one['phase']:<13}{one['why']}")
+            told_at = time.monotonic()
+        elif ruling and ruling["pairs"] > told_pairs and time.monotonic() - told_at >= PROGRESS_SECONDS:
+            click.echo(f"{'':<13}{ruling['pairs']:,} pairs; {ruling['why']}")
+            told_at, told_pairs = time.monotonic(), ruling["pairs"]
         if one["phase"] in ENDED:
             return ENDED[one["phase"]]
         if one["phase"] == "HELD":

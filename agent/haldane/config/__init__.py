@@ -7,6 +7,7 @@ Does not belong here: opening anything that a setting points to, beyond the
 model config file.
 """
 
+from haldane.config.checks import notes
 from haldane.config.load import load_config, zero_config
 from haldane.config.problems import ConfigError, Problem
 from haldane.config.sections import Config, ModelSection, ServerSection, TlsSection, TrafficSection
@@ -20,5 +21,6 @@ __all__ = [
     "TlsSection",
     "TrafficSection",
     "load_config",
+    "notes",
     "zero_config",
 ]

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from haldane.config.problems import Loc
 from haldane.config.quantities import is_loopback
 from haldane.config.sections import SOURCES, Config, ModelSection, TrafficSection
+from haldane.domain.evidence import Role
 from haldane.domain.fleet import Clients, ModelName, Placement, Policy, ServerConfig
 from haldane.domain.rollout import Mode
 from haldane.judge.outputs import OutputKind
@@ -27,6 +28,18 @@ def across(config: Config) -> Found:
             yield from _in_base(config, config.base, name, model, loc)
     if config.mode is Mode.ENFORCE:
         yield from _enforcing(config)
+
+
+def notes(config: Config) -> list[str]:
+    """What is no mistake, but would surprise: models whose rollouts can never pass by themselves."""
+    return [
+        f"models.{name}: its traffic holds no right answers (label), so accuracy, which is an objective, stays without"
+        " data and no rollout can pass. To judge by the other metrics alone: analysis: {metrics: {accuracy: off}}"
+        for name, model in config.models.items()
+        if model.traffic is not None
+        and model.traffic.label is None
+        and any(one.name == "accuracy" and one.role is Role.OBJECTIVE for one in config.rules_of(name).metrics)
+    ]
 
 
 def _servers(config: Config) -> Found:

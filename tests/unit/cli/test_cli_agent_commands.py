@@ -156,6 +156,25 @@ def test_waiting_ends_with_the_verdicts_code(agent, address, state_dir, monkeypa
     assert ("waits for a person" in result.output) == (phase is Phase.HELD)
 
 
+def test_waiting_tells_how_many_pairs_there_are(agent, address, state_dir, monkeypatch):
+    """A phase that lasts shows that it goes on."""
+    looks = iter([Phase.SHADOWING, Phase.SHADOWING])
+
+    async def rollout(name):
+        return replace(HARMFUL.rollout, phase=next(looks, Phase.ROLLED_BACK))
+
+    async def rulings(name):
+        return HARMFUL.rulings
+
+    monkeypatch.setattr(agent, "rollout", rollout)
+    monkeypatch.setattr(agent, "rulings", rulings)
+    monkeypatch.setattr("haldane.cli.rollout.POLL_SECONDS", 0.001)
+    monkeypatch.setattr("haldane.cli.rollout.PROGRESS_SECONDS", 0.0)
+    result = run("rollout", "start", "credit", "3", "--why", "x", "--wait", "--agent", address,
+                 "--state-dir", str(state_dir))  # fmt: skip
+    assert f"{HARMFUL.rulings[-1].pairs:,} pairs; " in result.output
+
+
 def test_no_longer_following_is_no_verdict(agent, address, state_dir, monkeypatch):
     def interrupted(seconds):
         raise KeyboardInterrupt

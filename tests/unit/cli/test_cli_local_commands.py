@@ -58,6 +58,16 @@ def test_a_good_config_is_said_to_be_fine(config):
     assert (result.exit_code, "fine; mode observe, 1 server(s), credit" in result.output) == (0, True)
 
 
+@pytest.mark.parametrize(("more", "noted"), [("", True), (", analysis: {metrics: {accuracy: off}}", False)])
+def test_traffic_without_right_answers_is_said_to_keep_accuracy_open(config, more, noted):
+    (config.parent / "requests.jsonl").touch()
+    model = "{clients: label, traffic: {rest_jsonl: requests.jsonl}" + more + "}"
+    config.write_text(CONFIG.replace("{clients: label}", model))
+    checked, told = run("check", "config", str(config)), run("forecast", "credit", "--config", str(config))
+    assert (checked.exit_code, told.exit_code) == (0, 0)
+    assert ("accuracy: off" in checked.output) == ("accuracy: off" in told.output) == noted
+
+
 def test_every_mistake_of_a_config_is_printed_with_its_line(config):
     config.write_text(CONFIG + "lissten: x\nmode: on\n")
     result = run("check", "config", str(config))
