@@ -39,7 +39,8 @@ class Retries:
     """How often and how far apart a load is tried again."""
 
     def __init__(self, count: int, interval_seconds: float) -> None:
-        self.count = count % 2**32  # the real server holds it unsigned: a negative number means for ever
+        # The real server counts unsigned, in 32 bits: -1 wraps round to no retries, what is below means for ever.
+        self.attempts = (count + 1) % 2**32
         self.interval_seconds = max(0.0, interval_seconds)
 
     def run(self, what: str, attempt: Callable[[], object], cancelled: Callable[[], bool]) -> StatusError | None:
@@ -50,7 +51,7 @@ class Retries:
             tries += 1
             if failure:
                 log.error(f"{what} failed: {failure}")
-            if cancelled() or not failure or tries > self.count:
+            if cancelled() or not failure or tries >= self.attempts:
                 break
             time.sleep(self.interval_seconds)
             log.info(f"Retrying of {what} retry: {tries}")

@@ -183,6 +183,14 @@ def test_every_load_is_tried_once_more_than_the_retries(tmp_path: Path) -> None:
     assert bench.shelf.attempts == [1, 1, 1]
 
 
+def test_minus_one_retries_wraps_round_to_a_single_attempt(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, retries=-1)
+    bench.shelf.on_load = fail
+    bench.aspire(1)
+    bench.ticks(1)
+    assert bench.shelf.attempts == [1]
+
+
 def test_a_surprise_in_the_executor_ends_as_an_internal_error(bench: Bench) -> None:
     def surprise(_: int) -> None:
         raise RuntimeError("oops")
