@@ -31,6 +31,17 @@ def kill_and_restart(fleet: Fleet, agent: AgentProcess, name: str, phase: str) -
     agent.start()
 
 
+def test_killed_while_pending(fleet: Fleet) -> None:
+    fleet.add(2)
+    fleet.break_(1, **REFUSE)  # so that stable cannot be labelled there, and the rollout waits to begin
+    agent = fleet.run_agent()
+    name = agent.begin(2)
+    agent.wait(lambda: agent.labels()["r0"] == {"stable": 1}, "one server at rest")
+    kill_and_restart(fleet, agent, name, "PENDING")
+    assert agent.wait_phase(name, "SUCCEEDED", "ROLLED_BACK", "HELD")["phase"] == "SUCCEEDED"
+    agent.wait(lambda: agent.labels() == PROMOTED, "promoted")
+
+
 def test_killed_while_loading(fleet: Fleet) -> None:
     fleet.add(2, "slow_load", k=10.0, seconds=3)
     agent = fleet.run_agent()
