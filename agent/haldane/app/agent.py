@@ -16,7 +16,6 @@ from haldane.domain.rollout import Command, CommandKind, Mode, Rollout, RolloutI
 from haldane.engine.desk import Desk
 from haldane.engine.judging import rules_of
 from haldane.engine.supervisor import Supervisor
-from haldane.judge.explain import explain
 from haldane.ports import Clock, Refused, Store
 from haldane.release.check import problem
 from haldane.rollout.wanted import STABLE, Watched
@@ -181,11 +180,6 @@ class Agent:
     async def rulings(self, rollout: RolloutId) -> Sequence[Ruling]:
         return await asyncio.to_thread(self.history.of, await self.rollout(rollout))
 
-    async def explanation(self, rollout: RolloutId, language: str) -> Sequence[str]:
-        found = await self.rollout(rollout)
-        rulings = await self.rulings(rollout)
-        return explain(rulings[-1], rules_of(found), language) if rulings else (found.why,)
-
     async def story(self, rollout: RolloutId) -> Story:
         found = await self.rollout(rollout)
         records = await self.records(rollout)
@@ -200,5 +194,4 @@ class Agent:
             labels_after=(told[-1] if told else None) if found.phase.final else now,
             alpha=rules.alpha,
             beta=rules.beta,
-            sentences=await self.explanation(rollout, "en"),
         )
