@@ -66,12 +66,13 @@ def _follow(connection: Connection, name: str) -> int:
             click.echo(f"{one['phase']:<13}{one['why']}")
             told_at = time.monotonic()
         elif ruling and ruling["pairs"] > told_pairs and time.monotonic() - told_at >= PROGRESS_SECONDS:
-            click.echo(f"{'':<13}{ruling['pairs']:,} pairs; {ruling['why']}")
+            click.echo(f"{'':<13}{ruling['pairs']:,} pairs so far; {ruling['why']}")
             told_at, told_pairs = time.monotonic(), ruling["pairs"]
         if one["phase"] in ENDED:
             return ENDED[one["phase"]]
         if one["phase"] == "HELD":
-            click.echo(f"It waits for a person: haldane rollout resume|promote|abort {name} --why ...")
+            choices = "resume|abort" if one["mode"] == "observe" else "resume|promote|abort"
+            click.echo(f"It waits for a person: haldane rollout {choices} {name} --why ...")
             return HELD.get(one["verdict"], INCONCLUSIVE)
         time.sleep(POLL_SECONDS)
 

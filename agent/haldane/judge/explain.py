@@ -109,7 +109,7 @@ _ZH_PHRASES = (
     (r"the horizon of ([\d,]+) pairs is reached", r"已达到 \1 对的上限"),
     (r"no metric is an objective, so nothing can be shown", "没有目标指标，因此无法证明任何结果"),
     (r"some metrics have no data yet", "部分指标尚无数据"),
-    (r"([\d,]+) of at least ([\d,]+) pairs", r"至少需要 \2 对，现有 \1 对"),
+    (r"([\d,]+) of at least ([\d,]+) pairs past the warm-up", r"预热之后至少需要 \2 对，现有 \1 对"),
     (r"held: lately (.+?) leaned beyond the margin", r"暂缓：近期 \1 偏向容限之外"),
     (
         r"([\d,]+) of ([\d,]+) readings were rejected \(not a number, infinite or negative\)",

@@ -134,7 +134,7 @@ class Hearing:
         if self.entered is None:
             found.append("some metrics have no data yet")
         if self.pairs < self.terms.least_pairs:
-            found.append(f"{self.pairs:,} of at least {self.terms.least_pairs:,} pairs")
+            found.append(f"{self.pairs:,} of at least {self.terms.least_pairs:,} pairs past the warm-up")
         suspects = [w.name for w in self._entered() if w.role is not Role.INFO and w.evidence.holds()]
         if suspects:
             found.append(f"held: lately {' and '.join(suspects)} leaned beyond the margin")

@@ -172,7 +172,7 @@ def test_waiting_tells_how_many_pairs_there_are(agent, address, state_dir, monke
     monkeypatch.setattr("haldane.cli.rollout.PROGRESS_SECONDS", 0.0)
     result = run("rollout", "start", "credit", "3", "--why", "x", "--wait", "--agent", address,
                  "--state-dir", str(state_dir))  # fmt: skip
-    assert f"{HARMFUL.rulings[-1].pairs:,} pairs; " in result.output
+    assert f"{HARMFUL.rulings[-1].pairs:,} pairs so far; " in result.output
 
 
 def test_no_longer_following_is_no_verdict(agent, address, state_dir, monkeypatch):
