@@ -192,7 +192,7 @@ async def test_a_story_tells_the_labels_before_and_after(place):
     story = await place.agent.story(rollout.id)
     assert story.labels_before["r0"]["stable"] == 1
     assert story.rulings == []
-    assert story.sentences == (rollout.why,)
+    assert story.rollout.why == rollout.why
 
 
 # --- what a new process makes of the stored stable version --------------------------------------------------------
