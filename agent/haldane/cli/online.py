@@ -14,6 +14,7 @@ from haldane.serving.channel import Tls
 from haldane.serving.client import ServingClient, open_client
 from haldane.serving.foreign import foreign_models
 
+_UPDATE = "if a rollout has promoted another, write that one into model_config_file"
 Finding = tuple[bool, str]  # fine or not, and a sentence
 
 
@@ -67,7 +68,7 @@ async def _model(
     if stable is None:
         return [(False, f"{name}: which version is stable is not said; give models.{name}.stable")]
     found = [
-        (False, f"{name}: version {stable} is not available on {server}")
+        (False, f"{name}: version {stable}, stable by the config, is not available on {server}; {_UPDATE}")
         for server, view in views.items()
         if model not in view.models or not view.models[model].available(stable)
     ]
