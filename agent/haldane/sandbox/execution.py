@@ -3,6 +3,7 @@
 Source: model_servers/server.cc, model_servers/platform_config_util.cc.
 """
 
+import importlib.util
 import os
 import re
 from typing import Any
@@ -35,6 +36,9 @@ def make_executor(flags: CommandLine, metrics: Metrics, runner: Runner) -> Execu
         return ToyExecutor(metrics)
     if flags.executor != "tensorflow":
         raise StatusError(_INVALID, f"--executor must be tensorflow or toy, got {flags.executor!r}")
+    if importlib.util.find_spec("tensorflow") is None:  # said now, not at the first load
+        fix = "pip install 'haldane[sandbox]', or use --executor=toy"
+        raise StatusError(grpc.StatusCode.FAILED_PRECONDITION, f"TensorFlow is not installed: {fix}")
     from haldane.sandbox.executor import TensorFlowExecutor
 
     return TensorFlowExecutor(
