@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 PIPE_WIDTH = 240
+BRIEF_LETTERS = 120  # of a reason in a table; a server's own words can fill a page, and `rollout show` has them all
 
 
 def print_json(value: Any) -> None:
@@ -52,9 +53,15 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 def rollout_rows(rollouts: Sequence[dict[str, Any]]) -> list[list[str]]:
     return [
-        [one["id"], one["model"], f"{one['old']} -> {one['new']}", one["phase"], one["verdict"], one["why"]]
+        [one["id"], one["model"], f"{one['old']} -> {one['new']}", one["phase"], one["verdict"], brief(one["why"])]
         for one in rollouts
     ]
+
+
+def brief(reason: str) -> str:
+    """Its first line, shortened where it is long."""
+    line = reason.partition("\n")[0]
+    return line if len(line) <= BRIEF_LETTERS else f"{line[: BRIEF_LETTERS - 1]}…"
 
 
 ROLLOUT_COLUMNS = ("rollout", "model", "versions", "phase", "verdict", "why")

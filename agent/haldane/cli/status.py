@@ -48,6 +48,9 @@ def parts(found: dict[str, Any]) -> Iterator[Any]:
     """The tables of a status, for rich."""
     yield f"Haldane {found['version']}, mode {found['mode']}\n"
     yield table("", ("server", "seen", "model", "versions", "labels", "unversioned"), list(_server_rows(found)))
+    for server in found["servers"]:  # below the table: such a reason is long
+        if found["seen"].get(server["name"]) is None:
+            yield f"{server['name']} is not seen: {found['trouble'].get(server['name'], 'no answer yet')}\n"
     if found["rollouts"]:
         yield table("Rollouts", ROLLOUT_COLUMNS, rollout_rows(found["rollouts"]))
     else:
@@ -65,7 +68,7 @@ def _server_rows(found: dict[str, Any]) -> Iterator[list[str]]:
         name = server["name"] + (" (canary)" if server["dedicated_canary"] else "")
         view = found["seen"].get(server["name"])
         if view is None:
-            yield [name, "not seen", found["trouble"].get(server["name"], "no answer yet"), "", "", ""]
+            yield [name, "not seen", "", "", "", ""]
             continue
         for index, (model, held) in enumerate(sorted(view["models"].items()) or [("no models", None)]):
             first = [name, ago(view["at"])] if index == 0 else ["", ""]

@@ -185,6 +185,13 @@ def test_no_longer_following_is_no_verdict(agent, address, state_dir, monkeypatc
     assert (result.exit_code, "rollout show credit-3-0" in result.output) == (3, True)
 
 
+def test_a_list_shortens_a_long_reason(agent, address):
+    long = "a: version 2 loaded but cannot answer: " + "Could not find variable. " * 20 + "The end"
+    agent.add(replace(HARMFUL, rollout=replace(HARMFUL.rollout, why=long)))
+    listed = run("rollout", "list", "--agent", address).output
+    assert ("cannot answer" in listed, "…" in listed, "The end" in listed) == (True, True, False)
+
+
 def test_list_and_show_tell_findings_and_records(agent, address):
     assert "no rollouts yet" in run("rollout", "list", "--agent", address).output
     agent.add(HARMFUL)
