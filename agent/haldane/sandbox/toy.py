@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from haldane import wire
+from haldane.sandbox import tensors
 from haldane.sandbox.metrics import Metrics
 from haldane.sandbox.servable import Servable, StatusError
 
@@ -117,12 +118,17 @@ class ToyServable:
             time.sleep(delay if timeout_seconds is None else max(0.0, min(delay, timeout_seconds)))
         if timeout_seconds is not None and delay > timeout_seconds:
             raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, "Timed out waiting for notification")
-        values = {name.split(":")[0]: np.asarray(value, dtype=np.float32) for name, value in feeds.items()}
+        values = {name.split(":")[0]: _floats(index, feeds[name]) for index, name in enumerate(sorted(feeds))}
         return {fetch: self._compute(fetch.split(":")[0], values) for fetch in fetches}
 
     def _compute(self, what: str, values: Mapping[str, npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
         if what == "sum":
-            return values["toy_a"] + self._k * values["toy_b"]
+            a, b = values["toy_a"], values["toy_b"]
+            try:
+                return a + self._k * b
+            except ValueError:
+                text = f"Incompatible shapes: {list(a.shape)} vs. {list(b.shape)}".replace(", ", ",")
+                raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, text) from None
         x = values["toy_x"]
         return x * self._k if what == "times" else x + self._k
 
@@ -130,11 +136,22 @@ class ToyServable:
         """Nothing to free."""
 
 
+def _floats(index: int, value: tensors.Array) -> npt.NDArray[np.float32]:
+    """An input as it is; StatusError in TensorFlow's words when it is not of type float."""
+    number = tensors.type_number(value)
+    if number != _DT_FLOAT:
+        raise StatusError(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            f"Expects arg[{index}] to be float but {tensors.TYPE_NAMES[number]} is provided",
+        )
+    return value
+
+
 def _signature(inputs: Sequence[str], outputs: Mapping[str, str]) -> Any:
     signature = wire.SignatureDef(method_name="tensorflow/serving/predict")
-    tensors = [(signature.inputs[name], f"toy_{name}:0") for name in inputs]
-    tensors += [(signature.outputs[alias], f"{what}:0") for alias, what in outputs.items()]
-    for info, name in tensors:
+    infos = [(signature.inputs[name], f"toy_{name}:0") for name in inputs]
+    infos += [(signature.outputs[alias], f"{what}:0") for alias, what in outputs.items()]
+    for info, name in infos:
         info.name, info.dtype = name, _DT_FLOAT
         info.tensor_shape.dim.add().size = -1
     return signature

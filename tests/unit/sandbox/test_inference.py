@@ -161,3 +161,11 @@ def test_every_type_survives_both_ways_of_carrying_it(number: int, as_content: b
     decoded = tensors.decode(proto)
     assert decoded.dtype == dtype
     assert decoded.tolist() == array.tolist()
+
+
+def test_a_toy_refuses_what_is_no_float_and_what_does_not_fit_as_tensorflow_does(tmp_path: Path) -> None:
+    inference = _inference(tmp_path, "two_inputs")
+    request = _request({"a": [1, 2], "b": [1, 2, 3]})
+    assert _refusal(inference, request).message == "Incompatible shapes: [2] vs. [3]"
+    request.inputs["b"].CopyFrom(tensors.encode(np.asarray([1, 2], np.float64)))
+    assert _refusal(inference, request).message == "Expects arg[1] to be float but double is provided"
