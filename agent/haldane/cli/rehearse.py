@@ -37,7 +37,7 @@ def sandbox(arguments: tuple[str, ...]) -> None:
 @click.option("--report", metavar="FILE", type=click.Path(path_type=Path), help="Where the HTML report goes.")
 @click.option("--keep", is_flag=True, help="Leave everything running, to explore.")
 def demo(seed: int | None, json_file: Path | None, report: Path | None, keep: bool) -> None:
-    """Watch Haldane judge five canaries on real models, in about three minutes.
+    """Watch Haldane judge five canaries on real models, in one to two minutes.
 
     \b
       haldane demo
