@@ -4,11 +4,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import yaml
 
 from haldane.serving import modelconfig
@@ -190,3 +191,15 @@ class Fleet:
             self.agent.stop()
         for sandbox in self.sandboxes:
             sandbox.stop()
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    """Two running toy sandboxes that serve version 1; versions 2 and up are up to the test."""
+    made = Fleet(tmp_path)
+    made.add(1)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()
