@@ -106,7 +106,7 @@ def looked(memory: Memory, view: ReplicaView | None, *, at: float, expected: Exp
         expected=expected,
         unseen=None,
         loading=_since(memory.loading, loading, at),
-        dangling=_since(memory.dangling, _dangling(view), at),
+        dangling=_since(memory.dangling, {*_dangling(view), *_emptied(memory, view)}, at),
         unapproved=_since(memory.unapproved, _unapproved(view, expected), at),
         fails_before=before,
         fails_at_look=memory.fails,
@@ -225,6 +225,17 @@ def _failure(memory: Memory, key: Key, status: VersionStatus) -> str:
     if status.availability in (Availability.START, Availability.LOADING) and memory.attempts_failed(key) > 0:
         return f"{memory.attempts_failed(key):.0f} failed load attempts, being retried"
     return ""
+
+
+def _emptied(memory: Memory, view: ReplicaView) -> set[tuple[ModelName, str]]:
+    """Labels that were taken away because nothing is left to name: the model serves no version any more."""
+    had = (
+        {(name, label) for name, model in memory.view.models.items() for label in model.labels}
+        if memory.view
+        else set()
+    )
+    bare = {name for name, model in view.models.items() if not model.loaded and not model.labels}
+    return {(name, label) for name, label in had | memory.dangling.keys() if name in bare}
 
 
 def _dangling(view: ReplicaView) -> Iterable[tuple[ModelName, str]]:

@@ -144,6 +144,13 @@ def test_a_stale_start_is_never_stuck():
     assert Watch().look(start).look(start, after=10 * BOUNDS.load).names == []
 
 
+def test_a_label_taken_away_because_nothing_is_left_to_name_is_told_until_something_serves():
+    served = a_view(ONE, labels={"stable": 1})
+    watch = Watch().look(served).look(a_view(labels={"stable": None})).look(a_view())
+    assert watch.look(a_view(), after=BOUNDS.dangling).names == [Name.LABEL_DANGLING]
+    assert watch.look(served).names == []
+
+
 def test_a_label_that_resolves_to_nothing_is_told_and_resolved():
     dangling = a_view(ONE, labels={"stable": 1, "canary": None})
     watch = Watch().look(dangling)
