@@ -94,15 +94,20 @@ def test_enforcing_without_a_config_is_refused():
     assert run("run", "--server", "127.0.0.1:1", "--mode", "enforce").exit_code == 5
 
 
+def run_agent(config):
+    """`haldane run` as a process of its own, to its end."""
+    return subprocess.run(
+        [sys.executable, "-c", "from haldane.cli import main; main()", "run", "--config", str(config)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
 def test_an_address_that_is_taken_is_refused_with_the_setting_to_change(config):
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         config.write_text(CONFIG + f"listen: 127.0.0.1:{taken.getsockname()[1]}\n")
-        done = subprocess.run(
-            [sys.executable, "-c", "from haldane.cli import main; main()", "run", "--config", str(config)],
-            capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+        done = run_agent(config)
     assert done.returncode == 5, done.stderr
     assert "set `listen:`" in done.stderr
     assert "Traceback" not in done.stderr
@@ -111,10 +116,7 @@ def test_an_address_that_is_taken_is_refused_with_the_setting_to_change(config):
 def test_a_state_dir_that_cannot_be_made_is_named_with_the_setting_to_change(config):
     (config.parent / "taken").touch()
     config.write_text(CONFIG + "state_dir: taken/state\nlisten: 127.0.0.1:0\n")
-    done = subprocess.run(
-        [sys.executable, "-c", "from haldane.cli import main; main()", "run", "--config", str(config)],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = run_agent(config)
     assert done.returncode == 4, done.stderr
     assert "set `state_dir:`" in done.stderr
     assert "Traceback" not in done.stderr

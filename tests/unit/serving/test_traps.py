@@ -190,7 +190,13 @@ async def test_trap_10_config_file_polling_that_undoes_a_reload_is_seen(tmp_path
         sandbox.start(sandbox.config(sandbox.entry("toy", 1)))
         async with open_client(sandbox.server) as client:
             await wait_until(client, loaded(1))
-            await client.reload(sandbox.config(sandbox.entry("toy", 1, labels={"stable": 1})))
+            labelled = sandbox.config(sandbox.entry("toy", 1, labels={"stable": 1}))
+            for _ in range(5):  # a poll may fall between the reload and the look
+                await client.reload(labelled)
+                if (await look(client)).labels == {"stable": 1}:
+                    break
+            else:
+                pytest.fail("the label was never seen to be set, so nothing was undone")
             await wait_until(client, lambda view: view.labels == {})
 
 
