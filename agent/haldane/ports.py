@@ -10,10 +10,11 @@ PortError
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
+from haldane.domain.entries import Entry
 from haldane.domain.fleet import Condition, ModelName, ModelView, ReplicaView, ServerConfig
 from haldane.domain.record import Record
 from haldane.domain.rollout import Rollout, RolloutId
-from haldane.domain.traffic import Batch, Outcome, Request
+from haldane.domain.traffic import Outcome, Request
 
 
 class PortError(Exception):
@@ -87,7 +88,7 @@ class TrafficSource(Protocol):
 
 
 class Store(Protocol):
-    """Keeps rollouts, pair logs and Records. Synchronous: calls take milliseconds and run in a worker thread.
+    """Keeps rollouts, evidence logs and Records. Synchronous: calls take milliseconds and run in a worker thread.
 
     Every write names the revision it read; StaleWrite when it is no longer the newest.
     """
@@ -117,10 +118,10 @@ class Store(Protocol):
     def settled(self) -> dict[ModelName, tuple[int, int]]:
         """The stable version of each model as past rollouts left it, and what the config declared then."""
 
-    def append_pairs(self, rollout: RolloutId, batch: Batch) -> None: ...
+    def append_evidence(self, rollout: RolloutId, entry: Entry) -> None: ...
 
-    def pairs(self, rollout: RolloutId) -> Iterable[Batch]:
-        """Its pair log, in the order and the batches in which it was appended."""
+    def evidence(self, rollout: RolloutId) -> Iterable[Entry]:
+        """Its evidence log, in the order and the portions in which it was appended."""
 
     def record(self, kind: str, data: dict[str, Any], *, rollout: str = "", model: str = "") -> Record: ...
 

@@ -104,9 +104,9 @@ def test_a_pair_log_of_a_newer_schema_is_refused_with_a_clear_word(tmp_path: Pat
     url = f"sqlite:///{tmp_path / 'haldane.db'}"
     store = open_store(url)
     store.commit(rollout_named("a"), None, [])
-    store.append_pairs(RolloutId("a"), pairs(1))
+    store.append_evidence(RolloutId("a"), pairs(1))
     with sa.create_engine(url).begin() as connection:
-        connection.execute(sa.text('UPDATE pair_batches SET "schema" = 2'))
-    with pytest.raises(Malformed, match="schema 2"):
-        list(store.pairs(RolloutId("a")))
+        connection.execute(sa.text('UPDATE pair_batches SET "schema" = 3'))
+    with pytest.raises(Malformed, match="schema 3"):
+        list(store.evidence(RolloutId("a")))
     store.close()

@@ -6,7 +6,7 @@ instead of overwriting; the lease keeps it from starting.
 
 Writers wait for each other from their first statement on (BEGIN IMMEDIATE, an
 advisory lock), so that read-then-write is never stale. Readers hold nobody up:
-a page that draws a long pair log must not keep the lease from being renewed.
+a page that draws a long evidence log must not keep the lease from being renewed.
 """
 
 import time
@@ -14,15 +14,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from haldane.adapters.rows import record_from_row, record_to_row, rollout_from_json, rollout_to_json
+from haldane.domain.entries import Entry, read_entry, schema_of
 from haldane.domain.fleet import ModelName
 from haldane.domain.record import Record, chain
 from haldane.domain.rollout import Phase, Rollout, RolloutId
-from haldane.domain.traffic import PAIR_DTYPE, SCHEMA, Batch
 from haldane.ports import Malformed, StaleWrite, Unavailable
 
 META = sa.MetaData()
@@ -48,7 +47,7 @@ RECORDS = sa.Table(
     sa.Column("previous", sa.String(64), nullable=False),
     sa.Column("hash", sa.String(64), nullable=False),
 )
-PAIRS = sa.Table(
+EVIDENCE = sa.Table(
     "pair_batches",
     META,
     sa.Column("rollout", sa.String(64), primary_key=True),
@@ -72,7 +71,7 @@ LEASE = sa.Table(
 )
 
 _FINAL = [phase.value for phase in Phase if phase.final]
-_BATCHES_AT_ONCE = 64  # of a pair log, about 9 KB each: no transaction is held while they are judged
+_ENTRIES_AT_ONCE = 64  # of an evidence log, about 9 KB each: no transaction is held while they are judged
 _WRITES = "haldane_writes"
 _POSTGRESQL_LOCK = 0x48414C44  # "HALD", the advisory lock of whoever writes
 # Without these a partitioned server holds a worker thread, and with it the end of the process, for minutes.
@@ -84,7 +83,7 @@ _POSTGRESQL_LIMITS = {
 
 
 class SqlStore:
-    """Rollouts, pair logs, records, lease. Synchronous; safe to call from worker threads."""
+    """Rollouts, evidence logs, records, lease. Synchronous; safe to call from worker threads."""
 
     def __init__(self, engine: sa.Engine, name: str = "store") -> None:
         self._engine, self._name = engine, name
@@ -171,28 +170,38 @@ class SqlStore:
             rows = connection.execute(sa.select(SETTLED))
             return {ModelName(row.model): (row.version, row.declared) for row in rows}
 
-    def append_pairs(self, rollout: RolloutId, batch: Batch) -> None:
-        """Stored once: a batch appended again because its first acknowledgement was lost is not counted twice."""
-        rows = batch.tobytes()
+    def append_evidence(self, rollout: RolloutId, entry: Entry) -> None:
+        """Stored once: an entry appended again because its first acknowledgement was lost is not counted twice."""
+        rows, schema = entry.tobytes(), schema_of(entry)
         with self._writing() as connection:
-            query = sa.select(PAIRS.c.n, PAIRS.c.rows).where(PAIRS.c.rollout == rollout).order_by(PAIRS.c.n.desc())
+            query = (
+                sa.select(EVIDENCE.c.n, EVIDENCE.c.rows)
+                .where(EVIDENCE.c.rollout == rollout)
+                .order_by(EVIDENCE.c.n.desc())
+            )
             last = connection.execute(query.limit(1)).first()
             if last is not None and rows and last.rows == rows:
                 return
             n = 1 if last is None else last.n + 1
-            connection.execute(sa.insert(PAIRS).values(rollout=rollout, n=n, schema=SCHEMA, rows=rows))
+            connection.execute(sa.insert(EVIDENCE).values(rollout=rollout, n=n, schema=schema, rows=rows))
 
-    def pairs(self, rollout: RolloutId) -> Iterator[Batch]:
-        query = sa.select(PAIRS.c.n, PAIRS.c.schema, PAIRS.c.rows).where(PAIRS.c.rollout == rollout).order_by(PAIRS.c.n)
+    def evidence(self, rollout: RolloutId) -> Iterator[Entry]:
+        query = (
+            sa.select(EVIDENCE.c.n, EVIDENCE.c.schema, EVIDENCE.c.rows)
+            .where(EVIDENCE.c.rollout == rollout)
+            .order_by(EVIDENCE.c.n)
+        )
         after = 0
-        while rows := self._some_pairs(query.where(PAIRS.c.n > after).limit(_BATCHES_AT_ONCE)):
+        while rows := self._some_evidence(query.where(EVIDENCE.c.n > after).limit(_ENTRIES_AT_ONCE)):
             after = rows[-1][0]
-            for _, schema, columns in rows:
-                if schema != SCHEMA:
-                    raise Malformed(self._name, f"pair log of schema {schema}; this release reads {SCHEMA}")
-                yield np.frombuffer(columns, PAIR_DTYPE)
+            for _, schema, stored in rows:
+                try:
+                    entry = read_entry(schema, stored)
+                except ValueError as error:
+                    raise Malformed(self._name, str(error)) from error
+                yield entry
 
-    def _some_pairs(self, query: sa.Select[Any]) -> list[tuple[int, int, bytes]]:
+    def _some_evidence(self, query: sa.Select[Any]) -> list[tuple[int, int, bytes]]:
         with self._reading() as connection:
             return [(row.n, row.schema, row.rows) for row in connection.execute(query)]
 

@@ -9,6 +9,7 @@ class Role(StrEnum):
 
     OBJECTIVE = "objective"  # must be shown harmless to promote; can roll back
     GUARDRAIL = "guardrail"  # can only roll back
+    SIGNAL = "signal"  # harm shown by it holds a promotion, and never rolls back
     INFO = "info"  # shown only
 
 

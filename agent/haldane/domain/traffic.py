@@ -1,8 +1,9 @@
 """Shadow traffic: Requests in, Outcomes back, Pairs flowing as columns (Batch)."""
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,8 @@ class Request:
     `body` is the serialized request message whose model_spec holds at most a
     signature name: name and version are spliced in when it is sent. `row`
     numbers the rows of a finite set; `truth` is the known label of a labelled
-    set (class index, class name or number), else None.
+    set (class index, class name or number), else None. `fields` are what it may
+    be sliced by, as text.
     """
 
     id: str
@@ -31,6 +33,12 @@ class Request:
     body: bytes
     row: int = -1
     truth: float | str | None = None
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> int:
+        """The id as 64 bits, the same in every process: how a label that comes later finds its pair."""
+        return int.from_bytes(hashlib.blake2b(self.id.encode(), digest_size=8).digest(), "little")
 
 
 class Status(IntEnum):
@@ -59,8 +67,7 @@ class Outcome:
 
 # One row per counted pair. Order is always stable, then canary. NaN means "not
 # known" (no label, no answer), never zero. An append-only log of these rows is
-# what evidence is folded from, so a change here needs a new SCHEMA.
-SCHEMA = 1
+# what evidence is folded from, so a change here needs a new schema in `domain.entries`.
 PAIR_DTYPE = np.dtype(
     [
         ("seq", "<i8"),  # order of sending, unique in a rollout
@@ -81,6 +88,10 @@ PAIR_DTYPE = np.dtype(
         ("canary_wrong", "<f4"),
         ("stable_loss", "<f4"),  # per-example loss, NaN when not known
         ("canary_loss", "<f4"),
+        ("request", "<u8"),  # Request.key; 0 when not known
+        ("slices", "<u4"),  # bit i: belongs to slice i of the rules
+        ("stable_output", "<f4"),  # the judged output as one number (probability, class index, value); NaN: not known
+        ("canary_output", "<f4"),
     ]
 )
 
@@ -89,17 +100,3 @@ Batch = NDArray[np.void]  # shape (n,), dtype PAIR_DTYPE, ascending in "seq"
 
 def empty_batch() -> Batch:
     return np.empty(0, PAIR_DTYPE)
-
-
-def blank_row() -> dict[str, Any]:
-    """Defaults of a row: nothing known, both sides fine."""
-    return {
-        "row": -1,
-        "fresh": True,
-        "disagrees": np.nan,
-        "distance": np.nan,
-        "stable_wrong": np.nan,
-        "canary_wrong": np.nan,
-        "stable_loss": np.nan,
-        "canary_loss": np.nan,
-    }

@@ -17,7 +17,7 @@ import structlog
 
 from haldane.domain.evidence import Ruling
 from haldane.domain.rollout import Judged, Rollout, RolloutId
-from haldane.domain.traffic import Batch
+from haldane.domain.traffic import PAIR_DTYPE, Batch
 from haldane.engine.desk import Desk
 from haldane.judge.analysis import Analysis
 from haldane.judge.rules import Rules
@@ -61,15 +61,16 @@ def rules_of(rollout: Rollout) -> Rules:
 
 
 def folded(store: Store, rollout: Rollout) -> tuple[Analysis, Progress]:
-    """The evidence so far, from the pair log."""
+    """The evidence so far, from the evidence log."""
     analysis, progress = Analysis(rules_of(rollout)), Progress()
-    for batch in store.pairs(rollout.id):
-        analysis.fold(batch)
-        progress.logged += len(batch)
-        progress.next_seq = max(progress.next_seq, int(batch["seq"].max()) + 1)
-        progress.before_seconds = max(progress.before_seconds, float(batch["at"].max()))
-        # A pair of stable with itself says nothing of the canary on that row: it stays to be judged.
-        progress.judged_rows |= set(np.unique(batch["row"][(batch["row"] >= 0) & ~batch["aa"]]).tolist())
+    for entry in store.evidence(rollout.id):
+        analysis.fold(entry)
+        progress.logged += len(entry)
+        progress.before_seconds = max(progress.before_seconds, float(entry["at"].max()))
+        if entry.dtype == PAIR_DTYPE:
+            progress.next_seq = max(progress.next_seq, int(entry["seq"].max()) + 1)
+            # A pair of stable with itself says nothing of the canary on that row: it stays to be judged.
+            progress.judged_rows |= set(np.unique(entry["row"][(entry["row"] >= 0) & ~entry["aa"]]).tolist())
     progress.since = time.monotonic()
     return analysis, progress
 
@@ -136,7 +137,7 @@ class Judging:
 
     async def _store_batch(self, batch: Batch) -> None:
         """Stored when it returns, and also when it is cancelled: the log may be read again at once."""
-        storing = asyncio.create_task(self._from_store(lambda: self.store.append_pairs(self.id, batch)))
+        storing = asyncio.create_task(self._from_store(lambda: self.store.append_evidence(self.id, batch)))
         try:
             await asyncio.shield(storing)
         except asyncio.CancelledError:

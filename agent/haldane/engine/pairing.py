@@ -390,6 +390,8 @@ class _Shadow:
             rows[name] = [getattr(pair, name) for pair in some]
         rows["server"] = [pair.lane.index for pair in some]
         rows["row"] = [pair.request.row for pair in some]
+        rows["request"] = [pair.request.key for pair in some]
+        rows["stable_output"] = rows["canary_output"] = np.nan
         for side, lost in (("stable", scored.stable_unreadable), ("canary", scored.canary_unreadable)):
             outcomes: list[Outcome] = [getattr(pair, side) for pair in some]
             rows[f"{side}_status"] = np.where(lost, Status.MALFORMED, [outcome.status for outcome in outcomes])

@@ -4,8 +4,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 
+from haldane.domain.entries import Entry
 from haldane.domain.evidence import Finding, Ruling
-from haldane.domain.traffic import Batch
+from haldane.domain.traffic import PAIR_DTYPE, Batch
 from haldane.judge.columns import Tally, split
 from haldane.judge.findings import Watch
 from haldane.judge.hearing import Hearing, Terms
@@ -22,8 +23,8 @@ REJECTED_SHARE = 0.01  # more readings than this that cannot be, and the measuri
 class Analysis:
     """One analysis over a whole rollout.
 
-    `fold` each batch of the pair log once, in the log's order and borders;
-    folding the same batches again gives the same bits. `ruling` may be asked
+    `fold` each entry of the evidence log once, in the log's order and borders;
+    folding the same entries again gives the same bits. `ruling` may be asked
     at any time and as often as one likes.
     """
 
@@ -35,8 +36,13 @@ class Analysis:
         self._names = frozenset(rule.name for rule in rules.metrics)
         self._reach = next((rule.reach for rule in rules.metrics if rule.name == "loss"), 1.0)
 
-    def fold(self, batch: Batch) -> None:
-        """Take in the next batch, which may be empty, and look at the evidence."""
+    def fold(self, entry: Entry) -> None:
+        """Take in the next entry, which may be empty, and look at the evidence; ValueError when it is of no kind."""
+        if entry.dtype != PAIR_DTYPE:
+            raise ValueError(f"entries with the columns {entry.dtype.names} are not judged")
+        self._fold_pairs(entry)
+
+    def _fold_pairs(self, batch: Batch) -> None:
         readings = split(batch, self._names, tally=self.tally, warmup_pairs=self.rules.warmup_pairs, reach=self._reach)
         if len(batch):
             self._seconds = max(self._seconds, float(batch["at"].max()))
@@ -81,12 +87,12 @@ class Analysis:
         return replace(found, detail=f"{found.detail}; {floor}")
 
 
-def trace(rules: Rules, batches: Iterable[Batch]) -> list[Ruling]:
-    """The Ruling after every batch, for plots and for judging again with other rules."""
+def trace(rules: Rules, entries: Iterable[Entry]) -> list[Ruling]:
+    """The Ruling after every entry, for plots and for judging again with other rules."""
     analysis = Analysis(rules)
     rulings = []
-    for batch in batches:
-        analysis.fold(batch)
+    for entry in entries:
+        analysis.fold(entry)
         rulings.append(analysis.ruling(analysis.hearing.seconds))
     return rulings
 

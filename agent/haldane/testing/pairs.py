@@ -19,6 +19,7 @@ def pairs(n: int, *, first: int = 0, **columns: Any) -> Batch:
     batch["fresh"] = True
     batch["stable_seconds"] = batch["canary_seconds"] = 0.01
     batch["stable_loss"] = batch["canary_loss"] = np.nan
+    batch["stable_output"] = batch["canary_output"] = np.nan
     for name, values in columns.items():
         batch[name] = values
     return batch

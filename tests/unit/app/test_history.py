@@ -41,8 +41,8 @@ def test_however_long_a_rollout_lives_a_few_hundred_rulings_remain_with_the_firs
 
 def test_when_it_is_over_the_pair_log_speaks(store):
     history = History(store)
-    store.append_pairs(NAME, pairs(10))
-    store.append_pairs(NAME, pairs(10, first=10))
+    store.append_evidence(NAME, pairs(10))
+    store.append_evidence(NAME, pairs(10, first=10))
     history.add(NAME, a_ruling(1))
     history.over(NAME)
     over = a_rollout(Phase.ROLLED_BACK, analysis=rules().to_json())
@@ -53,7 +53,7 @@ def test_a_live_rollout_without_a_ruling_yet_shows_what_is_on_record_now_and_lat
     history = History(store)
     live = a_rollout(Phase.HELD, analysis=rules().to_json())
     assert history.of(live) == []
-    store.append_pairs(NAME, pairs(10))
+    store.append_evidence(NAME, pairs(10))
     assert [ruling.pairs for ruling in history.of(live)] == [10]
 
 
@@ -67,9 +67,9 @@ def test_only_the_last_few_finished_rollouts_are_kept_in_memory(store):
 def test_a_rollout_taken_over_from_another_process_shows_its_beginning_too(store):
     history = History(store)
     live = a_rollout(Phase.SHADOWING, analysis=rules().to_json())
-    store.append_pairs(NAME, pairs(10))
+    store.append_evidence(NAME, pairs(10))
     history.take_over(NAME)
-    store.append_pairs(NAME, pairs(10, first=10))
+    store.append_evidence(NAME, pairs(10, first=10))
     history.add(NAME, a_ruling(20))
     assert [ruling.pairs for ruling in history.of(live)] == [10, 20]
     history.add(NAME, a_ruling(30))

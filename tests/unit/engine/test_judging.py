@@ -77,7 +77,7 @@ class Hearing:
         self.desk.put_rollout(replace(rollout, phase=phase, **more), self.revision)
 
     def logged(self):
-        return sum(len(batch) for batch in self.store.store.pairs(self.judging.id))
+        return sum(len(batch) for batch in self.store.store.evidence(self.judging.id))
 
     @asynccontextmanager
     async def sitting(self):
@@ -136,7 +136,7 @@ async def test_nothing_is_sent_while_no_judging_is_asked_for_and_the_shadow_is_c
 
 
 async def test_taken_up_again_it_goes_on_behind_what_is_on_record(hearing):
-    hearing.store.store.append_pairs(hearing.judging.id, pairs(30))
+    hearing.store.store.append_evidence(hearing.judging.id, pairs(30))
     async with hearing.sitting():
         hearing.batches.put_nowait(pairs(10, first=30))
         await hearing.until(lambda: hearing.shown and hearing.shown[-1].pairs == 40)
@@ -167,14 +167,14 @@ async def test_a_store_that_is_away_is_waited_for_and_no_pair_is_lost_or_judged_
 
 async def test_a_batch_that_is_being_stored_when_judging_stops_is_known_when_it_goes_on(hearing):
     writing, go_on = threading.Event(), threading.Event()
-    append = hearing.store.store.append_pairs
+    append = hearing.store.store.append_evidence
 
     def slowly(rollout, batch):
         writing.set()
         go_on.wait(20)
         append(rollout, batch)
 
-    hearing.store.append_pairs = slowly
+    hearing.store.append_evidence = slowly
     async with hearing.sitting():
         hearing.batches.put_nowait(pairs(30))
         await hearing.until(writing.is_set)
@@ -205,7 +205,7 @@ async def test_a_log_that_this_release_cannot_read_ends_the_agent_with_the_reaso
 
 def test_shadowing_is_taken_up_where_the_log_ends_with_only_rows_judged_that_the_canary_answered():
     log = [pairs(3, row=[0, 1, 2], aa=[False, True, False]), pairs(2, first=7, row=[-1, 4])]
-    store = SimpleNamespace(pairs=lambda rollout: log)
+    store = SimpleNamespace(evidence=lambda rollout: log)
     analysis, progress = folded(store, a_rollout(analysis=rules().to_json()))
     assert progress.next_seq == 9
     assert progress.judged_rows == {0, 2, 4}

@@ -29,7 +29,7 @@ def _changed(**values: Any) -> str:
         ("{", "not JSON"),
         ("[]", "no schema"),
         ("{}", "no schema"),
-        (_changed(schema=2), "schema 2"),
+        (_changed(schema=3), "schema 3"),
         (_changed(gamma=0.1), "unknown key gamma"),
         (_changed(metrics="errors"), "must be a list"),
         (_changed(metrics=[{"name": "errors"}]), "Role"),

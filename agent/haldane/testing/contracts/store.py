@@ -126,7 +126,7 @@ class StoreContract:
             for _ in range(5):
                 store.record("config_sent", {})
                 revision = store.commit(rollout_named(name), revision, [("phase_changed", {})])
-                store.append_pairs(RolloutId(name), pairs(1))
+                store.append_evidence(RolloutId(name), pairs(1))
 
         with ThreadPoolExecutor(4) as threads:
             for done in [threads.submit(write, name) for name in "abcd"]:
@@ -142,26 +142,26 @@ class StoreContract:
         sizes = [1, 7, 100, 0, 3] * 30  # more than is read at once
         log = [pairs(n, first=1000 * i, distance=np.nan, stable_seconds=0.1 + i) for i, n in enumerate(sizes)]
         for batch in log:
-            store.append_pairs(RolloutId("a"), batch)
-        store.append_pairs(RolloutId("b"), pairs(2))
+            store.append_evidence(RolloutId("a"), batch)
+        store.append_evidence(RolloutId("b"), pairs(2))
         stores.close()
-        found = list(stores.open().pairs(RolloutId("a")))
+        found = list(stores.open().evidence(RolloutId("a")))
         assert [batch.tobytes() for batch in found] == [batch.tobytes() for batch in log]
         assert all(batch.dtype == log[0].dtype for batch in found)
-        assert list(stores.open().pairs(RolloutId("none"))) == []
+        assert list(stores.open().evidence(RolloutId("none"))) == []
 
     def test_a_batch_appended_again_after_a_lost_answer_counts_once(self, store: Store) -> None:
         for batch in (pairs(3), pairs(3), pairs(3, first=3)):
-            store.append_pairs(RolloutId("a"), batch)
-        assert [int(batch["seq"][0]) for batch in store.pairs(RolloutId("a"))] == [0, 3]
+            store.append_evidence(RolloutId("a"), batch)
+        assert [int(batch["seq"][0]) for batch in store.evidence(RolloutId("a"))] == [0, 3]
 
     def test_reading_a_long_log_slowly_keeps_nobody_from_writing(self, store: Store, stores: Stores) -> None:
         for n in range(3):
-            store.append_pairs(RolloutId("a"), pairs(1, first=n))
-        reading = iter(store.pairs(RolloutId("a")))
+            store.append_evidence(RolloutId("a"), pairs(1, first=n))
+        reading = iter(store.evidence(RolloutId("a")))
         next(reading)
         assert stores.open().hold_lease("other", seconds=10)
-        store.append_pairs(RolloutId("b"), pairs(1))
+        store.append_evidence(RolloutId("b"), pairs(1))
         assert len(list(reading)) == 2
 
     # --- the lease ------------------------------------------------------------------------------------------------
