@@ -112,10 +112,10 @@ def _watch(rule: MetricRule, rules: Rules) -> Watch:
     relative, absolute = rule.margin.relative, rule.margin.absolute
     evidence: Evidence
     unit, margin, scale = "share", absolute, 1.0
-    if rule.name == "latency":
+    if rule.measures == "latency":
         evidence = _latency(rule, rules)
         unit, margin = "ratio", relative
-    elif rule.name == "loss":
+    elif rule.measures == "loss":
         evidence = BoundedEvidence(absolute=absolute / rule.reach, relative=relative)
         unit, scale = "loss", rule.reach
     else:

@@ -45,26 +45,33 @@ class MetricRule:
     name: str
     role: Role
     margin: Margin
+    kind: str = ""  # what it measures; "" when the name says it
+    slice: int | None = None  # index into the rules' slices; None: all pairs
     weight: float = 1.0
     reach: float = 1.0
     tail_quantile: float | None = None
     tail_margin: float = 0.25
 
     def __post_init__(self) -> None:
-        if self.name not in METRICS:
-            raise ValueError(f"unknown metric {self.name!r}; known are {', '.join(METRICS)}")
+        if self.measures not in METRICS:
+            raise ValueError(f"unknown metric {self.measures!r}; known are {', '.join(METRICS)}")
         _require(0.0 < self.weight < math.inf, f"{self.name}: weight must be positive, got {self.weight!r}")
         _require(0.0 < self.reach < math.inf, f"{self.name}: reach must be positive, got {self.reach!r}")
-        if self.name == "latency":
+        if self.measures == "latency":
             _require(self.margin.absolute == 0.0, 'latency: the margin is a ratio, for example "+10%"')
-        elif self.name in ("accuracy", "disagreement"):
+        elif self.measures in ("accuracy", "disagreement"):
             _require(self.margin.relative == 0.0, f'{self.name}: the margin is in percentage points, for example "1pp"')
-        reach = self.reach if self.name == "loss" else 1.0
+        reach = self.reach if self.measures == "loss" else 1.0
         _require(self.margin.absolute < reach, f"{self.name}: margin {self.margin.absolute!r} allows any harm at all")
         if self.tail_quantile is not None:
-            _require(self.name == "latency", f"{self.name}: only latency has a tail watch")
+            _require(self.measures == "latency", f"{self.name}: only latency has a tail watch")
             _require(0.5 < self.tail_quantile < 1.0, f"latency: tail_quantile {self.tail_quantile!r} not in (0.5, 1)")
             _require(0.0 < self.tail_margin < math.inf, f"latency: tail_margin must be positive: {self.tail_margin!r}")
+
+    @property
+    def measures(self) -> str:
+        """One of METRICS: which readings it is judged on."""
+        return self.kind or self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
