@@ -52,7 +52,11 @@ class MetricSection(Section):
     def rule(self, name: str) -> MetricRule:
         """The same as the judge takes it; ValueError says what would be right."""
         role, margin = DEFAULTS.get(name, (Role.OBJECTIVE, ""))
-        given = {"reach": self.reach, "tail_quantile": self.tail_quantile, "tail_margin": self.tail_margin}
+        given: dict[str, Any] = {
+            "reach": self.reach,
+            "tail_quantile": self.tail_quantile,
+            "tail_margin": self.tail_margin,
+        }
         return MetricRule(
             name=name,
             role=self.role or role,
