@@ -108,7 +108,8 @@ def test_traffic_that_cannot_be_read_is_told_by_check_and_refused_at_the_start(
     agent = fleet.run_agent(models=source(**traffic))
     code, says = start(agent, 2)
     assert code in (INFRASTRUCTURE, REFUSED) and words in says, says
-    assert agent.labels() == {"r0": {"stable": 1}, "r1": {"stable": 1}}
+    # The label that is wanted at rest may still be on its way: nothing here waits for it before it refuses.
+    agent.wait(lambda: agent.labels() == {"r0": {"stable": 1}, "r1": {"stable": 1}}, "labelled stable", 20.0)
 
 
 def test_a_corrupt_line_on_the_metrics_page_is_counted_and_stops_nothing(fleet: Fleet) -> None:
