@@ -37,7 +37,7 @@ lint: $(VENV)/.test ## Style, types, direction of imports
 	@$(STEP) "import order" $(BIN)/lint-imports
 
 unit: $(VENV)/.test ## Tests of parts, contracts, guarantees, documents; PYTEST_ARGS="-k wire" chooses among them
-	@$(STEP) "tests of the parts" $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup \
+	@$(STEP) "tests of the parts" $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --max-worker-restart=1 \
 		--ignore=tests/e2e --ignore=tests/fault $(PYTEST_ARGS)
 
 # One after the other: these run whole fleets and judge latency, so they want the machine to themselves.

@@ -1,9 +1,10 @@
 """Fixtures every suite shares: free ports, real programs, and where tests may run side by side."""
 
+import faulthandler
 import os
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,8 @@ def root() -> Path:
     return ROOT
 
 
+# pytest replaces sys.stderr while a test runs, so the watchdog has a copy of its own.
+WATCHDOG_LOG = os.fdopen(os.dup(2), "w")
 REAL_SERVER = os.environ.get("HALDANE_MODEL_SERVER", "")
 
 
@@ -82,6 +85,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if item.get_closest_marker("real_server")]
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """A test that outlives its time-out, in C code or while it is torn down, ends the process.
+
+    pytest-timeout interrupts a test once; one that then waits on, for a thread that never ends say, would wait for
+    ever. The time left after the time-out is for fixtures that end slowly.
+    """
+    marker = item.get_closest_marker("timeout")
+    seconds = float(marker.args[0] if marker else item.config.getini("timeout"))
+    faulthandler.dump_traceback_later(seconds + 60, exit=True, file=WATCHDOG_LOG)
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
