@@ -67,8 +67,6 @@ def root() -> Path:
     return ROOT
 
 
-# pytest replaces sys.stderr while a test runs, so the watchdog has a copy of its own.
-WATCHDOG_LOG = os.fdopen(os.dup(2), "w")
 REAL_SERVER = os.environ.get("HALDANE_MODEL_SERVER", "")
 
 
@@ -87,6 +85,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
 
 
+WATCHDOG_LOG = pytest.StashKey[int]()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    # While a test runs, standard error is pytest's own: the watchdog writes to a copy from before.
+    capture = session.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        session.config.stash[WATCHDOG_LOG] = os.dup(2)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """A test that outlives its time-out, in C code or while it is torn down, ends the process.
@@ -96,7 +104,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     """
     marker = item.get_closest_marker("timeout")
     seconds = float(marker.args[0] if marker else item.config.getini("timeout"))
-    faulthandler.dump_traceback_later(seconds + 60, exit=True, file=WATCHDOG_LOG)
+    faulthandler.dump_traceback_later(seconds + 60, exit=True, file=item.config.stash[WATCHDOG_LOG])
     try:
         return (yield)
     finally:
