@@ -42,6 +42,7 @@ class Finding:
     """
 
     metric: str
+    measures: str = ""  # the kind of metric, such as "latency"; "" when the name says it
     role: Role
     state: State
     unit: str  # "ratio" (of canary to stable, minus 1) or "share" or the loss's own

@@ -33,8 +33,6 @@ class Analysis:
         self.tally = Tally()
         self.hearing = Hearing([_watch(rule, rules) for rule in rules.metrics], _terms(rules))
         self._seconds = 0.0
-        self._names = frozenset(rule.name for rule in rules.metrics)
-        self._reach = next((rule.reach for rule in rules.metrics if rule.name == "loss"), 1.0)
 
     def fold(self, entry: Entry) -> None:
         """Take in the next entry, which may be empty, and look at the evidence; ValueError when it is of no kind."""
@@ -43,7 +41,7 @@ class Analysis:
         self._fold_pairs(entry)
 
     def _fold_pairs(self, batch: Batch) -> None:
-        readings = split(batch, self._names, tally=self.tally, warmup_pairs=self.rules.warmup_pairs, reach=self._reach)
+        readings = split(batch, self.rules.metrics, tally=self.tally, warmup_pairs=self.rules.warmup_pairs)
         if len(batch):
             self._seconds = max(self._seconds, float(batch["at"].max()))
         self.hearing.hear(readings, pairs=self.tally.pairs, seconds=self._seconds, doubts=self.doubts())
@@ -81,7 +79,7 @@ class Analysis:
 
     def _with_noise_floor(self, found: Finding) -> Finding:
         tally = self.tally
-        if found.metric != "disagreement" or not tally.aa_compared:
+        if found.measures != "disagreement" or not tally.aa_compared:
             return found
         floor = f"stable disagrees with itself on {tally.aa_disagreed:,} of {tally.aa_compared:,}"
         return replace(found, detail=f"{found.detail}; {floor}")
@@ -122,7 +120,9 @@ def _watch(rule: MetricRule, rules: Rules) -> Watch:
         evidence = CountEvidence(absolute=absolute, relative=relative)
         if relative:
             unit, margin = "ratio", relative
-    return Watch(rule.name, rule.role, rule.weight, evidence, unit=unit, margin=margin, scale=scale)
+    return Watch(
+        rule.name, rule.role, rule.weight, evidence, measures=rule.measures, unit=unit, margin=margin, scale=scale
+    )
 
 
 def _latency(rule: MetricRule, rules: Rules) -> RatioEvidence:

@@ -1,17 +1,18 @@
-"""A Batch of pairs as readings per metric: which pair may say what.
+"""A Batch of pairs as readings per rule: which pair may say what.
 
 The rules of handling are all here. A failed answer is an outcome, never a
 missing one: leaving slow or failed canary answers out would hide exactly the
 harm that is looked for.
 """
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from haldane.domain.traffic import Batch, Status
+from haldane.judge.rules import MetricRule
 from haldane.stats.betting import Floats
 
 # Plain numbers: looking a member up for every comparison costs more than the comparison.
@@ -20,7 +21,8 @@ OK, TIMEOUT, NOT_FOUND, EXHAUSTED = (
 )
 
 Flags = NDArray[np.bool_]
-Readings = Mapping[str, tuple[Floats, Floats]]  # metric -> (stable, canary), shape (n,) each
+Readings = Mapping[str, tuple[Floats, Floats]]  # a rule's name -> (stable, canary), shape (n,) each
+Columns = tuple[Flags, Floats, Floats]  # rows that say something, (n,), and what: stable, canary, shape (n,) each
 
 
 @dataclass(slots=True)
@@ -38,12 +40,13 @@ class Tally:
     by_server: dict[int, int] = field(default_factory=dict)  # canary pairs sent, warm-up included
 
 
-def split(batch: Batch, names: Set[str], *, tally: Tally, warmup_pairs: int, reach: float) -> Readings:
-    """Readings of the named metrics from the next batch, counting into `tally`.
+def split(batch: Batch, rules: Iterable[MetricRule], *, tally: Tally, warmup_pairs: int) -> Readings:
+    """Readings of each rule, by its name, from the next batch, counting into `tally`.
 
-    Values of "loss" are divided by `reach` and clipped to [0, 1]. Output
-    metrics take fresh rows only, and during warm-up only rows both sides
-    answered: a cold start changes how long an answer takes, not what it is.
+    A rule with a slice gets that slice's pairs only. Losses are divided by the
+    rule's reach and clipped to [0, 1]. Output metrics take fresh rows only, and
+    during warm-up only rows both sides answered: a cold start changes how long
+    an answer takes, not what it is.
     """
     _count_noise_floor(batch, tally)
     batch = batch[~batch["aa"]]
@@ -63,14 +66,29 @@ def split(batch: Batch, names: Set[str], *, tally: Tally, warmup_pairs: int, rea
         tally.lost[side] += int(lost[side].sum())
     answered = (stable == OK) & (canary == OK)
     judged = usable & batch["fresh"] & (answered | ~cold)
-    ways: dict[str, Callable[[], tuple[Floats, Floats]]] = {
-        "errors": lambda: ((stable != OK)[counted].astype(np.float64), (canary != OK)[counted].astype(np.float64)),
+    ways: dict[str, Callable[[], Columns]] = {
+        "errors": lambda: (counted, (stable != OK).astype(np.float64), (canary != OK).astype(np.float64)),
         "latency": lambda: _latency(batch, counted & ~batch["masked"]),
-        "accuracy": lambda: _outputs(batch, "wrong", judged, tally, reach=1.0),
-        "loss": lambda: _outputs(batch, "loss", judged, tally, reach=reach),
+        "accuracy": lambda: _outputs(batch, "wrong", judged, tally),
+        "loss": lambda: _outputs(batch, "loss", judged, tally),
         "disagreement": lambda: _disagreement(batch, judged & (stable == OK)),
     }
-    return {name: ways[name]() for name in sorted(names)}
+    rules = tuple(rules)
+    # Once per measure, however many slices share it: what cannot be scored is counted once.
+    columns = {measure: ways[measure]() for measure in sorted({rule.measures for rule in rules})}
+    return {rule.name: _of(rule, batch["slices"], *columns[rule.measures]) for rule in rules}
+
+
+def _of(
+    rule: MetricRule, slices: NDArray[np.uint32], rows: Flags, stable: Floats, canary: Floats
+) -> tuple[Floats, Floats]:
+    """One rule's share of what its measure says."""
+    if rule.slice is not None:
+        rows = rows & ((slices >> np.uint32(rule.slice)) & 1).astype(np.bool_)
+    stable, canary = stable[rows], canary[rows]
+    if rule.measures == "loss":
+        return np.minimum(stable / rule.reach, 1.0), np.minimum(canary / rule.reach, 1.0)
+    return stable, canary
 
 
 def _count_noise_floor(batch: Batch, tally: Tally) -> None:
@@ -108,38 +126,32 @@ def _impossible(batch: Batch, side: str) -> Flags:
     return flags
 
 
-def _latency(batch: Batch, rows: Flags) -> tuple[Floats, Floats]:
+def _latency(batch: Batch, rows: Flags) -> Columns:
     """Seconds of both sides; a time-out counts as the deadline, other failures have no latency."""
     stable, canary = batch["stable_status"], batch["canary_status"]
     timed = ((stable == OK) | (stable == TIMEOUT)) & ((canary == OK) | (canary == TIMEOUT))
-    rows = rows & timed
-    return batch["stable_seconds"][rows].astype(np.float64), batch["canary_seconds"][rows].astype(np.float64)
+    return rows & timed, batch["stable_seconds"], batch["canary_seconds"]
 
 
-def _outputs(batch: Batch, what: str, rows: Flags, tally: Tally, *, reach: float) -> tuple[Floats, Floats]:
-    """Badness in [0, 1] of both sides where the truth is known.
+def _outputs(batch: Batch, what: str, rows: Flags, tally: Tally) -> Columns:
+    """Badness of both sides where the truth is known; a side that failed is as bad as can be.
 
-    A side that failed is as bad as can be. A truth known for one answer only
-    is not a missing label but an answer nobody can score: rejected, and counted.
+    A truth known for one answer only is not a missing label but an answer
+    nobody can score: rejected, and counted.
     """
-    values = {side: batch[f"{side}_{what}"][rows].astype(np.float64) for side in ("stable", "canary")}
-    failed = {side: batch[f"{side}_status"][rows] != OK for side in ("stable", "canary")}
-    known = {side: ~np.isnan(values[side]) for side in ("stable", "canary")}
-    both = ~failed["stable"] & ~failed["canary"]
-    tally.rejected[0] += int((both & known["canary"] & ~known["stable"]).sum())
-    tally.rejected[1] += int((both & known["stable"] & ~known["canary"]).sum())
-    for side, other in (("stable", "canary"), ("canary", "stable")):
-        values[side][failed[side] & known[other]] = reach
-    keep = ~np.isnan(values["stable"]) & ~np.isnan(values["canary"])
-    return (
-        np.minimum(values["stable"][keep] / reach, 1.0),
-        np.minimum(values["canary"][keep] / reach, 1.0),
-    )
+    as_bad_as_can_be = 1.0 if what == "wrong" else np.inf
+    values = [batch[f"{side}_{what}"].astype(np.float64) for side in ("stable", "canary")]
+    failed = [batch[f"{side}_status"] != OK for side in ("stable", "canary")]
+    known = [~np.isnan(value) for value in values]
+    both = rows & ~failed[0] & ~failed[1]
+    for side, other in ((0, 1), (1, 0)):
+        tally.rejected[side] += int((both & known[other] & ~known[side]).sum())
+        values[side][failed[side] & known[other]] = as_bad_as_can_be
+    return rows & ~np.isnan(values[0]) & ~np.isnan(values[1]), values[0], values[1]
 
 
-def _disagreement(batch: Batch, rows: Flags) -> tuple[Floats, Floats]:
+def _disagreement(batch: Batch, rows: Flags) -> Columns:
     """1 where the canary's answer differs from stable's, or is missing; stable's column is 0."""
-    differs = batch["disagrees"][rows].astype(np.float64)
-    differs[batch["canary_status"][rows] != OK] = 1.0
-    differs = (differs[~np.isnan(differs)] > 0).astype(np.float64)
-    return np.zeros(len(differs)), differs
+    differs = batch["disagrees"].astype(np.float64)
+    differs[batch["canary_status"] != OK] = 1.0
+    return rows & ~np.isnan(differs), np.zeros(len(batch)), (differs > 0).astype(np.float64)

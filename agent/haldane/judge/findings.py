@@ -7,7 +7,7 @@ from haldane.domain.evidence import Finding, Role, State
 from haldane.stats.betting import Evidence
 
 LOG10 = math.log(10)
-COLD = frozenset({"errors", "latency"})  # metrics that leave out the warm-up
+COLD = frozenset({"errors", "latency"})  # measures that leave out the warm-up
 SHOWN_LEVEL = 0.025  # each side of the interval people are shown, so 95 % together
 
 
@@ -19,6 +19,7 @@ class Watch:
     role: Role
     weight: float
     evidence: Evidence
+    measures: str = ""  # "" when the name says it
     unit: str = "share"
     margin: float = 0.0  # in `unit`
     scale: float = 1.0  # one unit of the evidence, in `unit`
@@ -39,6 +40,7 @@ def finding(
     estimate = evidence.estimate()
     return Finding(
         metric=watch.name,
+        measures=watch.measures or watch.name,
         role=watch.role,
         state=state,
         unit=watch.unit,
@@ -53,7 +55,7 @@ def finding(
 
 def _detail(watch: Watch) -> str:
     """What the numbers rest on; without any, the usual reason why not."""
-    if watch.name in COLD and not watch.evidence.pairs:
+    if (watch.measures or watch.name) in COLD and not watch.evidence.pairs:
         return "the first pairs of each server, its warm-up, do not count here"
     return watch.evidence.detail()
 

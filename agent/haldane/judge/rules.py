@@ -118,6 +118,9 @@ class Rules:
         _require(len(set(names)) == len(names), f"a metric is listed twice: {', '.join(names)}")
         _require(len(self.slices) <= MOST_SLICES, f"at most {MOST_SLICES} slices, got {len(self.slices)}")
         _require(len(set(self.slices)) == len(self.slices), "a slice is listed twice")
+        for rule in self.metrics:
+            there = rule.slice is None or 0 <= rule.slice < len(self.slices)
+            _require(there, f"{rule.name}: there is no slice {rule.slice!r}")
 
     @property
     def block_pairs(self) -> int:

@@ -26,7 +26,7 @@ def pairs(n: int, *, first: int = 0, **columns: Any) -> Batch:
 
 
 def metric(name: str, margin: str, role: Role = Role.OBJECTIVE, **more: Any) -> MetricRule:
-    return MetricRule(name=name, role=role, margin=parse_margin(margin, name), **more)
+    return MetricRule(name=name, role=role, margin=parse_margin(margin, more.get("kind") or name), **more)
 
 
 def rules(*metrics: MetricRule, **more: Any) -> Rules:

@@ -5,7 +5,7 @@ import pytest
 
 from haldane.domain.evidence import Role
 from haldane.judge.margin import Margin
-from haldane.judge.rules import MetricRule, Rules
+from haldane.judge.rules import MetricRule, Rules, Slice
 from haldane.testing.pairs import metric, rules
 
 
@@ -82,3 +82,15 @@ def test_a_metric_is_judged_once() -> None:
 def test_a_metric_rule_that_makes_no_sense_is_refused(name: str, margin: Margin, more: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=name):
         MetricRule(name=name, role=Role.OBJECTIVE, margin=margin, **more)
+
+
+def test_a_rule_of_a_slice_that_is_not_there_is_refused() -> None:
+    german = Slice(field="country", value="DE")
+    with pytest.raises(ValueError, match="accuracy country=DE: there is no slice 1"):
+        rules(metric("accuracy country=DE", "1pp", kind="accuracy", slice=1), slices=(german,))
+
+
+def test_slices_come_back_from_their_json_unchanged() -> None:
+    german = Slice(field="country", value="DE")
+    some = rules(metric("accuracy country=DE", "1pp", kind="accuracy", slice=0), slices=(german,))
+    assert Rules.from_json(some.to_json()) == some
