@@ -29,8 +29,8 @@ class MetricSection(Section):
     """How one metric is judged. `off` in place of the block leaves the metric out."""
 
     role: Role | None = None
-    """`objective` must be shown harmless for a promotion and can roll back; `guardrail` can only roll back; `info` is
-    shown only. Default: objective, for disagreement info."""
+    """`objective` must be shown harmless for a promotion and can roll back; `guardrail` can only roll back; `signal`
+    only holds a promotion while it shows harm; `info` is shown only. Default: objective, for disagreement info."""
 
     margin: str | None = None
     """The harm accepted: "1pp" (percentage points), "+15%" (relative to stable), for loss also "0.02 loss"; sums

@@ -12,6 +12,16 @@ class Role(StrEnum):
     SIGNAL = "signal"  # harm shown by it holds a promotion, and never rolls back
     INFO = "info"  # shown only
 
+    @property
+    def rolls_back(self) -> bool:
+        """Harm shown by it withdraws a canary, so it has a share of alpha."""
+        return self in (Role.OBJECTIVE, Role.GUARDRAIL)
+
+    @property
+    def holds(self) -> bool:
+        """Suspicion of harm by it keeps a promotion waiting."""
+        return self is not Role.INFO
+
 
 class State(StrEnum):
     """What one metric's evidence says."""

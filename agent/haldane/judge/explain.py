@@ -91,8 +91,13 @@ _TEXT = {
     },
 }
 _ROLE = {
-    "en": {Role.OBJECTIVE: "objective", Role.GUARDRAIL: "guardrail", Role.INFO: "for information"},
-    "zh": {Role.OBJECTIVE: "目标", Role.GUARDRAIL: "护栏", Role.INFO: "仅供参考"},
+    "en": {
+        Role.OBJECTIVE: "objective",
+        Role.GUARDRAIL: "guardrail",
+        Role.SIGNAL: "signal",
+        Role.INFO: "for information",
+    },
+    "zh": {Role.OBJECTIVE: "目标", Role.GUARDRAIL: "护栏", Role.SIGNAL: "信号", Role.INFO: "仅供参考"},
 }
 # Phrases other modules write in English, as they appear in `detail` and `why`.
 _ZH_PHRASES = (
@@ -110,6 +115,7 @@ _ZH_PHRASES = (
     (r"no metric is an objective, so nothing can be shown", "没有目标指标，因此无法证明任何结果"),
     (r"some metrics have no data yet", "部分指标尚无数据"),
     (r"([\d,]+) of at least ([\d,]+) pairs past the warm-up", r"预热之后至少需要 \2 对，现有 \1 对"),
+    (r"held: harm shown by the signal (.+?), which cannot roll back", r"暂缓：信号 \1 显示有害，但它不能触发回滚"),
     (r"held: lately (.+?) leaned beyond the margin", r"暂缓：近期 \1 偏向容限之外"),
     (
         r"([\d,]+) of ([\d,]+) readings were rejected \(not a number, infinite or negative\)",

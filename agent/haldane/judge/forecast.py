@@ -106,7 +106,8 @@ def _outlook(rule: MetricRule, rules: Rules, traffic: Traffic) -> Outlook:
     limit = min(rules.horizon_pairs, max(0, budget - warmup))
     if outputs and traffic.labelled_rows is not None:
         limit = min(limit, traffic.labelled_rows)
-    share = 1.0 if rule.role is Role.INFO else rule.weight / sum(r.weight for r in rules.metrics if r.role != Role.INFO)
+    able = sum(other.weight for other in rules.metrics if other.role.rolls_back)
+    share = rule.weight / able if rule.role.rolls_back else 1.0
     against = -math.log(rules.alpha * share * (1 - LATE_SHARE))
 
     def promote(margin: float) -> float:

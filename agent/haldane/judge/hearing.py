@@ -89,7 +89,7 @@ class Hearing:
     @property
     def weights(self) -> dict[str, float]:
         """Shares of alpha of the metrics that can roll back."""
-        able = [watch for watch in self._entered() if watch.role is not Role.INFO]
+        able = [watch for watch in self._entered() if watch.role.rolls_back]
         total = sum(watch.weight for watch in able)
         return {watch.name: watch.weight / total for watch in able}
 
@@ -122,9 +122,10 @@ class Hearing:
         )
 
     def _harmful(self, watch: Watch) -> bool:
-        if watch.role is Role.INFO:  # takes no share of alpha and cannot be named
-            return self._log_harm[watch.name] >= math.log(1 / self.terms.alpha)
-        return watch.name in self.named
+        if watch.role.rolls_back:
+            return watch.name in self.named
+        # It takes no share of alpha and cannot be named, so it is held to alpha on its own.
+        return self._log_harm[watch.name] >= math.log(1 / self.terms.alpha)
 
     def _doubts(self, others: Sequence[str]) -> list[str]:
         """Everything that keeps it from passing, besides objectives not shown yet."""
@@ -135,7 +136,11 @@ class Hearing:
             found.append("some metrics have no data yet")
         if self.pairs < self.terms.least_pairs:
             found.append(f"{self.pairs:,} of at least {self.terms.least_pairs:,} pairs past the warm-up")
-        suspects = [w.name for w in self._entered() if w.role is not Role.INFO and w.evidence.holds()]
+        holding = [watch for watch in self._entered() if watch.role.holds]
+        shown = [watch.name for watch in holding if not watch.role.rolls_back and self._harmful(watch)]
+        if shown:
+            found.append(f"held: harm shown by the signal {' and '.join(shown)}, which cannot roll back")
+        suspects = [watch.name for watch in holding if watch.name not in shown and watch.evidence.holds()]
         if suspects:
             found.append(f"held: lately {' and '.join(suspects)} leaned beyond the margin")
         return found

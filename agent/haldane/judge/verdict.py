@@ -60,7 +60,7 @@ def why_failed(
     """One sentence for a FAIL."""
     need = f"needed {odds(-math.log10(alpha))}"
     if not names:
-        parts = ", ".join(f"{f.metric} {odds(f.log10_harm)}" for f in findings if f.role is not Role.INFO)
+        parts = ", ".join(f"{f.metric} {odds(f.log10_harm)}" for f in findings if f.role.rolls_back)
         return f"harm shown jointly after {pairs:,} pairs: evidence {odds(log10_harm)} ({need}), from {parts}"
     parts = "; ".join(f"{f.metric} {measured(f)}, {f.detail}" for f in findings if f.metric in names)
     return f"harm shown after {pairs:,} pairs: {parts}; evidence {odds(log10_harm)} ({need})"

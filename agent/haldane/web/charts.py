@@ -59,7 +59,7 @@ def evidence(story: Story) -> list[Chart]:
 def _against(story: Story) -> Chart:
     need = -math.log10(story.alpha)
     rulings = story.rulings
-    names = [name for name in _names(rulings) if _role(rulings, name) is not Role.INFO]
+    names = [name for name in _names(rulings) if _role(rulings, name).rolls_back]
     lines = _lines(rulings, names, "log10_harm")
     together = [(0.0, 0.0), *((one.seconds, one.log10_harm) for one in rulings)]
     lines.append(Line("all metrics", "m-all", together))

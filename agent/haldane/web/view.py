@@ -164,7 +164,7 @@ def _facts(story: Story, last: Ruling | None) -> Iterator[tuple[str, str]]:
 def finding_row(finding: Finding) -> FindingRow:
     """One finding in words, with a picture of its interval against the margin."""
     state_look, state = _STATE[finding.state]
-    if (finding.role, finding.state) == (Role.INFO, State.HARMFUL):  # it is shown and decides nothing
+    if finding.state is State.HARMFUL and not finding.role.rolls_back:  # it withdraws nothing
         state_look, state = "wait", "beyond margin"
     look, measured = charts.look_of(finding.metric), finding.state is not State.NO_DATA
 

@@ -162,6 +162,36 @@ def test_a_passed_canary_is_held_while_evidence_against_it_gathers() -> None:
     assert "held" in ruling.why
 
 
+def test_a_signal_that_shows_harm_holds_the_promotion_and_never_rolls_back() -> None:
+    analysis = Analysis(rules(ERRORS, metric("latency", "+10%", Role.SIGNAL)))
+    for batch in np.array_split(noisy(6000, slow=1.5), 60):
+        analysis.fold(batch)
+    ruling = analysis.ruling(1.0)
+    assert ruling.verdict is Verdict.CONTINUE and ruling.named == ()
+    assert of(ruling, "latency").state is State.HARMFUL
+    assert "harm shown by the signal latency, which cannot roll back" in ruling.why
+    assert analysis.hearing.weights == {"errors": 1.0}
+    assert ruling.log10_harm < 0
+
+
+def test_a_signal_lets_go_when_its_harm_has_passed() -> None:
+    analysis = Analysis(rules(ERRORS, metric("accuracy", "1pp", Role.SIGNAL)))
+    analysis.fold(pairs(400, canary_wrong=np.arange(400) % 40 == 0))
+    assert "lately accuracy leaned" in analysis.ruling(1.0).why
+    for first in range(400, 6400, 600):
+        analysis.fold(pairs(600, first=first))
+    assert analysis.ruling(2.0).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("role", [Role.SIGNAL, Role.INFO])
+def test_a_metric_that_cannot_roll_back_costs_the_others_nothing(role: Role) -> None:
+    alone = Analysis(rules(ERRORS))
+    beside = Analysis(rules(ERRORS, metric("latency", "+10%", role)))
+    for analysis in (alone, beside):
+        analysis.fold(noisy(500, canary_status=Status.INTERNAL * (np.arange(500) % 50 == 0)))
+    assert alone.ruling(1.0).log10_harm == beside.ruling(1.0).log10_harm
+
+
 def test_aa_pairs_are_no_evidence_but_the_noise_floor() -> None:
     floor = pairs(1000, aa=True, canary_wrong=1, canary_seconds=1.0, disagrees=np.arange(1000) % 100 == 0)
     ruling = ruled(rules(ACCURACY, LATENCY, metric("disagreement", "5pp", Role.INFO)), floor, pairs(10, first=1000))

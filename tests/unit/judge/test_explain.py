@@ -59,6 +59,7 @@ def test_missing_data_is_said_in_words() -> None:
         ruled(pairs(2000, stable_seconds=np.where(np.arange(2000) % 9, 0.01, np.nan))),
         ruled(pairs(100, aa=True), healthy(20_000), some=rules(metric("loss", "0.0001 loss"), horizon_pairs=100)),
         ruled(some=rules(metric("errors", "1pp", Role.INFO)), final=True),
+        ruled(pairs(500, canary_wrong=1), some=rules(metric("accuracy", "1pp", Role.SIGNAL))),
     ],
     ids=lambda ruling: f"{ruling.verdict} {ruling.pairs}",
 )
