@@ -4,10 +4,11 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 
-from haldane.domain.entries import Entry
+from haldane.domain.entries import LABEL_DTYPE, Entry
 from haldane.domain.evidence import Finding, Ruling
 from haldane.domain.traffic import PAIR_DTYPE, Batch
-from haldane.judge.columns import Tally, split
+from haldane.judge import late
+from haldane.judge.columns import Flags, Tally, split
 from haldane.judge.findings import Watch
 from haldane.judge.hearing import Hearing, Terms
 from haldane.judge.rules import MetricRule, Rules
@@ -36,15 +37,30 @@ class Analysis:
 
     def fold(self, entry: Entry) -> None:
         """Take in the next entry, which may be empty, and look at the evidence; ValueError when it is of no kind."""
-        if entry.dtype != PAIR_DTYPE:
+        if entry.dtype == PAIR_DTYPE:
+            self._fold_pairs(entry)
+        elif entry.dtype == LABEL_DTYPE:
+            self._fold_labels(entry)
+        else:
             raise ValueError(f"entries with the columns {entry.dtype.names} are not judged")
-        self._fold_pairs(entry)
 
     def _fold_pairs(self, batch: Batch) -> None:
         readings = split(batch, self.rules.metrics, tally=self.tally, warmup_pairs=self.rules.warmup_pairs)
         if len(batch):
             self._seconds = max(self._seconds, float(batch["at"].max()))
         self.hearing.hear(readings, pairs=self.tally.pairs, seconds=self._seconds, doubts=self.doubts())
+
+    def _fold_labels(self, labels: Entry) -> None:
+        """The log holds at most one label of a pair, so nothing is counted twice."""
+        readings = late.readings(labels, self.rules, self.tally)
+        if len(labels):
+            self._seconds = max(self._seconds, float(labels["at"].max()))
+        self.hearing.hear(readings, pairs=self.tally.pairs, seconds=self._seconds, doubts=self.doubts())
+
+    def awaits(self, batch: Batch) -> Flags:
+        """Which rows of a batch not folded yet a later label may judge; shape (n,). None unless labels are declared."""
+        flags = late.awaits(batch, self.tally, warmup_pairs=self.rules.warmup_pairs)
+        return flags & self.rules.late_labels
 
     def doubts(self) -> tuple[str, ...]:
         """Why the measuring itself cannot be trusted enough to promote on it."""
@@ -73,12 +89,14 @@ class Analysis:
         spent = "no more pairs will come" if final else ""
         if seconds >= self.rules.last_second:
             spent = f"the budget of {self.rules.last_second:,.0f} s is spent"
-        return replace(
-            self.hearing.ruling(doubts=self.doubts(), spent=spent, dress=self._with_noise_floor), seconds=seconds
-        )
+        return replace(self.hearing.ruling(doubts=self.doubts(), spent=spent, dress=self._dressed), seconds=seconds)
 
-    def _with_noise_floor(self, found: Finding) -> Finding:
+    def _dressed(self, found: Finding) -> Finding:
+        """The finding with what only the whole analysis knows of it: the noise floor, labels that came late."""
         tally = self.tally
+        if self.rules.late_labels and found.measures in late.MEASURES:
+            told = f"{tally.labels:,} labels came late" if found.pairs else "no label has come yet"
+            return replace(found, detail=f"{found.detail}; {told}" if found.pairs else told)
         if found.measures != "disagreement" or not tally.aa_compared:
             return found
         floor = f"stable disagrees with itself on {tally.aa_disagreed:,} of {tally.aa_compared:,}"
@@ -103,6 +121,7 @@ def _terms(rules: Rules) -> Terms:
         horizon_pairs=rules.horizon_pairs,
         entry_pairs=rules.entry_pairs,
         last_pair=rules.last_pair,
+        expected=frozenset(r.name for r in rules.metrics if rules.late_labels and r.measures in late.MEASURES),
     )
 
 

@@ -38,6 +38,7 @@ class Tally:
     aa_compared: int = 0  # A/A pairs whose outputs were compared
     aa_disagreed: int = 0
     by_server: dict[int, int] = field(default_factory=dict)  # canary pairs sent, warm-up included
+    labels: int = 0  # that came after their pair was judged without
 
 
 def split(batch: Batch, rules: Iterable[MetricRule], *, tally: Tally, warmup_pairs: int) -> Readings:
@@ -50,22 +51,22 @@ def split(batch: Batch, rules: Iterable[MetricRule], *, tally: Tally, warmup_pai
     """
     _count_noise_floor(batch, tally)
     batch = batch[~batch["aa"]]
-    cold = _cold(batch["server"], tally, warmup_pairs)
+    early = cold(batch["server"], tally.by_server, warmup_pairs)
     stable, canary = batch["stable_status"], batch["canary_status"]
-    lost = _lost(stable), _lost(canary)
-    poisoned = (stable != OK) & (canary != OK) & ~lost[0] & ~lost[1]
-    usable = ~lost[0] & ~lost[1] & ~poisoned
+    gone = lost(stable), lost(canary)
+    poisoned = (stable != OK) & (canary != OK) & ~gone[0] & ~gone[1]
+    usable = ~gone[0] & ~gone[1] & ~poisoned
     impossible = _impossible(batch, "stable") & usable, _impossible(batch, "canary") & usable
     usable &= ~impossible[0] & ~impossible[1]
-    counted = usable & ~cold
+    counted = usable & ~early
     tally.pairs += int(counted.sum())
-    tally.warmup += int(cold.sum())
+    tally.warmup += int(early.sum())
     tally.poisoned += int(poisoned.sum())
     for side in (0, 1):
         tally.rejected[side] += int(impossible[side].sum())
-        tally.lost[side] += int(lost[side].sum())
+        tally.lost[side] += int(gone[side].sum())
     answered = (stable == OK) & (canary == OK)
-    judged = usable & batch["fresh"] & (answered | ~cold)
+    judged = usable & batch["fresh"] & (answered | ~early)
     ways: dict[str, Callable[[], Columns]] = {
         "errors": lambda: (counted, (stable != OK).astype(np.float64), (canary != OK).astype(np.float64)),
         "latency": lambda: _latency(batch, counted & ~batch["masked"]),
@@ -76,10 +77,10 @@ def split(batch: Batch, rules: Iterable[MetricRule], *, tally: Tally, warmup_pai
     rules = tuple(rules)
     # Once per measure, however many slices share it: what cannot be scored is counted once.
     columns = {measure: ways[measure]() for measure in sorted({rule.measures for rule in rules})}
-    return {rule.name: _of(rule, batch["slices"], *columns[rule.measures]) for rule in rules}
+    return {rule.name: of(rule, batch["slices"], *columns[rule.measures]) for rule in rules}
 
 
-def _of(
+def of(
     rule: MetricRule, slices: NDArray[np.uint32], rows: Flags, stable: Floats, canary: Floats
 ) -> tuple[Floats, Floats]:
     """One rule's share of what its measure says."""
@@ -99,18 +100,18 @@ def _count_noise_floor(batch: Batch, tally: Tally) -> None:
     tally.aa_disagreed += int((compared > 0).sum())
 
 
-def _cold(servers: NDArray[np.int16], tally: Tally, warmup_pairs: int) -> Flags:
-    """True for the first pairs of each server."""
-    cold = np.zeros(len(servers), np.bool_)
+def cold(servers: NDArray[np.int16], seen: dict[int, int], warmup_pairs: int) -> Flags:
+    """True for the first pairs of each server; `seen` counts those before, and is added to."""
+    flags = np.zeros(len(servers), np.bool_)
     for server in np.unique(servers).tolist():
         places = np.flatnonzero(servers == server)
-        before = tally.by_server.get(server, 0)
-        cold[places[: max(0, warmup_pairs - before)]] = True
-        tally.by_server[server] = before + len(places)
-    return cold
+        before = seen.get(server, 0)
+        flags[places[: max(0, warmup_pairs - before)]] = True
+        seen[server] = before + len(places)
+    return flags
 
 
-def _lost(status: NDArray[np.uint8]) -> Flags:
+def lost(status: NDArray[np.uint8]) -> Flags:
     """The version was never asked: the label resolves to nothing, or the server had no thread free."""
     flags: Flags = (status == NOT_FOUND) | (status == EXHAUSTED)
     return flags

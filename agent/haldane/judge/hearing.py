@@ -25,6 +25,7 @@ class Terms:
     horizon_pairs: int  # fixes the late starts
     entry_pairs: int
     last_pair: int | None = None  # when to give up; None: at the horizon
+    expected: frozenset[str] = frozenset()  # watches that enter even without data: theirs may come late
 
 
 class Hearing:
@@ -73,7 +74,7 @@ class Hearing:
     def _settle_entry(self) -> None:
         """Fix who takes part: at the end of the entry period, or as soon as all have data."""
         if self.entered is None:
-            present = frozenset(watch.name for watch in self.watches if watch.evidence.pairs)
+            present = frozenset(watch.name for watch in self.watches if watch.evidence.pairs) | self.terms.expected
             if len(present) == len(self.watches) or self.pairs >= self.terms.entry_pairs:
                 self.entered = present
 

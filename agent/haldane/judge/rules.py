@@ -84,7 +84,8 @@ class Rules:
     server has had `warmup_pairs`. `dependence_seconds` is the declared time
     scale of noise that hits one side only; `rate_per_second` the pairs per
     second expected over all servers. Metrics without data in the first
-    `entry_pairs` counted pairs never enter. Each of `extensions` by a person
+    `entry_pairs` counted pairs never enter, except accuracy and loss where
+    `late_labels` says that their truth comes later. Each of `extensions` by a person
     gives horizon and budget once more; the evidence goes on as it was, so
     nothing of alpha or beta is spent.
     """
@@ -101,6 +102,7 @@ class Rules:
     dependence_seconds: float = 2.0
     rate_per_second: float = 20.0
     extensions: int = 0
+    late_labels: bool = False
 
     def __post_init__(self) -> None:
         _require(0.0 < self.alpha < 1.0, f"alpha must lie between 0 and 1, got {self.alpha!r}")

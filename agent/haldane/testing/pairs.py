@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from haldane.domain.entries import LABEL_DTYPE, Entry
 from haldane.domain.evidence import Role
 from haldane.domain.traffic import PAIR_DTYPE, Batch
 from haldane.judge.margin import parse_margin
@@ -23,6 +24,18 @@ def pairs(n: int, *, first: int = 0, **columns: Any) -> Batch:
     for name, values in columns.items():
         batch[name] = values
     return batch
+
+
+def labels(n: int, *, first: int = 0, **columns: Any) -> Entry:
+    """Labels that came a minute late for healthy pairs, both sides right, unless told otherwise."""
+    entry = np.zeros(n, LABEL_DTYPE)
+    entry["request"] = 1 + first + np.arange(n)
+    entry["answered_at"] = 0.01 * (first + np.arange(n))
+    entry["at"] = entry["answered_at"] + 60.0
+    entry["stable_loss"] = entry["canary_loss"] = np.nan
+    for name, values in columns.items():
+        entry[name] = values
+    return entry
 
 
 def metric(name: str, margin: str, role: Role = Role.OBJECTIVE, **more: Any) -> MetricRule:
