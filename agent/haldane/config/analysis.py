@@ -202,10 +202,11 @@ class OutputsSection(Section):
     """The output is before the softmax or sigmoid."""
 
     loss: Loss | None = None
-    """`log`, `brier` or `squared`; by default log for classes, squared for regression."""
+    """`log` or `brier` for classes, `squared` or `absolute` for regression; by default log and squared."""
 
     reach: Annotated[float, Field(gt=0)] | None = None
-    """The largest loss that counts, before it is scaled to 0..1; by default log(100) or 1."""
+    """The largest loss that counts, before it is scaled to 0..1: in nats for log, in the output's unit for absolute, in
+    its square for squared. By default log(100), or 1."""
 
     wrong_beyond: Annotated[float, Field(gt=0)] | None = None
     """Regression only: an answer further from the right one is wrong."""

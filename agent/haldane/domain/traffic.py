@@ -90,7 +90,8 @@ PAIR_DTYPE = np.dtype(
         ("canary_loss", "<f4"),
         ("request", "<u8"),  # Request.key; 0 when not known
         ("slices", "<u4"),  # bit i: belongs to slice i of the rules
-        ("stable_output", "<f4"),  # the judged output as one number (probability, class index, value); NaN: not known
+        # The judged output as one number (probability, class index, value). NaN: not known; inf: answered, no number.
+        ("stable_output", "<f4"),
         ("canary_output", "<f4"),
     ]
 )

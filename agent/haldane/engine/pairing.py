@@ -10,7 +10,7 @@ import asyncio
 import math
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from haldane.domain.fleet import Clients, ServerName
 from haldane.domain.rollout import Mode, Phase, Rollout
 from haldane.domain.traffic import PAIR_DTYPE, Batch, Outcome, Request, Status, empty_batch
 from haldane.engine.shedding import Pace, Throttle
-from haldane.judge.outputs import Scored
+from haldane.judge.outputs import Scored, Scores
 from haldane.ports import ModelServer, TrafficSource
 from haldane.telemetry import Telemetry
 
@@ -391,13 +391,12 @@ class _Shadow:
         rows["server"] = [pair.lane.index for pair in some]
         rows["row"] = [pair.request.row for pair in some]
         rows["request"] = [pair.request.key for pair in some]
-        rows["stable_output"] = rows["canary_output"] = np.nan
         for side, lost in (("stable", scored.stable_unreadable), ("canary", scored.canary_unreadable)):
             outcomes: list[Outcome] = [getattr(pair, side) for pair in some]
             rows[f"{side}_status"] = np.where(lost, Status.MALFORMED, [outcome.status for outcome in outcomes])
             rows[f"{side}_seconds"] = [self._seconds(outcome) for outcome in outcomes]
-        for name in ("disagrees", "distance", "stable_wrong", "canary_wrong", "stable_loss", "canary_loss"):
-            rows[name] = getattr(scored.scores, name)
+        for column in fields(Scores):
+            rows[column.name] = getattr(scored.scores, column.name)
         return rows
 
     def _seconds(self, outcome: Outcome) -> float:

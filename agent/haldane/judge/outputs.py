@@ -35,6 +35,7 @@ class Loss(StrEnum):
     LOG = "log"  # -log of the true class's probability, cut at `reach` nats, over `reach`
     BRIER = "brier"  # squared distance to the truth, over 1 (binary) or 2 (classes)
     SQUARED = "squared"  # squared error, cut at `reach`, over `reach`
+    ABSOLUTE = "absolute"  # absolute error, cut at `reach`, over `reach`
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +69,10 @@ class OutputRule:
     def __post_init__(self) -> None:
         if self.reach is not None and not self.reach > 0:
             raise ValueError(f"reach must be positive, got {self.reach!r}")
-        if self.loss is Loss.SQUARED and self.of_classes:
+        if self.loss in (Loss.SQUARED, Loss.ABSOLUTE) and self.of_classes:
             raise ValueError("a class output takes the loss log or brier")
         if self.loss in (Loss.LOG, Loss.BRIER) and self.kind is OutputKind.REGRESSION:
-            raise ValueError("a regression takes the loss squared")
+            raise ValueError("a regression takes the loss squared or absolute")
 
     @property
     def of_classes(self) -> bool:
@@ -121,6 +122,8 @@ class Scores:
     canary_wrong: Floats
     stable_loss: Floats  # 0 to 1
     canary_loss: Floats
+    stable_output: Floats  # the judged output of one-row requests as one number; inf: answered, but not a number
+    canary_output: Floats
 
     @classmethod
     def unknown(cls, n: int) -> "Scores":

@@ -65,7 +65,7 @@ def _stack(answers: Sequence[Answer], name: str) -> Array:
 def _compare(
     scores: Scores, at: NDArray[np.intp], stable: Sequence[Answer], canary: Sequence[Answer], rule: OutputRule
 ) -> None:
-    """Fill in agreement for pairs of one layout."""
+    """Fill in agreement and outputs for pairs that answered in one layout each."""
     names = _compared(stable[0], canary[0], rule)
     if names is None:
         return
@@ -78,9 +78,17 @@ def _compare(
         further, apart = differences(old, new, rule.tolerance_of(name))
         beyond |= further
         distance = np.maximum(distance, apart)
+    numbers = None
     if rule.of_classes:
-        beyond |= _flips(_read(stable, names[0], rule), _read(canary, names[0], rule))
-    scores.disagrees[at], scores.distance[at] = beyond, distance
+        old_read, new_read = _read(stable, names[0], rule), _read(canary, names[0], rule)
+        beyond |= _flips(old_read, new_read)
+        numbers = _class_numbers(old_read, rule), _class_numbers(new_read, rule)
+    elif len(names) == 1:
+        numbers = _numbers(_stack(stable, names[0])), _numbers(_stack(canary, names[0]))
+    with np.errstate(over="ignore"):  # a distance beyond float32 is stored as infinite
+        scores.disagrees[at], scores.distance[at] = beyond, distance
+    if numbers is not None:
+        scores.stable_output[at], scores.canary_output[at] = numbers
 
 
 def _compared(stable: Answer, canary: Answer, rule: OutputRule) -> list[str] | None:
@@ -116,6 +124,32 @@ def differences(
         allowed = np.inf if tolerance is None else tolerance.absolute + tolerance.relative * np.abs(old)
         further = (apart > allowed) | np.isinf(apart)
     return np.asarray(further.any(axis=1)), np.asarray(apart.max(axis=1))
+
+
+# --- one number ---------------------------------------------------------------
+
+
+def _numbers(raw: Array) -> Floats:
+    """(n, ...) as one number per pair; NaN where an answer holds none or several."""
+    flat = raw.reshape(len(raw), -1)
+    if flat.dtype == object or flat.shape[1] != 1:
+        return np.full(len(raw), np.nan, np.float32)
+    with np.errstate(over="ignore"):
+        values = flat[:, 0].astype(np.float32)
+    return np.where(np.isnan(values), np.float32(np.inf), values)  # answered, so not "not known"
+
+
+def _class_numbers(read: _Read, rule: OutputRule) -> Floats:
+    """Probability of the positive class, or index of the chosen one; NaN for several rows, or a name without index."""
+    if read.chosen.shape[1] != 1:
+        return np.full(len(read.chosen), np.nan, np.float32)
+    if rule.kind is OutputKind.BINARY_PROBABILITY:
+        number = read.probability[:, 0, 1]
+    elif read.names is None:
+        number = read.chosen[:, 0]
+    else:
+        number = np.array([rule.truth_number(name.decode(errors="replace")) for name in read.chosen[:, 0]])
+    return np.where(read.finite, number, np.inf).astype(np.float32)
 
 
 # --- classes -----------------------------------------------------------------
@@ -252,6 +286,7 @@ def _number_truth(raw: Array, known: NDArray[np.float64], rule: OutputRule) -> t
     with np.errstate(invalid="ignore", over="ignore"):
         error = np.abs(flat[:, 0] - known)
         error = np.where(np.isfinite(flat[:, 0]), error, np.inf)
-        loss = np.minimum(error**2, rule.judged_reach) / rule.judged_reach
+        size = error if rule.judged_loss is Loss.ABSOLUTE else error**2
+        loss = np.minimum(size, rule.judged_reach) / rule.judged_reach
     wrong = np.full(len(flat), np.nan) if rule.wrong_beyond is None else (error > rule.wrong_beyond).astype(float)
     return np.where(np.isnan(known), np.nan, wrong), np.where(np.isnan(known), np.nan, loss)

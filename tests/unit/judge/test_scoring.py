@@ -145,6 +145,64 @@ def test_a_regression_loses_by_squared_error_up_to_the_reach(answer, wrong, loss
     assert (found["canary_wrong"], found["canary_loss"]) == (wrong, loss)
 
 
+@pytest.mark.parametrize(("answer", "loss"), [(3.0, 0), (2.0, 0.25), (4.0, 0.25), (9.0, 1), (NAN, 1)])
+def test_the_absolute_loss_is_the_error_over_the_reach(answer, loss):
+    rule = OutputRule(kind=OutputKind.REGRESSION, loss=Loss.ABSOLUTE, reach=4.0)
+    assert one(floats(3.0), floats(answer), rule, truth=3.0)["canary_loss"] == loss
+
+
+@pytest.mark.parametrize(
+    ("kind", "loss"),
+    [
+        (OutputKind.REGRESSION, Loss.LOG),
+        (OutputKind.REGRESSION, Loss.BRIER),
+        (OutputKind.CLASS_SCORES, Loss.SQUARED),
+        (OutputKind.BINARY_PROBABILITY, Loss.ABSOLUTE),
+    ],
+)
+def test_a_loss_that_does_not_fit_the_output_is_refused(kind, loss):
+    with pytest.raises(ValueError, match="takes the loss"):
+        OutputRule(kind=kind, loss=loss)
+
+
+def outputs(stable, canary, rule):
+    found = one(stable, canary, rule)
+    return found["stable_output"], found["canary_output"]
+
+
+REGRESSION = OutputRule(kind=OutputKind.REGRESSION)
+
+
+@pytest.mark.parametrize(
+    ("stable", "canary", "rule", "numbers"),
+    [
+        (floats(0.25), floats(0.75), BINARY, (0.25, 0.75)),
+        (floats(0.75, 0.25, shape=(1, 2)), floats(0.5, 0.5, shape=(1, 2)), BINARY, (0.25, 0.5)),
+        (floats(0.1, 0.9, shape=(1, 2)), floats(0.9, 0.1, shape=(1, 2)), CLASSES, (1, 0)),
+        (floats(-2.5), floats(7.0), REGRESSION, (-2.5, 7.0)),
+        (floats(4.0), floats(4.5), ANY, (4.0, 4.5)),
+        (floats(4.0), floats(NAN), REGRESSION, (4.0, INF)),  # answered, but no number
+        (floats(0.1, 0.9, shape=(1, 2)), floats(NAN, 0.1, shape=(1, 2)), CLASSES, (1, INF)),
+        (floats(4.0, dtype=np.float64), floats(1e300, dtype=np.float64), REGRESSION, (4.0, INF)),
+        (floats(4.0), None, REGRESSION, (NAN, NAN)),
+        (floats(1.0, 2.0), floats(1.0, 2.0), REGRESSION, (NAN, NAN)),  # two rows have no one number
+        (texts(b"a"), texts(b"a"), ANY, (NAN, NAN)),
+    ],
+)
+def test_the_judged_output_becomes_one_number_per_side(stable, canary, rule, numbers):
+    assert outputs(stable, canary, rule) == pytest.approx(numbers, nan_ok=True)
+
+
+def test_a_class_name_becomes_its_index_where_it_has_one():
+    answers = [
+        {"scores": floats(0.9, 0.1, shape=(1, 2)), "classes": texts(best, b"other").reshape(1, 2)}
+        for best in (b"dog", b"newt", b"7")
+    ]
+    assert score(answers, answers, [None] * 3, CLASSES).stable_output.tolist() == pytest.approx(
+        [1, NAN, 7], nan_ok=True
+    )
+
+
 def test_a_side_that_failed_counts_as_wrong_when_the_other_answered():
     found = one(floats(0.9), None, BINARY, truth=1)
     assert (found["stable_wrong"], found["canary_wrong"], found["canary_loss"]) == (0, 1, 1)
@@ -181,7 +239,8 @@ def naive(stable, canary, truth, rule):
     loss = [
         min(-math.log(max(side[0][truth], 1e-300)), rule.judged_reach) / rule.judged_reach for side in (stable, canary)
     ]
-    return any(flips), max(apart), *wrong, *loss
+    chosen = [int(np.argmax(side[0])) for side in (stable, canary)]
+    return any(flips), max(apart), *wrong, *loss, *chosen
 
 
 probabilities = st.lists(st.floats(2**-10, 1.0, width=32), min_size=3, max_size=3)
