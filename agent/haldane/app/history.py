@@ -46,7 +46,7 @@ class History:
             return self._over[rollout.id]
         if rollout.id in self._live and rollout.id not in self._taken_over:
             return list(self._live[rollout.id])
-        found = thinned(trace(rules_of(rollout), self._store.evidence(rollout.id)))
+        found = thinned(trace(rules_of(rollout), self._store.evidence(rollout.id), rollout.servers))
         if rollout.phase.final:
             self._over[rollout.id] = found
             if len(self._over) > KEPT_ROLLOUTS:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from haldane.config.base import Section
-from haldane.config.quantities import Duration, DurationOrZero
+from haldane.config.quantities import Duration, DurationOrZero, Share
 from haldane.domain.evidence import Role
 from haldane.judge.margin import parse_margin
 from haldane.judge.outputs import Loss, OutputKind, OutputRule, Tolerance
@@ -144,6 +144,10 @@ class AnalysisSection(Section):
     """How long noise that slows one side only may last (garbage collection, a neighbour); 0 on a bench. Declare
     generously: latency is judged in blocks of four times this."""
 
+    baseline_errors: Share = 0.1
+    """While stable itself fails more than this share of its requests ("10%"), nothing is promoted against it; a server
+    on which it does while others are well is set aside."""
+
     metrics: MetricsSection = MetricsSection()
     """The metrics, with role and margin each."""
 
@@ -160,6 +164,7 @@ class AnalysisSection(Section):
             entry_pairs=self.entry_pairs,
             dependence_seconds=self.dependence.total_seconds(),
             rate_per_second=rate_per_second,
+            baseline_errors=self.baseline_errors,
         )
 
 

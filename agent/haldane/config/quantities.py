@@ -19,6 +19,14 @@ def _duration(value: Any) -> Any:
     return value
 
 
+def _share(value: Any) -> Any:
+    """ "10%" as 0.1; a bare number could mean either, so it is refused."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value) if isinstance(value, str) else None
+    if match is None or not 0.0 < float(match[1]) < 100.0:
+        raise ValueError(f'must be a share between 0 and 100 %, with its unit, such as "10%"; got {value!r}')
+    return float(match[1]) / 100
+
+
 def _address(value: str) -> str:
     """host:port; a name, an IPv4 address or an IPv6 address in brackets."""
     host, colon, port = value.rpartition(":")
@@ -37,6 +45,7 @@ def _http(value: str) -> str:
 
 Duration = Annotated[timedelta, BeforeValidator(_duration), Field(gt=timedelta(0))]
 DurationOrZero = Annotated[timedelta, BeforeValidator(_duration), Field(ge=timedelta(0))]
+Share = Annotated[float, BeforeValidator(_share)]
 Address = Annotated[str, AfterValidator(_address)]
 HttpUrl = Annotated[str, AfterValidator(_http)]
 

@@ -101,3 +101,9 @@ Batch = NDArray[np.void]  # shape (n,), dtype PAIR_DTYPE, ascending in "seq"
 
 def empty_batch() -> Batch:
     return np.empty(0, PAIR_DTYPE)
+
+
+def some_answer(batch: Batch) -> NDArray[np.bool_]:
+    """Pairs that one side answered at least: any other says nothing of a row, which stays to be judged."""
+    answered: NDArray[np.bool_] = (batch["stable_status"] == Status.OK) | (batch["canary_status"] == Status.OK)
+    return answered

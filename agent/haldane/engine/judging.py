@@ -17,7 +17,7 @@ import structlog
 
 from haldane.domain.evidence import Ruling
 from haldane.domain.rollout import Judged, Rollout, RolloutId
-from haldane.domain.traffic import PAIR_DTYPE, Batch
+from haldane.domain.traffic import PAIR_DTYPE, Batch, some_answer
 from haldane.engine.desk import Desk
 from haldane.judge.analysis import Analysis
 from haldane.judge.rules import Rules
@@ -62,7 +62,7 @@ def rules_of(rollout: Rollout) -> Rules:
 
 def folded(store: Store, rollout: Rollout) -> tuple[Analysis, Progress]:
     """The evidence so far, from the evidence log."""
-    analysis, progress = Analysis(rules_of(rollout)), Progress()
+    analysis, progress = Analysis(rules_of(rollout), rollout.servers), Progress()
     for entry in store.evidence(rollout.id):
         analysis.fold(entry)
         progress.logged += len(entry)
@@ -70,7 +70,8 @@ def folded(store: Store, rollout: Rollout) -> tuple[Analysis, Progress]:
         if entry.dtype == PAIR_DTYPE:
             progress.next_seq = max(progress.next_seq, int(entry["seq"].max()) + 1)
             # A pair of stable with itself says nothing of the canary on that row: it stays to be judged.
-            progress.judged_rows |= set(np.unique(entry["row"][(entry["row"] >= 0) & ~entry["aa"]]).tolist())
+            used = (entry["row"] >= 0) & ~entry["aa"] & some_answer(entry)
+            progress.judged_rows |= set(np.unique(entry["row"][used]).tolist())
     progress.since = time.monotonic()
     return analysis, progress
 

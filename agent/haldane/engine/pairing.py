@@ -18,7 +18,7 @@ import structlog
 
 from haldane.domain.fleet import Clients, ServerName
 from haldane.domain.rollout import Mode, Phase, Rollout
-from haldane.domain.traffic import PAIR_DTYPE, Batch, Outcome, Request, Status, empty_batch
+from haldane.domain.traffic import PAIR_DTYPE, Batch, Outcome, Request, Status, empty_batch, some_answer
 from haldane.engine.shedding import Pace, Throttle
 from haldane.judge.outputs import Scored, Scores
 from haldane.ports import ModelServer, TrafficSource
@@ -114,8 +114,8 @@ def set_aside_because(
     sides = stable, canary
     if any(side.status is Status.EXHAUSTED for side in sides):
         return "exhausted"
-    if all(side.status is not Status.OK for side in sides):
-        return "both_failed"
+    if all(side.status is Status.INVALID for side in sides):
+        return "invalid"
     if any(side.status is Status.NOT_FOUND for side in sides):
         return "not_found"
     if not all(math.isfinite(side.seconds) and side.seconds >= 0 for side in sides):
@@ -413,11 +413,11 @@ class _Shadow:
 
     def _counted(self, batch: Batch) -> Batch:
         """The batch with `fresh` settled, in order of sending, and counted in our own metrics."""
-        fresh = batch["fresh"]
+        fresh, answered = batch["fresh"], some_answer(batch).tolist()
         for index, (row, aa) in enumerate(zip(batch["row"].tolist(), batch["aa"].tolist(), strict=True)):
             judged = self._judged_aa if aa else self._judged
             fresh[index] = row < 0 or row not in judged
-            if row >= 0:
+            if row >= 0 and answered[index]:
                 judged.add(row)
         for lane in self._lanes:
             for kind, aa in (("ab", False), ("aa", True)):

@@ -1,8 +1,10 @@
 """Folds batches of pairs into evidence under frozen Rules, and rules on it."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from haldane.domain.entries import LABEL_DTYPE, Entry
 from haldane.domain.evidence import Finding, Ruling
@@ -10,6 +12,7 @@ from haldane.domain.traffic import PAIR_DTYPE, Batch
 from haldane.judge import late
 from haldane.judge.columns import Flags, Tally, split
 from haldane.judge.findings import Watch
+from haldane.judge.health import Health
 from haldane.judge.hearing import Hearing, Terms
 from haldane.judge.rules import MetricRule, Rules
 from haldane.stats.betting import Evidence
@@ -26,12 +29,14 @@ class Analysis:
 
     `fold` each entry of the evidence log once, in the log's order and borders;
     folding the same entries again gives the same bits. `ruling` may be asked
-    at any time and as often as one likes.
+    at any time and as often as one likes. `servers` are names by index, for
+    the sentences only.
     """
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, servers: Sequence[str] = ()) -> None:
         self.rules = rules
         self.tally = Tally()
+        self.health = Health(rules.baseline_errors, servers)
         self.hearing = Hearing([_watch(rule, rules) for rule in rules.metrics], _terms(rules))
         self._seconds = 0.0
 
@@ -45,26 +50,29 @@ class Analysis:
             raise ValueError(f"entries with the columns {entry.dtype.names} are not judged")
 
     def _fold_pairs(self, batch: Batch) -> None:
-        readings = split(batch, self.rules.metrics, tally=self.tally, warmup_pairs=self.rules.warmup_pairs)
-        if len(batch):
-            self._seconds = max(self._seconds, float(batch["at"].max()))
+        admitted = self.health.admit(batch)
+        readings = split(admitted, self.rules.metrics, tally=self.tally, warmup_pairs=self.rules.warmup_pairs)
+        self._clock(batch)
         self.hearing.hear(readings, pairs=self.tally.pairs, seconds=self._seconds, doubts=self.doubts())
 
     def _fold_labels(self, labels: Entry) -> None:
         """The log holds at most one label of a pair, so nothing is counted twice."""
         readings = late.readings(labels, self.rules, self.tally)
-        if len(labels):
-            self._seconds = max(self._seconds, float(labels["at"].max()))
+        self._clock(labels)
         self.hearing.hear(readings, pairs=self.tally.pairs, seconds=self._seconds, doubts=self.doubts())
+
+    def _clock(self, entry: Entry) -> None:
+        """A clock that went back, or told no time at all, does not make the hearing any younger."""
+        self._seconds = float(np.max(entry["at"], initial=self._seconds, where=np.isfinite(entry["at"])))
 
     def awaits(self, batch: Batch) -> Flags:
         """Which rows of a batch not folded yet a later label may judge; shape (n,). None unless labels are declared."""
         flags = late.awaits(batch, self.tally, warmup_pairs=self.rules.warmup_pairs)
-        return flags & self.rules.late_labels
+        return flags & self.health.admits(batch) & self.rules.late_labels
 
     def doubts(self) -> tuple[str, ...]:
         """Why the measuring itself cannot be trusted enough to promote on it."""
-        found, tally = [], self.tally
+        found, tally = list(self.health.doubts()), self.tally
         rejected, lost = sum(tally.rejected), sum(tally.lost)
         seen = tally.pairs + tally.warmup + rejected
         if rejected > max(3, REJECTED_SHARE * seen):
@@ -103,9 +111,9 @@ class Analysis:
         return replace(found, detail=f"{found.detail}; {floor}")
 
 
-def trace(rules: Rules, entries: Iterable[Entry]) -> list[Ruling]:
+def trace(rules: Rules, entries: Iterable[Entry], servers: Sequence[str] = ()) -> list[Ruling]:
     """The Ruling after every entry, for plots and for judging again with other rules."""
-    analysis = Analysis(rules)
+    analysis = Analysis(rules, servers)
     rulings = []
     for entry in entries:
         analysis.fold(entry)

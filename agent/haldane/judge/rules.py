@@ -85,7 +85,8 @@ class Rules:
     scale of noise that hits one side only; `rate_per_second` the pairs per
     second expected over all servers. Metrics without data in the first
     `entry_pairs` counted pairs never enter, except accuracy and loss where
-    `late_labels` says that their truth comes later. Each of `extensions` by a person
+    `late_labels` says that their truth comes later. While stable itself fails
+    more than the share `baseline_errors` of its requests, nothing passes. Each of `extensions` by a person
     gives horizon and budget once more; the evidence goes on as it was, so
     nothing of alpha or beta is spent.
     """
@@ -101,6 +102,7 @@ class Rules:
     entry_pairs: int = 500
     dependence_seconds: float = 2.0
     rate_per_second: float = 20.0
+    baseline_errors: float = 0.1
     extensions: int = 0
     late_labels: bool = False
 
@@ -114,6 +116,7 @@ class Rules:
         _require(self.budget_seconds > 0.0, f"budget_seconds must be positive, got {self.budget_seconds!r}")
         _require(0 <= self.dependence_seconds < math.inf, f"dependence_seconds: {self.dependence_seconds!r}")
         _require(0 < self.rate_per_second < math.inf, f"rate_per_second must be positive: {self.rate_per_second!r}")
+        _require(0.0 < self.baseline_errors < 1.0, f"baseline_errors: not between 0 and 1: {self.baseline_errors!r}")
         _require(self.extensions >= 0, f"extensions must not be negative, got {self.extensions!r}")
         _require(bool(self.metrics), "at least one metric must be judged")
         names = [rule.name for rule in self.metrics]

@@ -199,8 +199,9 @@ async def test_two_rows_of_a_set_under_one_id_count_once():
         (ok(1), failed(Status.TIMEOUT), False, None),
         (failed(Status.INTERNAL), ok(2), False, None),
         (ok(1), failed(Status.TIMEOUT), True, "straddled"),
-        (failed(Status.INVALID), failed(Status.INVALID), False, "both_failed"),
-        (failed(Status.TIMEOUT), failed(Status.INTERNAL), False, "both_failed"),
+        (failed(Status.INVALID), failed(Status.INVALID), False, "invalid"),
+        (failed(Status.TIMEOUT), failed(Status.INTERNAL), False, None),
+        (failed(Status.UNAVAILABLE), failed(Status.UNAVAILABLE), True, "straddled"),
         (ok(1), failed(Status.NOT_FOUND), False, "not_found"),
         (ok(1), failed(Status.EXHAUSTED), False, "exhausted"),
         (failed(Status.EXHAUSTED), failed(Status.EXHAUSTED), False, "exhausted"),
@@ -232,13 +233,24 @@ async def test_an_answer_that_cannot_be_read_is_malformed():
     assert set(found["stable_status"]) == {Status.OK}
 
 
-async def test_a_request_that_fails_on_both_sides_is_set_aside():
+async def test_a_request_that_both_sides_refuse_is_set_aside():
     def answer(version, request):
         return failed(Status.INVALID) if request.id == "q3" else None
 
     run = Run({"r0": FakeServer(answer)})
     assert len(await run.rows()) == 49
-    assert run.counted("pairs_set_aside_total", reason="both_failed") == 1
+    assert run.counted("pairs_set_aside_total", reason="invalid") == 1
+
+
+async def test_a_server_that_fails_on_both_sides_is_on_record_and_uses_no_row_up():
+    """What the judge needs to tell a sick server from a sick version; the rows are sent again later."""
+    judged: set[int] = set()
+    run = Run(
+        {"r0": FakeServer(lambda version, request: failed(Status.INTERNAL))}, source=rows(0, 1), judged_rows=judged
+    )
+    found = await run.rows()
+    assert set(found["stable_status"]) == set(found["canary_status"]) == {Status.INTERNAL}
+    assert judged == set()
 
 
 async def test_a_flip_in_the_middle_sets_aside_only_pairs_that_straddle_it():

@@ -1,0 +1,167 @@
+"""Who is sick: the version, one replica, or stable itself.
+
+Relative margins mean nothing when what they are relative to is failing, so a
+sick baseline vetoes promotion. A replica on which stable fails, while it does
+not elsewhere, says nothing of the canary: it is set aside until it is well.
+Set aside by what was seen before a batch, never by the batch itself, so what
+is judged stays a fair game.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from haldane.domain.traffic import Batch, Status
+from haldane.stats.betting import BETS, log_mixture
+from haldane.stats.onset import Onset
+
+OK, INVALID, NOT_FOUND, EXHAUSTED = (int(Status[name]) for name in ("OK", "INVALID", "NOT_FOUND", "EXHAUSTED"))
+# Cells of the latency ratio canary to stable, by 2 % from 1/3 to 3: enough to tell one replica from another.
+RATIO_EDGES = np.log(1.02) * (np.arange(-55, 55) + 0.5)
+LEAST_RATIOS = 200  # pairs of a replica before its typical ratio is told
+APART = 0.10  # replicas whose typical ratios differ by more are told apart
+NAMED = np.log(100.0)  # evidence that the canary's failures sit on one replica
+
+
+@dataclass(slots=True)
+class Replica:
+    """The small books of one server."""
+
+    failing: Onset  # stable's requests that failed
+    unsteady: Onset  # pairs of stable with itself whose answers differ
+    pairs: int = 0  # of stable with canary, judged
+    canary_only: int = 0  # among them, those that only the canary failed
+    aside: int = 0  # pairs not judged because this server was sick
+    aside_since: tuple[int, float] | None = None  # pair and second when it was last set aside
+    ratios: NDArray[np.int32] = field(default_factory=lambda: np.zeros(len(RATIO_EDGES) + 1, np.int32))
+
+    def typical_ratio(self) -> float | None:
+        """Middle of canary / stable seconds, minus 1; None while there are too few."""
+        total = int(self.ratios.sum())
+        if total < LEAST_RATIOS:
+            return None
+        cell = int(np.searchsorted(np.cumsum(self.ratios), total / 2))
+        return float(np.expm1(RATIO_EDGES[0] + np.log(1.02) * (cell - 0.5)))
+
+
+class Health:
+    """Books over all servers of a rollout; `names` are theirs by index, for the sentences."""
+
+    def __init__(self, limit: float, names: Sequence[str] = ()) -> None:
+        self.limit, self.names = limit, tuple(names)
+        self.baseline = Onset(limit)  # stable on the servers that are not set aside
+        self.replicas: dict[int, Replica] = {}
+        self.seen = 0
+
+    def admits(self, batch: Batch) -> NDArray[np.bool_]:
+        """Which rows of a batch not taken in yet may be judged, shape (n,): those of servers not set aside."""
+        return np.isin(batch["server"], self.aside, invert=True)
+
+    def admit(self, batch: Batch) -> Batch:
+        """The rows that may be judged, by what was seen before this batch; then the whole batch is taken in."""
+        aside, admitted = self.aside, batch[self.admits(batch)]
+        self.baseline.fold(_stable_failed(admitted))
+        for server in np.unique(batch["server"]).tolist():
+            self._note(server, batch[batch["server"] == server], judged=server not in aside)
+        self.seen += len(batch)
+        for server in self.aside:
+            if server not in aside:
+                self.replicas[server].aside_since = self.seen, float(batch["at"].max())
+        return admitted
+
+    def _note(self, server: int, rows: Batch, *, judged: bool) -> None:
+        book = self.replicas.setdefault(server, Replica(Onset(self.limit), Onset(self.limit)))
+        book.failing.fold(_stable_failed(rows))
+        same, versus = rows[rows["aa"]], rows[~rows["aa"]]
+        book.unsteady.fold(same["disagrees"][np.isfinite(same["disagrees"])] > 0)
+        if not judged:
+            book.aside += len(versus)
+            return
+        book.pairs += len(versus)
+        stable, canary = versus["stable_status"] == OK, versus["canary_status"] == OK
+        book.canary_only += int((stable & ~canary).sum())
+        timed = stable & canary & ~versus["masked"]
+        for side in ("stable_seconds", "canary_seconds"):
+            timed &= np.isfinite(versus[side]) & (versus[side] > 0)
+        ratio = np.log(versus["canary_seconds"][timed]) - np.log(versus["stable_seconds"][timed])
+        cells = np.searchsorted(RATIO_EDGES, ratio)
+        book.ratios += np.bincount(cells, minlength=len(book.ratios)).astype(np.int32)
+
+    @property
+    def aside(self) -> tuple[int, ...]:
+        """The servers set aside now: sick while some other is well."""
+        failing = {server for server, book in self.replicas.items() if book.failing.above}
+        unsteady = {server for server, book in self.replicas.items() if book.unsteady.above}
+        every = set(self.replicas)
+        # Stable differing from itself everywhere is the model's own noise, and its noise floor says so.
+        sick = (failing if failing < every else set()) | (unsteady if unsteady < every else set())
+        return tuple(sorted(sick if sick < every else failing if failing < every else ()))
+
+    def doubts(self) -> tuple[str, ...]:
+        """Why nothing may be promoted against this baseline."""
+        everywhere = bool(self.replicas) and all(book.failing.above for book in self.replicas.values())
+        if not self.baseline.above and not everywhere:
+            return ()
+        return (
+            f"stable itself fails: {self.baseline.events:,} of its last {self.baseline.readings:,} requests "
+            f"(limit {100 * self.limit:g} %), and nothing is promoted against a sick baseline",
+        )
+
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know of single replicas, as short sentences."""
+        return (*self._told_aside(), *self._told_concentrated(), *self._told_latency())
+
+    def _told_aside(self) -> list[str]:
+        told, now = [], self.aside
+        for server, book in sorted(self.replicas.items()):
+            if server in now and book.aside_since:
+                what, onset = ("stable itself fails there", book.failing)
+                if not onset.above:
+                    what, onset = "stable differs from itself there", book.unsteady
+                pair, seconds = book.aside_since
+                told.append(
+                    f"{self._name(server)} is set aside as sick since pair {pair:,} ({seconds:,.0f} s): {what}, "
+                    f"{onset.events:,} of the last {onset.readings:,}; {book.aside:,} pairs not judged"
+                )
+            elif book.aside:
+                told.append(f"{self._name(server)} was set aside as sick for a time; {book.aside:,} pairs not judged")
+        return told
+
+    def _told_concentrated(self) -> list[str]:
+        """Servers on which the canary alone fails, far beyond their share of the pairs."""
+        pairs, failed = (sum(getattr(b, what) for b in self.replicas.values()) for what in ("pairs", "canary_only"))
+        return [
+            f"the canary fails on {self._name(server)} above all: {book.canary_only:,} of {book.pairs:,} pairs there, "
+            f"{failed - book.canary_only:,} of {pairs - book.pairs:,} elsewhere"
+            for server, book in sorted(self.replicas.items())
+            if 0 < book.pairs < pairs and _log_e_share(book.canary_only, failed, book.pairs / pairs) >= NAMED
+        ]
+
+    def _told_latency(self) -> list[str]:
+        typical = {server: book.typical_ratio() for server, book in sorted(self.replicas.items())}
+        known = {server: ratio for server, ratio in typical.items() if ratio is not None}
+        if len(known) < 2 or max(known.values()) - min(known.values()) <= APART:
+            return []
+        parts = ", ".join(f"{self._name(server)} {100 * ratio:+.0f} %" for server, ratio in known.items())
+        return [f"typical latency relative to stable differs by replica: {parts}"]
+
+    def _name(self, server: int) -> str:
+        return self.names[server] if 0 <= server < len(self.names) else f"server {server}"
+
+
+def _stable_failed(rows: Batch) -> NDArray[np.bool_]:
+    """Whether stable failed, per request it was asked; a request that both sides refuse is itself at fault."""
+    first, second = rows["stable_status"], rows["canary_status"]
+    refused = (first == INVALID) & (second == INVALID)
+    asked = [~refused & (side != NOT_FOUND) & (side != EXHAUSTED) for side in (first, second)]
+    own = first[asked[0]] != OK
+    same = rows["aa"] & asked[1]
+    return np.concatenate([own, second[same] != OK])
+
+
+def _log_e_share(there: int, total: int, share: float) -> float:
+    """Log e-value against "an event falls there with its share of the pairs at most"."""
+    wealths = there * np.log1p(BETS * (1 - share) / share) + (total - there) * np.log1p(-BETS)
+    return float(log_mixture(wealths))
