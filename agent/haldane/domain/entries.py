@@ -17,7 +17,7 @@ from haldane.domain.traffic import PAIR_DTYPE, Batch
 READING_DTYPE = np.dtype(
     [
         ("at", "<f8"),  # seconds of judging since the rollout started
-        ("metric", "<i2"),  # index into the rules' metrics
+        ("metric", "<i2"),  # index into the rules' gauges
         ("server", "<i2"),  # index into the rollout's server list; -1: the fleet as a whole
         ("stable", "<f8"),
         ("canary", "<f8"),

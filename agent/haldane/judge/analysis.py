@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from haldane.domain.entries import LABEL_DTYPE, Entry
+from haldane.domain.entries import LABEL_DTYPE, READING_DTYPE, Entry
 from haldane.domain.evidence import Finding, Ruling
 from haldane.domain.traffic import PAIR_DTYPE, Batch
 from haldane.judge import late
@@ -14,6 +14,7 @@ from haldane.judge.columns import Flags, Tally, split
 from haldane.judge.findings import Watch
 from haldane.judge.health import Health
 from haldane.judge.hearing import Hearing, Terms
+from haldane.judge.readings import Blocks, gauge_watch, told
 from haldane.judge.rules import MetricRule, Rules
 from haldane.stats.betting import Evidence
 from haldane.stats.blocks import RatioEvidence
@@ -37,7 +38,9 @@ class Analysis:
         self.rules = rules
         self.tally = Tally()
         self.health = Health(rules.baseline_errors, servers)
-        self.hearing = Hearing([_watch(rule, rules) for rule in rules.metrics], _terms(rules))
+        watches = [*(_watch(rule, rules) for rule in rules.metrics), *(gauge_watch(rule) for rule in rules.gauges)]
+        self.hearing = Hearing(watches, _terms(rules))
+        self.blocks = {rule.name: Blocks(rule) for rule in rules.gauges}
         self._seconds = 0.0
 
     def fold(self, entry: Entry) -> None:
@@ -46,6 +49,8 @@ class Analysis:
             self._fold_pairs(entry)
         elif entry.dtype == LABEL_DTYPE:
             self._fold_labels(entry)
+        elif entry.dtype == READING_DTYPE:
+            self._fold_readings(entry)
         else:
             raise ValueError(f"entries with the columns {entry.dtype.names} are not judged")
 
@@ -59,6 +64,13 @@ class Analysis:
         """The log holds at most one label of a pair, so nothing is counted twice."""
         readings = late.readings(labels, self.rules, self.tally)
         self._clock(labels)
+        self.hearing.hear(readings, pairs=self.tally.pairs, seconds=self._seconds, doubts=self.doubts())
+
+    def _fold_readings(self, rows: Entry) -> None:
+        """Rows of a gauge that the rules do not have say nothing."""
+        numbered = enumerate(self.blocks.items())
+        readings = {name: blocks.take(rows[rows["metric"] == index]) for index, (name, blocks) in numbered}
+        self._clock(rows)
         self.hearing.hear(readings, pairs=self.tally.pairs, seconds=self._seconds, doubts=self.doubts())
 
     def _clock(self, entry: Entry) -> None:
@@ -100,11 +112,13 @@ class Analysis:
         return replace(self.hearing.ruling(doubts=self.doubts(), spent=spent, dress=self._dressed), seconds=seconds)
 
     def _dressed(self, found: Finding) -> Finding:
-        """The finding with what only the whole analysis knows of it: the noise floor, labels that came late."""
+        """The finding with what only the whole analysis knows: the noise floor, late labels, readings left out."""
         tally = self.tally
+        if (blocks := self.blocks.get(found.metric)) is not None:
+            return told(found, blocks)
         if self.rules.late_labels and found.measures in late.MEASURES:
-            told = f"{tally.labels:,} labels came late" if found.pairs else "no label has come yet"
-            return replace(found, detail=f"{found.detail}; {told}" if found.pairs else told)
+            labels = f"{tally.labels:,} labels came late" if found.pairs else "no label has come yet"
+            return replace(found, detail=f"{found.detail}; {labels}" if found.pairs else labels)
         if found.measures != "disagreement" or not tally.aa_compared:
             return found
         floor = f"stable disagrees with itself on {tally.aa_disagreed:,} of {tally.aa_compared:,}"

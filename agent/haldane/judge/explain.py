@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 from haldane.domain.evidence import Finding, Role, Ruling, State, Verdict
+from haldane.judge.gauges import Gauge
 from haldane.judge.rules import Rules
 from haldane.judge.verdict import odds, quantity
 
@@ -40,6 +41,11 @@ _MEASURE = {
         "disagreement": "share of answers that differ from stable's",
         "latency": "typical latency relative to stable",
         "loss": "mean loss",
+        "query": "typical value of the worse side relative to the other",
+        "cpu": "CPU per request relative to stable",
+        "memory": "memory added by the load",
+        "memory_growth": "growth of memory",
+        "load_time": "time to load",
     },
     "zh": {
         "errors": "失败请求占比",
@@ -47,8 +53,14 @@ _MEASURE = {
         "disagreement": "与稳定版本不同的答案占比",
         "latency": "相对稳定版本的典型延迟",
         "loss": "平均损失",
+        "query": "较差一侧相对另一侧的典型值",
+        "cpu": "每个请求的 CPU 相对稳定版本",
+        "memory": "加载所增加的内存",
+        "memory_growth": "内存增长速度",
+        "load_time": "加载时间",
     },
 }
+_FORM: dict[str, str] = {kind: "fact" if kind.fact else "gauge" for kind in Gauge}  # where pairs are not what counts
 _STATE = {
     "en": {
         State.HARMFUL: "beyond the margin (evidence {harm})",
@@ -65,6 +77,10 @@ _TEXT = {
     "en": {
         "finding": "{metric} ({role}): {measure} {estimate}, 95 % always-valid interval {interval}, margin {margin}, "
         "from {pairs} pairs: {state}. {detail}.",
+        "gauge": "{metric} ({role}): {measure} {estimate}, 95 % always-valid interval {interval}, margin {margin}, "
+        "from {pairs} blocks of time: {state}. {detail}.",
+        "fact": "{metric} ({role}): {measure} {estimate}, allowed {margin}, measured on {pairs} servers: {state}. "
+        "{detail}.",
         "no estimate": "{metric} ({role}): {pairs} pairs, too few to estimate. {detail}.",
         "no data": "{metric} ({role}): no data. {detail}.",
         "strength": "Evidence over all metrics {now} (a rollback needs {need}).",
@@ -79,6 +95,10 @@ _TEXT = {
     "zh": {
         "finding": "{metric}（{role}）：{measure} {estimate}，95% 始终有效区间 {interval}，容限 {margin}，"
         "共 {pairs} 对：{state}。{detail}。",
+        "gauge": "{metric}（{role}）：{measure} {estimate}，95% 始终有效区间 {interval}，容限 {margin}，"
+        "共 {pairs} 个时间区块：{state}。{detail}。",
+        "fact": "{metric}（{role}）：{measure} {estimate}，允许值 {margin}，在 {pairs} 台服务器上测得：{state}。"
+        "{detail}。",
         "no estimate": "{metric}（{role}）：{pairs} 对，太少，无法估计。{detail}。",
         "no data": "{metric}（{role}）：没有数据。{detail}。",
         "strength": "全部指标的综合证据 {now}（回滚需要 {need}）。",
@@ -103,6 +123,12 @@ _ROLE = {
 _ZH_PHRASES = (
     (r"([\d,]+) bad on canary only, ([\d,]+) on stable only", r"仅金丝雀出错 \1 对，仅稳定版本出错 \2 对"),
     (r"([\d,]+) of ([\d,]+) blocks of ([\d,]+) pairs above the margin", r"\2 个区块（每块 \3 对）中有 \1 个超出容限"),
+    (r"([\d,]+) of ([\d,]+) blocks of (\S+) s above the margin", r"\2 个区块（每块 \3 秒）中有 \1 个超出容限"),
+    (r"([\d,]+) of ([\d,]+) servers beyond it", r"\2 台服务器中有 \1 台超出"),
+    (r"not measured", "尚未测得"),
+    (r"no block of (\S+) s has been read yet", r"尚未读满一个 \1 秒的区块"),
+    (r"([\d,]+) of ([\d,]+) readings missing", r"\2 个读数中缺失 \1 个"),
+    (r"([\d,]+) of ([\d,]+) readings dropped \(reset or clock\)", r"\2 个读数中因计数器重置或时钟跳变舍弃 \1 个"),
     (r"mean loss (\S+) stable, (\S+) canary", r"平均损失：稳定版本 \1，金丝雀 \2"),
     (r"stable disagrees with itself on ([\d,]+) of ([\d,]+)", r"稳定版本与自身不一致：\2 对中 \1 对"),
     (r"([\d,]+) of ([\d,]+) tail votes for canary being slower", r"尾部 \2 票中有 \1 票认为金丝雀更慢"),
@@ -165,9 +191,10 @@ def describe(finding: Finding, language: str = "en") -> str:
         return text["no data"].format(**words)
     if finding.estimate is None or finding.margin is None:
         return text["no estimate"].format(**words)
-    return text["finding"].format(
+    measures = finding.measures or finding.metric
+    return text[_FORM.get(measures, "finding")].format(
         **words,
-        measure=_MEASURE[language].get(finding.metric, finding.metric),
+        measure=_MEASURE[language].get(measures, finding.metric),
         estimate=quantity(finding.estimate, finding.unit),
         interval=_interval(finding, language),
         margin=quantity(finding.margin, finding.unit),

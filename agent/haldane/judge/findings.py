@@ -23,6 +23,7 @@ class Watch:
     unit: str = "share"
     margin: float = 0.0  # in `unit`
     scale: float = 1.0  # one unit of the evidence, in `unit`
+    last_entry: float | None = None  # second by which it must have data; None: fed by pairs, so counted in pairs
 
 
 def finding(

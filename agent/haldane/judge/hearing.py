@@ -41,7 +41,8 @@ class Hearing:
         self.terms = terms
         self.pairs = 0
         self.seconds = 0.0
-        self.entered: frozenset[str] | None = None  # None: not fixed yet, all may enter
+        self.entered: frozenset[str] | None = None  # of those fed by pairs; None: not fixed yet, all may enter
+        self._left_out: set[str] = set()  # gauges that had no data in time
         self.failed: tuple[int, float] | None = None  # pairs and seconds when it was shown
         self.passed: tuple[int, float] | None = None
         self.named: tuple[str, ...] = ()
@@ -64,19 +65,26 @@ class Hearing:
     @property
     def judged(self) -> int:
         """Pairs that have fed some metric: those of the warm-up feed output metrics alone."""
-        return max(self.pairs, *(watch.evidence.pairs for watch in self.watches))
+        return max(self.pairs, *(watch.evidence.pairs for watch in self.watches if watch.last_entry is None))
 
     def _entered(self) -> tuple[Watch, ...]:
-        if self.entered is None:
-            return self.watches
-        return tuple(watch for watch in self.watches if watch.name in self.entered)
+        return tuple(watch for watch in self.watches if self._enters(watch))
+
+    def _enters(self, watch: Watch) -> bool:
+        if watch.last_entry is not None:
+            return watch.name not in self._left_out
+        return self.entered is None or watch.name in self.entered
 
     def _settle_entry(self) -> None:
         """Fix who takes part: at the end of the entry period, or as soon as all have data."""
         if self.entered is None:
-            present = frozenset(watch.name for watch in self.watches if watch.evidence.pairs) | self.terms.expected
-            if len(present) == len(self.watches) or self.pairs >= self.terms.entry_pairs:
+            paired = [watch for watch in self.watches if watch.last_entry is None]
+            present = frozenset(watch.name for watch in paired if watch.evidence.pairs) | self.terms.expected
+            if len(present) == len(paired) or self.pairs >= self.terms.entry_pairs:
                 self.entered = present
+        for watch in self.watches:
+            if watch.last_entry is not None and self.seconds > watch.last_entry and not watch.evidence.pairs:
+                self._left_out.add(watch.name)
 
     def _open_late_starts(self) -> None:
         """At fixed shares of the horizon; the pairs of this batch belong to the time before."""
@@ -113,7 +121,7 @@ class Hearing:
         return tuple(
             finding(
                 watch,
-                entered=self.entered is None or watch.name in self.entered,
+                entered=self._enters(watch),
                 harmful=self._harmful(watch),
                 log_harm=self._log_harm[watch.name],
                 log_harmless=self._log_harmless[watch.name],

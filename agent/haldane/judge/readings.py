@@ -7,12 +7,15 @@ than half of its readings gives no vote.
 """
 
 import math
+from dataclasses import replace
 from statistics import median
 
 import numpy as np
 
 from haldane.domain.entries import Entry
-from haldane.judge.gauges import Gauge, GaugeRule
+from haldane.domain.evidence import Finding
+from haldane.judge.findings import Watch
+from haldane.judge.gauges import UNITS, Gauge, GaugeRule
 from haldane.stats.betting import Floats, Interval
 from haldane.stats.blocks import RatioEvidence, trimmed_means
 
@@ -32,6 +35,8 @@ class GaugeEvidence(RatioEvidence):
 
     def detail(self) -> str:
         blocks, above = self.ledger.total[17:19]
+        if not blocks:
+            return f"no block of {self._seconds:g} s has been read yet"
         return f"{above:.0f} of {blocks:.0f} blocks of {self._seconds * self.block_pairs:g} s above the margin"
 
 
@@ -206,6 +211,30 @@ class Blocks:
         told = [(self.missing, "missing"), (self.dropped, "dropped (reset or clock)")]
         seen = self.taken + self.missing + self.dropped
         return "; ".join(f"{count:,} of {seen:,} readings {what}" for count, what in told if count)
+
+
+def gauge_watch(rule: GaugeRule) -> Watch:
+    """One gauge under judgement."""
+    cpu = rule.kind is Gauge.CPU  # half of a pair is stable's
+    return Watch(
+        rule.name,
+        rule.role,
+        rule.weight,
+        FactEvidence(rule) if rule.kind.fact else GaugeEvidence(rule),
+        measures=rule.kind,
+        unit="ratio" if rule.limit is None else UNITS[rule.kind],
+        margin=rule.limit if rule.limit is not None else rule.ratio * (2 if cpu else 1),
+        scale=2.0 if cpu else 1.0,
+        last_entry=rule.last_entry,
+    )
+
+
+def told(found: Finding, blocks: Blocks) -> Finding:
+    """The finding with the readings that were left out; growth, which is tested as a ratio, in bytes."""
+    if blocks.rule.kind is Gauge.GROWTH:
+        found = replace(found, estimate=blocks.growth, lower=None, upper=None)
+    left_out = blocks.detail()
+    return replace(found, detail=f"{found.detail}; {left_out}") if left_out else found
 
 
 def _log_ratio(stable: float, canary: float) -> float | None:

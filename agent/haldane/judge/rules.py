@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
 from haldane.domain.evidence import Role
+from haldane.judge.gauges import Gauge, GaugeRule
 from haldane.judge.margin import Margin
 from haldane.stats.blocks import block_length
 
@@ -93,6 +94,7 @@ class Rules:
 
     metrics: tuple[MetricRule, ...]
     slices: tuple[Slice, ...] = ()
+    gauges: tuple[GaugeRule, ...] = ()
     alpha: float = 0.01
     beta: float = 0.05
     least_pairs: int = 500
@@ -119,7 +121,7 @@ class Rules:
         _require(0.0 < self.baseline_errors < 1.0, f"baseline_errors: not between 0 and 1: {self.baseline_errors!r}")
         _require(self.extensions >= 0, f"extensions must not be negative, got {self.extensions!r}")
         _require(bool(self.metrics), "at least one metric must be judged")
-        names = [rule.name for rule in self.metrics]
+        names = [*(rule.name for rule in self.metrics), *(rule.name for rule in self.gauges)]
         _require(len(set(names)) == len(names), f"a metric is listed twice: {', '.join(names)}")
         _require(len(self.slices) <= MOST_SLICES, f"at most {MOST_SLICES} slices, got {len(self.slices)}")
         _require(len(set(self.slices)) == len(self.slices), "a slice is listed twice")
@@ -172,15 +174,16 @@ class Rules:
         metrics = values.pop("metrics", None)
         if not isinstance(metrics, list):
             raise ValueError("rules: metrics must be a list")
-        slices = values.pop("slices", [])
-        if not isinstance(slices, list):
-            raise ValueError("rules: slices must be a list")
+        slices, gauges = values.pop("slices", []), values.pop("gauges", [])
+        if not isinstance(slices, list) or not isinstance(gauges, list):
+            raise ValueError("rules: slices and gauges must be lists")
         return _build(
             cls,
             {
                 **values,
                 "metrics": tuple(_metric(entry) for entry in metrics),
                 "slices": tuple(_build(Slice, _known(entry, {"field", "value"}, "slice")) for entry in slices),
+                "gauges": tuple(_gauge(entry) for entry in gauges),
             },
         )
 
@@ -190,6 +193,12 @@ def _metric(data: Any) -> MetricRule:
     role = Role(values.get("role", ""))
     margin = _known(values.get("margin"), {"absolute", "relative"}, "margin")
     return _build(MetricRule, {**values, "role": role, "margin": _build(Margin, margin)})
+
+
+def _gauge(data: Any) -> GaugeRule:
+    values = _known(data, {entry.name for entry in fields(GaugeRule)}, "gauge")
+    role, kind = Role(values.get("role", "")), Gauge(values.get("kind", ""))
+    return _build(GaugeRule, {**values, "role": role, "kind": kind})
 
 
 def _known(data: Any, names: set[str], where: str) -> dict[str, Any]:

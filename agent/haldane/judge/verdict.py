@@ -96,14 +96,21 @@ def measured(finding: Finding) -> str:
 
 
 def quantity(value: float | None, unit: str) -> str:
-    """A number with its unit: shares in percentage points, ratios in percent."""
+    """A number with its unit: shares in percentage points, ratios in percent, bytes in kB to TB."""
     if value is None:
         return "?"
     if unit == "share":
         return f"{100 * value:+.2f} pp"
     if unit == "ratio":
         return f"{100 * value:+.1f} %"
-    return f"{value:+.4g}"
+    if unit.startswith("bytes"):
+        return f"{_bytes(value)}{unit.removeprefix('bytes')}"
+    return f"{value:+.3g} s" if unit == "seconds" else f"{value:+.4g}"
+
+
+def _bytes(value: float) -> str:
+    power = min(4, int(math.log10(abs(value)) // 3)) if math.isfinite(value) and abs(value) >= 1 else 0
+    return f"{value / 1000**power:+.3g} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
 
 
 def judge(*, failed: bool, passed: bool, doubts: Sequence[str], spent: str) -> Verdict:
