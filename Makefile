@@ -15,10 +15,10 @@ DEMO_ARGS ?=
 # A bytecode cache makes every start faster; some environments switch it off.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test setup parts lint unit e2e bench constraints clean
+.PHONY: help demo test setup parts lint unit e2e bench judge-trials constraints clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## Set up, then watch Haldane judge five canaries on real models (about 3 minutes)
 	@$(BIN)/haldane demo $(DEMO_ARGS)
@@ -44,8 +44,13 @@ unit: $(VENV)/.test ## Tests of parts, contracts, guarantees, documents; PYTEST_
 e2e: $(VENV)/.test ## Tests of the agent as a process: rollouts, crashes, the demo, the tutorial
 	@$(STEP) "tests of the whole" $(BIN)/python -m pytest tests/e2e tests/fault --durations=8 $(PYTEST_ARGS)
 
-bench: $(VENV)/.test ## Start time and memory of the agent beside a plain import of Serving's messages
+bench: $(VENV)/.test ## Start and memory of the agent, time and state of judging, each beside a plain reference
 	@$(BIN)/python benchmarks/footprint.py
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/judge_cost.py
+
+judge-trials: $(VENV)/.test ## The judge in thousands of simulated trials; writes docs/benchmarks.md (an hour or two)
+	@OPENBLAS_NUM_THREADS=1 nice -n 10 $(BIN)/python benchmarks/judge.py --seed 0 --seed fresh --jobs $(WORKERS) \
+		--table docs/benchmarks.md
 
 constraints: $(VENV)/.test ## Resolve constraints.txt anew from pyproject.toml, keeping pins that still fit
 	@printf 'uv\nsetuptools>=77\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras \
