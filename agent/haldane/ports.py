@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol
 
 from haldane.domain.entries import Entry
 from haldane.domain.fleet import Condition, ModelName, ModelView, ReplicaView, ServerConfig
+from haldane.domain.labels import Arrivals, Awaiting, Label, Receipt
 from haldane.domain.record import Record
 from haldane.domain.rollout import Rollout, RolloutId
 from haldane.domain.traffic import Outcome, Request
@@ -118,10 +119,31 @@ class Store(Protocol):
     def settled(self) -> dict[ModelName, tuple[int, int]]:
         """The stable version of each model as past rollouts left it, and what the config declared then."""
 
-    def append_evidence(self, rollout: RolloutId, entry: Entry) -> None: ...
+    def append_evidence(
+        self, rollout: RolloutId, entry: Entry, *, awaiting: Sequence[Awaiting] = (), joined: Sequence[int] = ()
+    ) -> int:
+        """The next entry of its evidence log, and in the same transaction what it changes for labels.
+
+        `awaiting`: pairs of the entry that wait for a label. A request that waited in this rollout before
+        is left as it was. `joined`: requests whose label the entry holds; they are never given again.
+        Returns how many pairs found no room to wait.
+        """
 
     def evidence(self, rollout: RolloutId) -> Iterable[Entry]:
         """Its evidence log, in the order and the portions in which it was appended."""
+
+    def put_labels(self, model: ModelName, labels: Sequence[Label], *, at: float, keep_seconds: float) -> Receipt:
+        """Keep labels that came at `at`, for so long; those kept longer are forgotten. A request's first stands."""
+
+    def arrived(self, rollout: RolloutId, model: ModelName, *, after: int, limit: int) -> Arrivals:
+        """At most `limit` pairs of the rollout that wait and whose label is there, in the order in which labels came.
+
+        `after`: the place the last call went to, 0 for all. A label that came before its pair comes up again
+        when the pair is there.
+        """
+
+    def stop_waiting(self, rollout: RolloutId) -> int:
+        """No label of this rollout is waited for any more; how many pairs still were without."""
 
     def record(self, kind: str, data: dict[str, Any], *, rollout: str = "", model: str = "") -> Record: ...
 

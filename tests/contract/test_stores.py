@@ -12,6 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from haldane.adapters.sql import META, open_store
+from haldane.adapters.sql_labels import Room
+from haldane.domain.labels import Receipt
 from haldane.domain.rollout import RolloutId
 from haldane.ports import Malformed, Unavailable
 from haldane.testing.contracts.store import StoreContract, Stores, rollout_named
@@ -109,4 +111,15 @@ def test_a_pair_log_of_a_newer_schema_is_refused_with_a_clear_word(tmp_path: Pat
         connection.execute(sa.text('UPDATE pair_batches SET "schema" = 3'))
     with pytest.raises(Malformed, match="schema 3"):
         list(store.evidence(RolloutId("a")))
+    store.close()
+
+
+def test_pairs_and_labels_are_bounded_and_what_found_no_room_is_counted(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path / 'haldane.db'}", room=Room(awaiting=3, labels=3))
+    contract = StoreContract()
+    assert contract.wait(store, "a", 1, 2) == 0
+    assert contract.wait(store, "a", 3, 4, 5) == 2
+    contract.put(store, 1, 2, 3)
+    assert contract.put(store, 8, 9) == Receipt(accepted=2, unknown=2, dropped=2)
+    assert contract.found(store, "a")[0] == [3]
     store.close()

@@ -10,21 +10,23 @@ a page that draws a long evidence log must not keep the lease from being renewed
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from haldane.adapters import sql_labels
 from haldane.adapters.rows import record_from_row, record_to_row, rollout_from_json, rollout_to_json
 from haldane.domain.entries import Entry, read_entry, schema_of
 from haldane.domain.fleet import ModelName
+from haldane.domain.labels import Arrivals, Awaiting, Label, Receipt
 from haldane.domain.record import Record, chain
 from haldane.domain.rollout import Phase, Rollout, RolloutId
 from haldane.ports import Malformed, StaleWrite, Unavailable
 
-META = sa.MetaData()
+META = sql_labels.META
 ROLLOUTS = sa.Table(
     "rollouts",
     META,
@@ -85,8 +87,8 @@ _POSTGRESQL_LIMITS = {
 class SqlStore:
     """Rollouts, evidence logs, records, lease. Synchronous; safe to call from worker threads."""
 
-    def __init__(self, engine: sa.Engine, name: str = "store") -> None:
-        self._engine, self._name = engine, name
+    def __init__(self, engine: sa.Engine, name: str = "store", *, room: sql_labels.Room | None = None) -> None:
+        self._engine, self._name, self._room = engine, name, room or sql_labels.Room()
         self._writer = engine.execution_options(**{_WRITES: True})
         with self._writing() as connection:
             META.create_all(connection)
@@ -170,7 +172,9 @@ class SqlStore:
             rows = connection.execute(sa.select(SETTLED))
             return {ModelName(row.model): (row.version, row.declared) for row in rows}
 
-    def append_evidence(self, rollout: RolloutId, entry: Entry) -> None:
+    def append_evidence(
+        self, rollout: RolloutId, entry: Entry, *, awaiting: Sequence[Awaiting] = (), joined: Sequence[int] = ()
+    ) -> int:
         """Stored once: an entry appended again because its first acknowledgement was lost is not counted twice."""
         rows, schema = entry.tobytes(), schema_of(entry)
         with self._writing() as connection:
@@ -181,9 +185,14 @@ class SqlStore:
             )
             last = connection.execute(query.limit(1)).first()
             if last is not None and rows and last.rows == rows:
-                return
+                return 0
             n = 1 if last is None else last.n + 1
             connection.execute(sa.insert(EVIDENCE).values(rollout=rollout, n=n, schema=schema, rows=rows))
+            if not awaiting and not joined:
+                return 0
+            model = ModelName(connection.scalar(sa.select(ROLLOUTS.c.model).where(ROLLOUTS.c.id == rollout)) or "")
+            sql_labels.mark_joined(connection, rollout, model, joined)
+            return sql_labels.add_awaiting(connection, rollout, model, awaiting, room=self._room)
 
     def evidence(self, rollout: RolloutId) -> Iterator[Entry]:
         query = (
@@ -204,6 +213,18 @@ class SqlStore:
     def _some_evidence(self, query: sa.Select[Any]) -> list[tuple[int, int, bytes]]:
         with self._reading() as connection:
             return [(row.n, row.schema, row.rows) for row in connection.execute(query)]
+
+    def put_labels(self, model: ModelName, labels: Sequence[Label], *, at: float, keep_seconds: float) -> Receipt:
+        with self._writing() as connection:
+            return sql_labels.put(connection, model, labels, at=at, keep_seconds=keep_seconds, room=self._room)
+
+    def arrived(self, rollout: RolloutId, model: ModelName, *, after: int, limit: int) -> Arrivals:
+        with self._reading() as connection:
+            return sql_labels.arrived(connection, rollout, model, after=after, limit=limit)
+
+    def stop_waiting(self, rollout: RolloutId) -> int:
+        with self._writing() as connection:
+            return sql_labels.stop_waiting(connection, rollout)
 
     def record(self, kind: str, data: dict[str, Any], *, rollout: str = "", model: str = "") -> Record:
         with self._writing() as connection:
@@ -269,7 +290,7 @@ def _begin_postgresql(connection: sa.Connection) -> None:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_POSTGRESQL_LOCK})")
 
 
-def open_store(url: str) -> SqlStore:
+def open_store(url: str, *, room: sql_labels.Room | None = None) -> SqlStore:
     """The store at an SQLAlchemy URL, e.g. "sqlite:///haldane.db"; Unavailable when it cannot be opened."""
     try:
         parsed = sa.make_url(url)
@@ -289,4 +310,4 @@ def open_store(url: str) -> SqlStore:
     elif engine.dialect.name == "postgresql":
         sa.event.listen(engine, "begin", _begin_postgresql)
         engine = engine.execution_options(isolation_level="READ COMMITTED")
-    return SqlStore(engine, "store")
+    return SqlStore(engine, "store", room=room)

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from haldane.domain.fleet import ModelName
+from haldane.domain.labels import Arrived, Awaiting, Label, Receipt
 from haldane.domain.record import first_break
 from haldane.domain.rollout import Phase, Rollout, RolloutId
+from haldane.domain.traffic import Api
 from haldane.ports import StaleWrite, Store
 from haldane.testing.builders import a_rollout
-from haldane.testing.pairs import pairs
+from haldane.testing.pairs import labels, pairs
 
 
 @dataclass
@@ -35,6 +37,19 @@ class Stores:
 
 def rollout_named(name: str, phase: Phase = Phase.SHADOWING) -> Rollout:
     return a_rollout(phase, id=RolloutId(name))
+
+
+def an_awaiting(request: int) -> Awaiting:
+    return Awaiting(
+        request=request,
+        at=1e9 + 1 / 3,
+        answered_at=12.5,
+        server=1,
+        slices=2**32 - 1,
+        api=Api.CLASSIFY,
+        stable=b"\x00\xff",
+        canary=None,
+    )
 
 
 class StoreContract:
@@ -201,3 +216,103 @@ class StoreContract:
         with ThreadPoolExecutor(4) as threads:
             assert sum(threads.map(ask, "abcd")) == 1
         stores.close()
+
+    # --- labels ---------------------------------------------------------------------------------------------------
+
+    MODEL = ModelName("credit")
+
+    def wait(self, store: Store, rollout: str, *requests: int) -> int:
+        """A rollout with one more pair for each of these requests; how many found no room to wait."""
+        made = a_rollout(id=RolloutId(rollout), model=self.MODEL)
+        if store.rollout(made.id) is None:
+            store.commit(made, None, [])
+        batch = pairs(len(requests), first=len(list(store.evidence(made.id))) * 1000, request=requests)
+        return store.append_evidence(made.id, batch, awaiting=[an_awaiting(request) for request in requests])
+
+    def put(self, store: Store, *requests: int, truth: float | str = 1.0, at: float = 1e9) -> Receipt:
+        return store.put_labels(self.MODEL, [Label(request, truth) for request in requests], at=at, keep_seconds=60)
+
+    def found(self, store: Store, rollout: str, after: int = 0, limit: int = 100) -> tuple[list[int], int]:
+        arrivals = store.arrived(RolloutId(rollout), self.MODEL, after=after, limit=limit)
+        return [arrived.pair.request for arrived in arrivals.found], arrivals.last
+
+    def test_a_label_finds_its_pair_as_it_was_left(self, store: Store, stores: Stores) -> None:
+        largest = 2**64 - 1
+        self.wait(store, "a", 1, largest)
+        assert self.put(store, largest, truth="cat") == Receipt(accepted=1)
+        stores.close()
+        [arrived] = stores.open().arrived(RolloutId("a"), self.MODEL, after=0, limit=9).found
+        assert arrived == Arrived(an_awaiting(largest), "cat", 1e9)
+
+    def test_a_label_that_comes_before_its_pair_waits_for_it(self, store: Store) -> None:
+        assert self.put(store, 7) == Receipt(accepted=1, unknown=1)
+        self.wait(store, "a", 1)
+        found, after = self.found(store, "a")
+        assert found == []
+        self.wait(store, "a", 7)
+        assert self.found(store, "a", after)[0] == [7]
+
+    def test_a_joined_pair_is_never_given_again(self, store: Store) -> None:
+        self.wait(store, "a", 1, 2)
+        self.put(store, 1, 2)
+        store.append_evidence(RolloutId("a"), labels(1, request=1), joined=[1])
+        assert self.found(store, "a")[0] == [2]
+        self.wait(store, "a", 1)  # the same request once more
+        assert self.put(store, 1) == Receipt(duplicate=1)
+        assert self.found(store, "a")[0] == [2]
+
+    def test_an_entry_of_labels_appended_again_after_a_lost_answer_counts_once(self, store: Store) -> None:
+        self.wait(store, "a", 1)
+        self.put(store, 1)
+        for _ in range(2):
+            store.append_evidence(RolloutId("a"), labels(1, request=1), joined=[1])
+        assert [len(entry) for entry in store.evidence(RolloutId("a"))] == [1, 1]
+
+    def test_the_first_label_of_a_request_stands(self, store: Store) -> None:
+        self.wait(store, "a", 1)
+        both = [Label(1, 0.0), Label(1, 1.0)]
+        assert store.put_labels(self.MODEL, both, at=1e9, keep_seconds=60) == Receipt(accepted=1, duplicate=1)
+        assert self.put(store, 1, truth=5.0).duplicate == 1
+        assert [arrived.truth for arrived in store.arrived(RolloutId("a"), self.MODEL, after=0, limit=9).found] == [0.0]
+
+    def test_one_label_serves_every_rollout_that_saw_the_request_but_no_other_model(self, store: Store) -> None:
+        self.wait(store, "a", 1)
+        self.wait(store, "b", 1)
+        store.put_labels(ModelName("other"), [Label(1, 1.0)], at=1e9, keep_seconds=60)
+        assert self.found(store, "a")[0] == []
+        self.put(store, 1)
+        store.append_evidence(RolloutId("a"), labels(1, request=1), joined=[1])
+        assert (self.found(store, "a")[0], self.found(store, "b")[0]) == ([], [1])
+
+    def test_labels_are_read_in_portions_and_each_once(self, store: Store) -> None:
+        requests = list(range(1, 8))
+        self.wait(store, "a", *requests)
+        self.put(store, *requests[:4])
+        self.put(store, *requests[4:])
+        seen, after = self.found(store, "a", limit=3)
+        while portion := self.found(store, "a", after, limit=3):
+            after = portion[1]
+            seen += portion[0]
+            if not portion[0]:
+                break
+        assert sorted(seen) == requests
+        self.put(store, 99)
+        assert self.found(store, "a", after)[0] == []
+
+    def test_labels_kept_their_time_are_forgotten_and_those_without_a_pair_counted(self, store: Store) -> None:
+        self.wait(store, "a", 1)
+        self.put(store, 1, 2, 3, at=1e9)
+        store.append_evidence(RolloutId("a"), labels(1, request=1), joined=[1])
+        assert self.put(store, 4, at=1e9 + 59).expired == 0
+        assert self.put(store, 5, at=1e9 + 61).expired == 2
+        assert self.put(store, 1, at=1e9 + 61).duplicate == 0
+        assert self.found(store, "a")[0] == []  # joined before: not judged twice even so
+
+    def test_a_rollout_that_waits_no_more_leaves_nothing_behind(self, store: Store) -> None:
+        self.wait(store, "a", 1, 2)
+        self.wait(store, "b", 1)
+        self.put(store, 1)
+        store.append_evidence(RolloutId("a"), labels(1, request=1), joined=[1])
+        assert store.stop_waiting(RolloutId("a")) == 1
+        assert store.stop_waiting(RolloutId("a")) == 0
+        assert self.found(store, "b")[0] == [1]
