@@ -34,6 +34,7 @@ class Telemetry:
     pairs: Counter
     set_aside: Counter
     shed: Counter
+    labels: Counter
     phase: Gauge
     phase_started: Gauge
     transitions: Counter
@@ -80,6 +81,13 @@ class Telemetry:
             pairs=Counter("pairs_total", "Shadow pairs that count.", ["model", "server", "kind"], **own),
             set_aside=Counter("pairs_set_aside_total", "Shadow pairs that do not count.", ["model", "reason"], **own),
             shed=Counter("shadow_shed_total", "Requests not shadowed, to protect stable.", ["model", "reason"], **own),
+            labels=Counter(
+                "labels_total",
+                "Labels by what became of them: accepted, duplicate; then joined, late, unusable, unknown (no pair"
+                " came), dropped (too many). no_room: pairs that could not be kept to wait for one.",
+                ["model", "result"],
+                **own,
+            ),
             phase=Gauge("rollout_phase", "1 for the phase the newest rollout is in.", ["model", "phase"], **own),
             phase_started=Gauge(
                 "rollout_phase_started_timestamp_seconds", "When that phase was entered.", ["model"], **own

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from haldane.config import Config, ConfigError, load_config, zero_config
+from haldane.config import Config, ConfigError, load_config, notes, zero_config
 from haldane.domain.evidence import Role
 from haldane.domain.fleet import Clients, Placement, ServerConfig
 from haldane.domain.rollout import Mode
@@ -290,3 +290,38 @@ def test_one_address_can_be_watched_without_a_file(monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
     with pytest.raises(ConfigError, match="HOST:PORT"):
         zero_config("127.0.0.1")
+
+
+LATE = """
+servers: [h:1]
+models: {m: {clients: label, stable: 1, traffic: {rest_jsonl: rows.jsonl}, outputs: {kind: regression}, labels: LABELS}}
+"""
+
+
+def test_declared_labels_are_awaited_by_the_judge_and_the_bake(folder):
+    (folder / "rows.jsonl").write_text("{}\n")
+    config = load(folder, LATE.replace("LABELS", "{}"))
+    assert config.rules_of("m").late_labels
+    assert config.plan_of("m").bake_seconds == 24 * 3600
+    assert load(folder, LATE.replace("LABELS", "{wait: 1s}")).plan_of("m").bake_seconds == 300
+    without = load(folder, LATE.replace("LABELS", "null"))
+    assert not without.rules_of("m").late_labels
+    assert without.plan_of("m").bake_seconds == 300
+
+
+def test_labels_need_to_know_what_the_output_is(folder):
+    (folder / "rows.jsonl").write_text("{}\n")
+    found = problems(folder, LATE.replace("LABELS", "{}").replace("outputs: {kind: regression}, ", ""))
+    assert "say what the output is" in found["models.m.labels"][1]
+    assert "late" in str(problems(folder, LATE.replace("LABELS", "{late: maybe}")))
+
+
+@pytest.mark.parametrize(
+    ("labels", "note"),
+    [("null", "accuracy: off"), ("{}", "role: guardrail"), ("{wait: 1h}", "")],
+)
+def test_what_keeps_a_rollout_from_passing_by_itself_is_noted(folder, labels, note):
+    (folder / "rows.jsonl").write_text("{}\n")
+    found = notes(load(folder, LATE.replace("LABELS", labels)))
+    assert len(found) == bool(note)
+    assert note in "".join(found)

@@ -11,10 +11,12 @@ from haldane.app.history import History
 from haldane.config import Config
 from haldane.domain.evidence import Ruling
 from haldane.domain.fleet import Condition, ModelName, ModelView, Placement, ServerName
+from haldane.domain.labels import Label, Receipt
 from haldane.domain.record import Record
 from haldane.domain.rollout import Command, CommandKind, Mode, Rollout, RolloutId, Transition
 from haldane.engine.desk import Desk
 from haldane.engine.judging import rules_of
+from haldane.engine.labels import Labels
 from haldane.engine.supervisor import Supervisor
 from haldane.ports import Clock, Refused, Store
 from haldane.release.check import problem
@@ -38,6 +40,7 @@ class Agent:
     clock: Clock
     supervisor: Supervisor
     history: History
+    labels: Labels
     conditions: Callable[[], Sequence[Condition]]
     prepare: Prepare
     clear: Clear
@@ -93,7 +96,7 @@ class Agent:
             placement=section.where,
             servers=servers,
             dedicated=tuple(s for s in servers if self.desk.servers[s].dedicated_canary) if own else (),
-            plan=self.config.plan.plan(),
+            plan=self.config.plan_of(model),
             analysis=self.config.rules_of(model).to_json(),
             seed=secrets.randbits(32),
             started_at=at,
@@ -107,9 +110,7 @@ class Agent:
 
     async def _check_startable(self, model: ModelName, version: int) -> None:
         """Unknown or Refused, with what would be right."""
-        if model not in self.config.models:
-            known = ", ".join(self.config.models) or "none"
-            raise Unknown(f"model {model!r} is not in the config; it has {known}")
+        self._check_known(model)
         for live in self.desk.live():
             if live.model == model:
                 raise Refused(model, f"rollout {live.id} of this model is {live.phase}; abort it or wait for its end")
@@ -133,6 +134,11 @@ class Agent:
             for server in self.desk.servers:
                 if refusal := await self.clear(server):
                     raise Refused(model, refusal)
+
+    def _check_known(self, model: ModelName) -> None:
+        if model not in self.config.models:
+            known = ", ".join(self.config.models) or "none"
+            raise Unknown(f"model {model!r} is not in the config; it has {known}")
 
     def _watched(self, model: ModelName, version: int) -> Watched:
         """The model at rest; where the config cannot say what is stable, observe mode takes what is seen."""
@@ -158,6 +164,14 @@ class Agent:
             if status and status.failed:
                 detail = f"version {version} failed to load on {server} before ({status.error_code})"
                 raise Refused(model, f"{detail}; Serving does not try a number again, so publish it under a new one")
+
+    async def put_labels(self, model: str, labels: Sequence[Label]) -> Receipt:
+        name = ModelName(model)
+        self._check_known(name)
+        terms = self.labels.terms(name)
+        if terms is None:
+            raise Refused(model, f"no labels are expected for it; set models.{model}.labels in the config")
+        return await self.labels.put(name, labels, terms)
 
     async def command(self, rollout: RolloutId, kind: CommandKind, *, by: str, why: str) -> Transition:
         await self.rollout(rollout)

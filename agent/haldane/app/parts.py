@@ -18,11 +18,13 @@ from haldane.app.sources import Onward, first_request, open_source
 from haldane.config import Config
 from haldane.domain.fleet import Availability, ModelEntry, ModelName, ServerConfig, ServerName
 from haldane.domain.rollout import Rollout, RolloutId
-from haldane.domain.traffic import Batch
+from haldane.domain.traffic import Batch, Request
 from haldane.engine.desk import Desk
 from haldane.engine.judging import Progress
+from haldane.engine.labels import Labels, LabelTerms
 from haldane.engine.lease import Lease
 from haldane.engine.pairing import ShadowLimits, addressing, pairs
+from haldane.judge.rules import Rules
 from haldane.ports import PortError, Refused, Unavailable
 from haldane.rollout.wanted import stable_of
 from haldane.serving.channel import Tls
@@ -91,12 +93,32 @@ class Parts:
         states = [status.availability for seen in view.models.values() for status in seen.versions] if view else []
         return Availability.LOADING in states
 
+    def scorer(self, model: ModelName) -> Scorer:
+        return Scorer(self.config.outputs_of(model).rule())
+
+    def labels(self) -> Labels:
+        """Labels of all models, joined by this process."""
+        return Labels(self.store, self.clock, self.telemetry, self.label_terms, self.scorer)
+
+    def label_terms(self, model: ModelName) -> LabelTerms | None:
+        """What the config says of its labels; None when it declares none, or has the model no more."""
+        section = self.config.models.get(model)
+        if section is None or section.labels is None:
+            return None
+        return LabelTerms(section.labels.wait.total_seconds(), count_late=section.labels.late == "count")
+
     async def shadow(self, rollout: Rollout, progress: Progress) -> AsyncGenerator[Batch, None]:
         """Pairs for one rollout, from its model's source, on the servers that may be shadowed."""
         await self.prepare(rollout.model)
         source = self.sources.get(rollout.model)
         if source is None:
             return
+        scorer, waits = self.scorer(rollout.model), Rules.from_json(rollout.analysis).late_labels
+
+        def keep(seq: int, request: Request, stable: bytes | None, canary: bytes | None) -> None:
+            api = request.api
+            progress.answers.keep(seq, api, scorer.kept(api, stable), scorer.kept(api, canary))
+
         shadow, names = self.config.shadow, rollout.dedicated or rollout.servers
         batches = pairs(
             rollout=rollout,
@@ -108,7 +130,7 @@ class Parts:
                 deadline_seconds=shadow.deadline.total_seconds(),
                 aa_share=shadow.aa_share,
             ),
-            score=Scorer(self.config.outputs_of(rollout.model).rule()),
+            score=scorer,
             address=lambda: addressing(self.desk.rollout(rollout.id) or rollout),
             masked=lambda server: self.loading(rollout.model, server),
             next_seq=progress.next_seq,
@@ -116,6 +138,7 @@ class Parts:
             elapsed=progress.elapsed,
             telemetry=self.telemetry,
             stopped=self.exhausted.setdefault(rollout.id, set()),
+            keep=keep if waits else None,
         )
         async with aclosing(batches):
             async for batch in batches:

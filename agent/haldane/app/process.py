@@ -153,8 +153,15 @@ def _assemble(parts: Parts, sinks: Mapping[str, AlertSink]) -> tuple[Agent, Obse
         if transition.after.phase.final:
             history.over(transition.after.id)
 
+    labels = parts.labels()
     supervisor = Supervisor(
-        desk=desk, store=parts.store, clock=parts.clock, shadow=parts.shadow, on_ruling=on_ruling, on_move=on_move
+        desk=desk,
+        store=parts.store,
+        clock=parts.clock,
+        shadow=parts.shadow,
+        labels=labels,
+        on_ruling=on_ruling,
+        on_move=on_move,
     )
     observer = Observer(
         parts.clients,
@@ -174,6 +181,7 @@ def _assemble(parts: Parts, sinks: Mapping[str, AlertSink]) -> tuple[Agent, Obse
         clock=parts.clock,
         supervisor=supervisor,
         history=history,
+        labels=labels,
         conditions=observer.conditions,
         prepare=parts.prepare,
         clear=parts.clear,

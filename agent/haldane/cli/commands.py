@@ -11,6 +11,7 @@ from haldane.cli.check import check
 from haldane.cli.exits import INFRASTRUCTURE, leave
 from haldane.cli.explain import explain
 from haldane.cli.forecast import forecast_
+from haldane.cli.labels import labels
 from haldane.cli.rehearse import demo, sandbox
 from haldane.cli.rollout import rollout
 from haldane.cli.run import run
@@ -52,5 +53,5 @@ def main() -> None:
     pass
 
 
-for command in (run, status, rollout, explain, forecast_, check, adopt, sandbox, demo):
+for command in (run, status, rollout, explain, forecast_, labels, check, adopt, sandbox, demo):
     main.add_command(command)

@@ -29,6 +29,10 @@ class Connection:
         """The JSON answer to that body; leaves with the right exit code when it is refused."""
         return self._call("POST", path, json=body)
 
+    def post_bytes(self, path: str, body: bytes) -> Any:
+        """The JSON answer to a body that is JSON lines already."""
+        return self._call("POST", path, content=body)
+
     def _call(self, method: str, path: str, **more: Any) -> Any:
         import httpx
 
@@ -59,7 +63,7 @@ class Connection:
             leave(
                 REFUSED, f"refused: {says}", "Give --config FILE or --state-dir DIR of the agent, or --token-file FILE."
             )
-        code = {404: USAGE, 422: USAGE, 409: REFUSED}.get(status, INFRASTRUCTURE)
+        code = {400: USAGE, 404: USAGE, 422: USAGE, 409: REFUSED}.get(status, INFRASTRUCTURE)
         if code == INFRASTRUCTURE and status != 503:
             leave(code, f"{self.agent} answered {status}: {says}", "Is that a Haldane agent? See --agent.")
         leave(code, f"refused: {says}" if code == REFUSED else str(says))

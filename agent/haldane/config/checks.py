@@ -16,6 +16,12 @@ from haldane.rollout.wanted import stable_of
 Found = Iterator[tuple[Loc, str]]
 
 
+_SAY_KIND = (
+    "right answers are given, so say what the output is: models.{name}.outputs: {{kind: binary_probability}},"
+    " or class_scores, or regression"
+)
+
+
 def across(config: Config) -> Found:
     """Every mistake that shows only when keys are read together."""
     yield from _servers(config)
@@ -24,6 +30,8 @@ def across(config: Config) -> Found:
         loc: Loc = ("models", name)
         yield from _placement(config, model, loc)
         yield from _traffic(config, name, model, loc)
+        if model.labels is not None and config.outputs_of(name).kind is OutputKind.ANY:
+            yield (*loc, "labels"), _SAY_KIND.format(name=name)
         if config.base is not None:
             yield from _in_base(config, config.base, name, model, loc)
     if config.mode is Mode.ENFORCE:
@@ -31,15 +39,28 @@ def across(config: Config) -> Found:
 
 
 def notes(config: Config) -> list[str]:
-    """What is no mistake, but would surprise: models whose rollouts can never pass by themselves."""
-    return [
-        f"models.{name}: its traffic holds no right answers (label), so accuracy, which is an objective, stays without"
-        " data and no rollout can pass. To judge by the other metrics alone: analysis: {metrics: {accuracy: off}}"
-        for name, model in config.models.items()
-        if model.traffic is not None
-        and model.traffic.label is None
-        and any(one.name == "accuracy" and one.role is Role.OBJECTIVE for one in config.rules_of(name).metrics)
-    ]
+    """What is no mistake, but would surprise: models whose rollouts can hardly pass by themselves."""
+    return [f"models.{name}: {note}" for name, model in config.models.items() if (note := _note(config, name, model))]
+
+
+def _note(config: Config, name: str, model: ModelSection) -> str:
+    if model.traffic is None or model.traffic.label is not None:
+        return ""
+    if not any(one.name == "accuracy" and one.role is Role.OBJECTIVE for one in config.rules_of(name).metrics):
+        return ""
+    if model.labels is None:
+        return (
+            "its traffic holds no right answers (label), so accuracy, which is an objective, stays without data and no"
+            " rollout can pass. To judge by the other metrics alone: analysis: {metrics: {accuracy: off}}"
+        )
+    budget = config.analysis_of(name).budget
+    if model.labels.wait <= budget:
+        return ""
+    return (
+        f"accuracy is an objective, and its labels may take {model.labels.wait} while the budget is {budget}: a rollout"
+        " is inconclusive unless enough labels come sooner. To promote before, and take back on late labels:"
+        ' analysis: {metrics: {accuracy: {role: guardrail, margin: "1pp"}}}'
+    )
 
 
 def _servers(config: Config) -> Found:
@@ -108,13 +129,7 @@ def _label(config: Config, name: str, traffic: TrafficSection, loc: Loc) -> Foun
     if traffic.kind == "labelled" and traffic.path.suffix not in (".parquet", ".csv"):
         yield (*loc, "labelled"), f"must be a .parquet or .csv file, got {traffic.path.name}"
     if traffic.label is not None and config.outputs_of(name).kind is OutputKind.ANY:
-        yield (
-            (*loc, "label"),
-            (
-                f"right answers are given, so say what the output is: models.{name}.outputs: {{kind:"
-                " binary_probability}, or class_scores, or regression"
-            ),
-        )
+        yield (*loc, "label"), _SAY_KIND.format(name=name)
 
 
 def _in_base(config: Config, base: ServerConfig, name: str, model: ModelSection, loc: Loc) -> Found:

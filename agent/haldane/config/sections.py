@@ -4,9 +4,10 @@ The reference page is made from these docstrings (tools/make_reference.py).
 Paths are absolute once loaded; relative ones resolve against the config file.
 """
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr
 
@@ -121,6 +122,18 @@ class PlanSection(Section):
         )
 
 
+class LabelsSection(Section):
+    """Right answers that come after the answers they judge, by POST /v1/labels or `haldane labels send`."""
+
+    wait: Duration = timedelta(hours=24)
+    """How long after its answer a label is on time. The bake lasts at least as long, and for as long after it a
+    promotion is taken back when labels show harm."""
+
+    late: Literal["count", "ignore"] = "count"
+    """What becomes of a label that is not on time: `count` judges it all the same while the rollout is watched,
+    `ignore` leaves it out."""
+
+
 class ModelSection(Section):
     """One model to look after."""
 
@@ -138,6 +151,9 @@ class ModelSection(Section):
 
     traffic: TrafficSection | None = None
     """Requests to shadow. Without it nothing can be judged, and a rollout is inconclusive."""
+
+    labels: LabelsSection | None = None
+    """Right answers come later (`labels: {}` for all defaults): accuracy and loss then need no data at the start."""
 
     analysis: AnalysisSection | None = None
     """Replaces the top-level analysis for this model."""
@@ -263,7 +279,15 @@ class Config(Section):
 
     def rules_of(self, model: str) -> Rules:
         """How that model's canaries are judged, as the rollout keeps it."""
-        return self.analysis_of(model).rules(rate_per_second=self.shadow.rate)
+        rules = self.analysis_of(model).rules(rate_per_second=self.shadow.rate)
+        return replace(rules, late_labels=self.models[model].labels is not None)
+
+    def plan_of(self, model: str) -> Plan:
+        """Time limits and pace of that model's rollouts; baked until the labels of the last pairs can have come."""
+        plan, labels = self.plan.plan(), self.models[model].labels
+        return (
+            plan if labels is None else replace(plan, bake_seconds=max(plan.bake_seconds, labels.wait.total_seconds()))
+        )
 
     def analysis_of(self, model: str) -> AnalysisSection:
         """How that model's canaries are judged."""

@@ -37,8 +37,12 @@ class Request:
 
     @property
     def key(self) -> int:
-        """The id as 64 bits, the same in every process: how a label that comes later finds its pair."""
-        return int.from_bytes(hashlib.blake2b(self.id.encode(), digest_size=8).digest(), "little")
+        return key_of(self.id)
+
+
+def key_of(request: str) -> int:
+    """A request's id as 64 bits, the same in every process: how a label that comes later finds its pair."""
+    return int.from_bytes(hashlib.blake2b(request.encode(), digest_size=8).digest(), "little")
 
 
 class Status(IntEnum):

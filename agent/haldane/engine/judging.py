@@ -7,7 +7,7 @@ it is judged, so no verdict ever rests on pairs that are not on record.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
@@ -15,10 +15,13 @@ from typing import Protocol, TypeVar
 import numpy as np
 import structlog
 
+from haldane.domain.entries import Entry
 from haldane.domain.evidence import Ruling
+from haldane.domain.labels import Awaiting
 from haldane.domain.rollout import Judged, Rollout, RolloutId
 from haldane.domain.traffic import PAIR_DTYPE, Batch, some_answer
 from haldane.engine.desk import Desk
+from haldane.engine.labels import Answers, Labels
 from haldane.judge.analysis import Analysis
 from haldane.judge.rules import Rules
 from haldane.ports import Clock, PortError, Store, Unavailable
@@ -32,6 +35,7 @@ STORE_RETRY_SECONDS = 1.0
 # About 45 MB of log: a verdict takes thousands of pairs, and a bake of days need not fill a disk.
 MOST_PAIRS = 500_000
 LOOK_SECONDS = 1.0  # without pairs the budget still runs out
+LABEL_SECONDS = 1.0  # between two looks for labels that came
 
 
 @dataclass
@@ -43,6 +47,7 @@ class Progress:
     judged_rows: set[int] = field(default_factory=set)
     before_seconds: float = 0.0  # judged time before this process took over
     since: float = field(default_factory=time.monotonic)
+    answers: Answers = field(default_factory=Answers)  # of pairs out or back that are not in the log yet
 
     def elapsed(self) -> float:
         """Seconds of judging so far: down time and holds do not count."""
@@ -65,9 +70,11 @@ def folded(store: Store, rollout: Rollout) -> tuple[Analysis, Progress]:
     analysis, progress = Analysis(rules_of(rollout), rollout.servers), Progress()
     for entry in store.evidence(rollout.id):
         analysis.fold(entry)
-        progress.logged += len(entry)
+        if not len(entry):
+            continue
         progress.before_seconds = max(progress.before_seconds, float(entry["at"].max()))
         if entry.dtype == PAIR_DTYPE:
+            progress.logged += len(entry)
             progress.next_seq = max(progress.next_seq, int(entry["seq"].max()) + 1)
             # A pair of stable with itself says nothing of the canary on that row: it stays to be judged.
             used = (entry["row"] >= 0) & ~entry["aa"] & some_answer(entry)
@@ -87,6 +94,8 @@ class Judging:
     shadow: Shadow
     on_ruling: Callable[[Rollout, Ruling], None]
     tell: Callable[[Judged], Awaitable[None]]
+    labels: Labels
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # the log and the judge take entries in one order
 
     async def run(self) -> None:
         """Returns when the rollout is over."""
@@ -118,6 +127,8 @@ class Judging:
         analysis, progress = await self._from_store(lambda: folded(self.store, rollout))
         async with asyncio.TaskGroup() as group:
             group.create_task(self._rule_regularly(analysis, progress), name=f"looks {self.id}")
+            if analysis.rules.late_labels and self.labels.terms(rollout.model):
+                group.create_task(self._take_labels(rollout, analysis, progress), name=f"labels {self.id}")
             while True:
                 try:
                     await self._take_pairs(rollout, analysis, progress)
@@ -127,20 +138,49 @@ class Judging:
 
     async def _take_pairs(self, rollout: Rollout, analysis: Analysis, progress: Progress) -> None:
         """Until the source ends, every server had to be left alone, or the log is full."""
+        progress.answers.clear()
         async with aclosing(self.shadow(rollout, progress)) as batches:
             while progress.logged < MOST_PAIRS and (batch := await anext(batches, None)) is not None:
                 if len(batch):
-                    await self._store_batch(batch)
-                    analysis.fold(batch)
+                    waiting = progress.answers.take(batch, analysis.awaits(batch), self.clock.now())
+                    no_room = await self._take_in(analysis, batch, awaiting=waiting)
+                    self.labels.no_room(rollout, no_room + progress.answers.too_large)
+                    progress.answers.too_large = 0
                     progress.next_seq = int(batch["seq"].max()) + 1
                     progress.logged += len(batch)
                 await self._rule(analysis, progress)
 
-    async def _store_batch(self, batch: Batch) -> None:
+    async def _take_labels(self, rollout: Rollout, analysis: Analysis, progress: Progress) -> None:
+        """Labels join their pairs as they come, those that came while nobody was judging first."""
+        after = 0
+        while True:
+            at = progress.elapsed()
+            joined = await self._from_store(lambda: self.labels.joined(rollout, after=after, at=at))  # noqa: B023
+            after = joined.last
+            if joined.requests:
+                await self._take_in(analysis, joined.entry, joined=joined.requests)
+                self.labels.note(rollout, joined)
+                await self._rule(analysis, progress)
+            if not joined.full:
+                await asyncio.sleep(LABEL_SECONDS)
+
+    async def _take_in(
+        self, analysis: Analysis, entry: Entry, *, awaiting: Sequence[Awaiting] = (), joined: Sequence[int] = ()
+    ) -> int:
+        """Into the log, then before the judge; how many pairs found no room to wait for their label."""
+        async with self._turn:
+            no_room = await self._store_entry(entry, awaiting, joined)
+            analysis.fold(entry)
+            return no_room
+
+    async def _store_entry(self, entry: Entry, awaiting: Sequence[Awaiting], joined: Sequence[int]) -> int:
         """Stored when it returns, and also when it is cancelled: the log may be read again at once."""
-        storing = asyncio.create_task(self._from_store(lambda: self.store.append_evidence(self.id, batch)))
+        append = self.store.append_evidence
+        storing = asyncio.create_task(
+            self._from_store(lambda: append(self.id, entry, awaiting=awaiting, joined=joined))
+        )
         try:
-            await asyncio.shield(storing)
+            return await asyncio.shield(storing)
         except asyncio.CancelledError:
             # A write takes milliseconds; a store that is away is not waited for.
             await asyncio.wait({storing}, timeout=STORE_RETRY_SECONDS)

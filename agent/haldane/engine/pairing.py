@@ -28,6 +28,9 @@ log = structlog.get_logger()
 
 Score = Callable[[Sequence[Request], Sequence[bytes | None], Sequence[bytes | None]], Scored]
 
+# Keeps the answers of a pair whose truth is not known yet: its seq, its request, stable's and canary's.
+Keep = Callable[[int, Request, bytes | None, bytes | None], None]
+
 # Pairs scored in one go: enough to make numpy worth it, few enough not to hold up the loop.
 _SCORED_AT_ONCE = 64
 # Answers larger than this together are scored in a worker thread.
@@ -142,6 +145,7 @@ async def pairs(
     elapsed: Callable[[], float],
     telemetry: Telemetry,
     stopped: set[ServerName] | None = None,
+    keep: Keep | None = None,
 ) -> AsyncGenerator[Batch, None]:
     """Batches of counted pairs, ascending in `seq`, until the source ends or every server was stopped.
 
@@ -149,11 +153,24 @@ async def pairs(
     are the rows that fed output metrics before (a pair that is not A/A); it is added to. Close
     it with `contextlib.aclosing`: calls in flight are cancelled then. Raises what the source raises.
     `stopped` are servers not to be shadowed any more; those that run out of threads are added to
-    it, so that a later run leaves them alone too.
+    it, so that a later run leaves them alone too. `keep` is handed the answers of each pair whose truth
+    is not known, before its batch, maybe from another thread.
     """
     stopped = set() if stopped is None else stopped
     shadow = _Shadow(
-        rollout, servers, source, limits, score, address, masked, next_seq, judged_rows, elapsed, telemetry, stopped
+        rollout,
+        servers,
+        source,
+        limits,
+        score,
+        address,
+        masked,
+        next_seq,
+        judged_rows,
+        elapsed,
+        telemetry,
+        stopped,
+        keep,
     )
     tasks = shadow.start()
     try:
@@ -182,11 +199,12 @@ class _Shadow:
         elapsed: Callable[[], float],
         telemetry: Telemetry,
         stopped: set[ServerName],
+        keep: Keep | None,
     ) -> None:
         self._rollout, self._source, self._limits, self._score = rollout, source, limits, score
         self._address, self._masked, self._elapsed, self._telemetry = address, masked, elapsed, telemetry
         rate = limits.pairs_per_second / max(1, len(servers))
-        self._stopped = stopped
+        self._stopped, self._keep = stopped, keep
         self._lanes = [
             _Lane(
                 name,
@@ -397,6 +415,10 @@ class _Shadow:
             rows[f"{side}_seconds"] = [self._seconds(outcome) for outcome in outcomes]
         for column in fields(Scores):
             rows[column.name] = getattr(scored.scores, column.name)
+        if self._keep is not None:
+            for pair in some:
+                if pair.request.truth is None and not pair.aa:
+                    self._keep(pair.seq, pair.request, pair.stable.answer, pair.canary.answer)
         return rows
 
     def _seconds(self, outcome: Outcome) -> float:

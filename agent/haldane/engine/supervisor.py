@@ -15,6 +15,7 @@ from haldane.domain.rollout import Command, Rollout, RolloutId, Transition
 from haldane.engine.deliberate import Deliberate
 from haldane.engine.desk import Desk
 from haldane.engine.judging import Judging, Shadow
+from haldane.engine.labels import Labels
 from haldane.ports import Clock, Refused, Store
 
 
@@ -28,6 +29,7 @@ class Supervisor:
     shadow: Shadow
     on_ruling: Callable[[Rollout, Ruling], None]
     on_move: Callable[[Transition], None]
+    labels: Labels
     taken_up: bool = False  # the desk shows every live rollout: before that nobody may act on it
     _running: dict[RolloutId, Deliberate] = field(default_factory=dict)
     _arrivals: asyncio.Queue[RolloutId] = field(default_factory=lambda: asyncio.Queue(1000))
@@ -74,6 +76,7 @@ class Supervisor:
             shadow=self.shadow,
             on_ruling=self.on_ruling,
             tell=deliberate.judged,
+            labels=self.labels,
         )
         try:
             async with asyncio.TaskGroup() as group:

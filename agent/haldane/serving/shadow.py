@@ -7,6 +7,7 @@ How arrays are compared is `judge.scoring`; when requests are sent is
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -68,6 +69,31 @@ _READERS: dict[Api, Callable[[bytes, str], Answer]] = {
 }
 
 
+def _cut_predict(data: bytes, rule: OutputRule) -> bytes:
+    answer = wire.PredictResponse.FromString(data)
+    name = rule.name_in({name: np.empty(0) for name in answer.outputs})
+    small = wire.PredictResponse()
+    if name is not None:
+        small.outputs[name].CopyFrom(answer.outputs[name])
+    return bytes(small.SerializeToString())
+
+
+def _cut_result(message: Any) -> Callable[[bytes, OutputRule], bytes]:
+    """Of a Classify or Regress answer everything but the model's name and version."""
+
+    def cut(data: bytes, _: OutputRule) -> bytes:
+        return bytes(message(result=message.FromString(data).result).SerializeToString())
+
+    return cut
+
+
+_CUT: dict[Api, Callable[[bytes, OutputRule], bytes]] = {
+    Api.PREDICT: _cut_predict,
+    Api.CLASSIFY: _cut_result(wire.ClassificationResponse),
+    Api.REGRESS: _cut_result(wire.RegressionResponse),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Scorer:
     """Scores pairs by one rule; called with many at once, since comparing is cheap only in bulk."""
@@ -83,6 +109,13 @@ class Scorer:
         return Scored(
             score(old, new, [request.truth for request in requests], self.rule), _lost(stable, old), _lost(canary, new)
         )
+
+    def kept(self, api: Api, data: bytes | None) -> bytes | None:
+        """What of an answer is needed to score it later: the judged output in Serving's own form. None: no answer."""
+        try:
+            return None if data is None else _CUT[api](data, self.rule)
+        except (DecodeError, ValueError):
+            return None
 
     def _read(self, api: Api, data: bytes | None) -> Answer | None:
         try:

@@ -8,6 +8,7 @@ import numpy as np
 
 from haldane.domain.evidence import Ruling
 from haldane.domain.fleet import Condition, ModelName, Server, ServerName
+from haldane.domain.labels import Label, Receipt
 from haldane.domain.record import Record, chain
 from haldane.domain.rollout import Command, CommandKind, Mode, Phase, Rollout, RolloutId, Transition
 from haldane.domain.traffic import Batch
@@ -87,6 +88,7 @@ class MemoryAgent:
     stories: dict[RolloutId, Story] = field(default_factory=dict)
     reasons: list[str] = field(default_factory=list)
     conditions: tuple[Condition, ...] = ()
+    labels: dict[int, Label] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def add(self, story: Story) -> Story:
@@ -125,6 +127,15 @@ class MemoryAgent:
         done = step(story.rollout, Command(START, kind, by, why))
         self.stories[rollout] = replace(story, rollout=done.after)
         return done
+
+    async def put_labels(self, model: str, labels: Sequence[Label]) -> Receipt:
+        if model != MODEL:
+            raise Unknown(f"model {model!r} is not in the config; it has {MODEL}")
+        before = len(self.labels)
+        for label in labels:
+            self.labels.setdefault(label.request, label)
+        fresh = len(self.labels) - before
+        return Receipt(accepted=fresh, duplicate=len(labels) - fresh, unknown=fresh)
 
     async def rollouts(self, limit: int = 100) -> Sequence[Rollout]:
         return [story.rollout for story in reversed(self.stories.values())][:limit]

@@ -6,7 +6,7 @@ What the composition root implements is the protocol `Agent`; it hands over
 - `Story`: one rollout with its rulings over time, records and labels.
 
 It may raise `Unknown` (404), `Refused` or `StaleWrite` (409), `Unavailable`
-(503). `Command`s and starts need the bearer token; reading is open.
+(503). `Command`s, starts and labels need the bearer token; reading is open.
 
 | method and path | what you get |
 |---|---|
@@ -21,9 +21,11 @@ It may raise `Unknown` (404), `Refused` or `StaleWrite` (409), `Unavailable`
 | GET /v1/rollouts/ID/records | its audit records; `?after=SEQ&limit=N` |
 | POST /v1/rollouts | start one: `{"model", "version", "by", "why"}` |
 | POST /v1/rollouts/ID/commands | pause, resume, promote or abort: `{"kind", "by", "why"}` |
+| POST /v1/labels | right answers of `?model=NAME`, as JSON lines or a list of `{"request", "label"}` |
 | GET / and /rollouts/ID | the same for people, as pages |
 """
 
+import asyncio
 import hmac
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -35,10 +37,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from haldane.domain.evidence import Ruling
+from haldane.domain.labels import Label, Receipt
 from haldane.domain.record import Record
 from haldane.domain.rollout import CommandKind, Rollout, RolloutId, Transition
 from haldane.ports import PortError, Refused, StaleWrite, Unavailable
 from haldane.web.jsonform import as_json
+from haldane.web.labels import MOST_LABELS, MOST_LABELS_BYTES, BadLabel, read_labels
 from haldane.web.sentences import explained
 from haldane.web.story import AgentStatus, Story
 
@@ -63,6 +67,9 @@ class Agent(Protocol):
 
     async def command(self, rollout: RolloutId, kind: CommandKind, *, by: str, why: str) -> Transition:
         """Stored when it returns. Unknown, or Refused (also by the machine: `Transition.refused`)."""
+
+    async def put_labels(self, model: str, labels: Sequence[Label]) -> Receipt:
+        """Stored when it returns. Unknown for a model that is not watched, Refused when it expects no labels."""
 
     async def rollouts(self, limit: int = 100) -> Sequence[Rollout]: ...
 
@@ -119,15 +126,20 @@ def require_token(request: Request, token: str) -> None:
         raise Problem(HTTPStatus.FORBIDDEN, "that is not the token of this agent")
 
 
-async def read_body(request: Request, fields: Mapping[str, type]) -> dict[str, Any]:
-    """The JSON object of the body with exactly these fields; 422 with all mistakes otherwise."""
-    raw = b""
+async def read_bytes(request: Request, most: int) -> bytes:
+    """The body; 413 when it is larger."""
+    raw = bytearray()
     async for chunk in request.stream():
         raw += chunk
-        if len(raw) > MOST_BODY_BYTES:
-            raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {MOST_BODY_BYTES} bytes")
+        if len(raw) > most:
+            raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {most} bytes")
+    return bytes(raw)
+
+
+async def read_body(request: Request, fields: Mapping[str, type]) -> dict[str, Any]:
+    """The JSON object of the body with exactly these fields; 422 with all mistakes otherwise."""
     try:
-        body = json.loads(raw)
+        body = json.loads(await read_bytes(request, MOST_BODY_BYTES))
     except (ValueError, RecursionError) as error:
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"the body is not JSON: {error}") from None
     if not isinstance(body, dict):
@@ -175,6 +187,7 @@ class Api:
             Route(one + "/explanation", guarded(self.explanation), methods=["GET"]),
             Route(one + "/records", guarded(self.records), methods=["GET"]),
             Route(one + "/commands", guarded(self.command), methods=["POST"]),
+            Route("/v1/labels", guarded(self.labels), methods=["POST"]),
         ]
 
     async def status(self, request: Request) -> Response:
@@ -229,6 +242,23 @@ class Api:
         if done.refused:
             raise Problem(HTTPStatus.CONFLICT, done.why)
         return JSONResponse({"before": done.before.phase, "after": done.after.phase, "why": done.why})
+
+    async def labels(self, request: Request) -> Response:
+        require_token(request, self._token)
+        model = request.query_params.get("model", "")
+        if not model:
+            raise Problem(HTTPStatus.BAD_REQUEST, "model: missing; post to /v1/labels?model=NAME")
+        body = await read_bytes(request, MOST_LABELS_BYTES)
+        try:
+            labels = await asyncio.to_thread(read_labels, body)
+        except BadLabel as bad:
+            raise Problem(HTTPStatus.BAD_REQUEST, f"{bad}; nothing was taken") from None
+        if len(labels) > MOST_LABELS:
+            why = f"{len(labels)} labels in one body; send at most {MOST_LABELS}. Nothing was taken"
+            raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, why)
+        found = await self._agent.put_labels(model, labels)
+        told = {"accepted": found.accepted, "duplicate": found.duplicate, "unknown": found.unknown}
+        return JSONResponse(told, status_code=HTTPStatus.ACCEPTED)
 
 
 __all__ = ["Agent", "AgentStatus", "Api", "Story", "Unknown"]

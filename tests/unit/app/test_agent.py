@@ -53,7 +53,7 @@ class Place:
         for name in fleet:
             self.desk.put_view(name, a_view(1, labels={"stable": 1}, server=name))
         self.refusal, self.clearing, self.prepared = "", None, []
-        supervisor = Supervisor(self.desk, self.store, Clock(), None, lambda *_: None, lambda _: None)
+        supervisor = Supervisor(self.desk, self.store, Clock(), None, lambda *_: None, lambda _: None, None)
         self.agent = Agent(
             config=self.config,
             desk=self.desk,
@@ -61,6 +61,7 @@ class Place:
             clock=Clock(),
             supervisor=supervisor,
             history=History(self.store),
+            labels=None,
             conditions=lambda: (),
             prepare=self.prepare,
             clear=self.clear,

@@ -26,7 +26,7 @@ class Standby:
         self.other, self.lease = Lease(self.first), Lease(self.store)
         self.desk = Desk(mode=Mode.ENFORCE, servers={}, base=a_config(), watched={})
         self.desk.put_stable(MODEL, 1, 1, Clients.LABEL, provable=True)
-        self.supervisor = Supervisor(self.desk, self.store, None, None, lambda *_: None, lambda _: None)
+        self.supervisor = Supervisor(self.desk, self.store, None, None, lambda *_: None, lambda _: None, None)
         self.telemetry = Telemetry.on(CollectorRegistry())
         self.agent = SimpleNamespace(supervisor=self.supervisor, waiting={})
         section = SimpleNamespace(stable=1, clients=Clients.LABEL)

@@ -217,3 +217,53 @@ def test_explaining_without_data_exits_3(agent, address):
     result = run("explain", "credit-2-test", "--agent", address)
     assert (result.exit_code, "No data" in result.output) == (3, True)
     assert run("explain", "nope", "--agent", address).exit_code == 2
+
+
+# --- labels -----------------------------------------------------------------------------------------------------------
+
+
+def send_labels(file: Path, address: str, state_dir: Path, model: str = "credit") -> Result:
+    return run("labels", "send", str(file), "--model", model, "--agent", address, "--state-dir", str(state_dir))
+
+
+def test_labels_are_sent_from_json_lines_and_again_without_harm(agent, address, state_dir, tmp_path):
+    file = tmp_path / "labels.jsonl"
+    file.write_text("".join(f'{{"request": "q{i}", "label": "cat"}}\n\n' for i in range(6000)))
+    told = send_labels(file, address, state_dir)
+    assert (told.exit_code, len(agent.labels)) == (0, 6000), told.output
+    assert "6,000 accepted, of which 6,000 without a pair so far; 0 were known already" in told.output
+    assert (
+        "0 accepted, of which 0 without a pair so far; 6,000 were known" in send_labels(file, address, state_dir).output
+    )
+
+
+def test_labels_of_a_table_are_numbers_where_they_look_like_it(agent, address, state_dir, tmp_path):
+    file = tmp_path / "labels.csv"
+    file.write_text('\ufefflabel,request,seen\n1.5,q1,x\n"a, b",q2,x\n')
+    assert send_labels(file, address, state_dir).exit_code == 0
+    assert {label.truth for label in agent.labels.values()} == {1.5, "a, b"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("l.jsonl", '{"request": "a", "label": 1}\n{"request": "b"}\n', "line 2"),
+        ("l.jsonl", '{"request": "a", "label": NaN}\n', "line 1: label must be a number or the name of a class"),
+        ("l.jsonl", "[1, 2\n", "line 1"),
+        ("l.csv", "request,truth\na,1\n", "needs the columns request and label; it has request, truth"),
+        ("l.csv", "request,label\na,1\n,2\n", "line 3: request must be"),
+        ("l.csv", "request,label\na\n", "line 2: label must be"),
+        ("l.csv", "", "it has none"),
+    ],
+)
+def test_a_line_that_is_no_label_is_named_and_leaves_with_2(address, state_dir, tmp_path, name, text, says):
+    (tmp_path / name).write_text(text)
+    told = send_labels(tmp_path / name, address, state_dir)
+    assert told.exit_code == 2, told.output
+    assert says in told.output
+
+
+def test_labels_of_a_model_nobody_knows_leave_with_2(address, state_dir, tmp_path):
+    (tmp_path / "l.csv").write_text("request,label\na,1\n")
+    told = send_labels(tmp_path / "l.csv", address, state_dir, model="none such/&x=1")
+    assert (told.exit_code, "none such/&x=1" in told.output) == (2, True)

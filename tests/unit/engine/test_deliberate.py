@@ -174,7 +174,7 @@ async def test_what_the_store_has_live_is_taken_up_and_only_then_may_anyone_act(
     store.commit(a_rollout(Phase.ROLLED_BACK, id=RolloutId("over")), None, [])
     desk = Court(store, a_rollout(Phase.HELD, id=RolloutId("x"))).desk
     desk.rollouts.clear()
-    supervisor = Supervisor(desk, store, None, None, lambda *_: None, lambda _: None)
+    supervisor = Supervisor(desk, store, None, None, lambda *_: None, lambda _: None, None)
     assert not supervisor.taken_up
     await supervisor.take_up()
     assert supervisor.taken_up

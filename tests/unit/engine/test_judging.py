@@ -6,16 +6,28 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
 
+from haldane import wire
 from haldane.adapters.sql import open_store
+from haldane.domain.entries import LABEL_DTYPE
 from haldane.domain.evidence import Verdict
 from haldane.domain.fleet import Clients
+from haldane.domain.labels import Label
 from haldane.domain.rollout import Mode, Phase
+from haldane.domain.traffic import Api, Status, key_of
 from haldane.engine.desk import Desk
 from haldane.engine.judging import Judging, folded
+from haldane.engine.labels import Labels, LabelTerms
+from haldane.judge.outputs import OutputKind, OutputRule
 from haldane.ports import Malformed, Unavailable
+from haldane.serving.shadow import Scorer
+from haldane.telemetry import Telemetry
 from haldane.testing.builders import MODEL, a_config, a_rollout
-from haldane.testing.pairs import pairs, rules
+from haldane.testing.pairs import metric, pairs, rules
+
+REGRESSION = OutputRule(kind=OutputKind.REGRESSION, wrong_beyond=0.5)
+LATE = rules(metric("errors", "1pp"), metric("accuracy", "1pp"), late_labels=True)
 
 
 class Outage:
@@ -25,12 +37,11 @@ class Outage:
         self.store, self.failures, self.error = store, 0, Unavailable("store", "away")
 
     def __getattr__(self, name):
-        def deed(*args):
+        def deed(*args, **more):
             if self.failures:
                 self.failures -= 1
                 raise self.error
-            found = getattr(self.store, name)(*args)
-            return list(found) if name == "pairs" else found
+            return getattr(self.store, name)(*args, **more)
 
         return deed
 
@@ -38,12 +49,12 @@ class Outage:
 class Hearing:
     """Judging of one rollout; the test hands in batches and sees what is told."""
 
-    def __init__(self, store, phase=Phase.SHADOWING):
+    def __init__(self, store, phase=Phase.SHADOWING, terms=None, rules_=None):
         self.store, self.told, self.shown, self.shadows, self.closed = Outage(store), [], [], [], 0
         self.batches = asyncio.Queue()
         self.desk = Desk(mode=Mode.ENFORCE, servers={}, base=a_config(), watched={})
         self.desk.put_stable(MODEL, 1, 1, Clients.LABEL, provable=True)
-        rollout = a_rollout(phase, analysis=rules().to_json())
+        rollout = a_rollout(phase, analysis=(rules_ or rules()).to_json())
         self.revision = store.commit(rollout, None, [])
         self.desk.put_rollout(rollout, self.revision)
         self.judging = Judging(
@@ -54,6 +65,9 @@ class Hearing:
             shadow=self.shadow,
             on_ruling=lambda rollout, ruling: self.shown.append(ruling),
             tell=self.tell,
+            labels=Labels(
+                store, self, Telemetry.on(CollectorRegistry()), lambda model: terms, lambda model: Scorer(REGRESSION)
+            ),
         )
 
     def now(self):
@@ -64,6 +78,7 @@ class Hearing:
 
     async def shadow(self, rollout, progress):
         self.shadows.append((rollout, progress.next_seq))
+        self.answers = progress.answers
         try:
             while (batch := await self.batches.get()) is not None:
                 if isinstance(batch, Exception):
@@ -169,10 +184,10 @@ async def test_a_batch_that_is_being_stored_when_judging_stops_is_known_when_it_
     writing, go_on = threading.Event(), threading.Event()
     append = hearing.store.store.append_evidence
 
-    def slowly(rollout, batch):
+    def slowly(rollout, batch, **more):
         writing.set()
         go_on.wait(20)
-        append(rollout, batch)
+        return append(rollout, batch, **more)
 
     hearing.store.append_evidence = slowly
     async with hearing.sitting():
@@ -211,3 +226,121 @@ def test_shadowing_is_taken_up_where_the_log_ends_with_only_rows_judged_that_the
     assert progress.judged_rows == {0, 2, 4}
     assert progress.before_seconds == np.float64(0.08)
     assert analysis.tally.pairs == 4
+
+
+# --- labels -----------------------------------------------------------------------------------------------------------
+
+
+def answer(value):
+    """What Serving answers to a Regress call."""
+    return wire.RegressionResponse(result={"regressions": [{"value": value}]}).SerializeToString()
+
+
+def unlabelled(hearing, n, *, first=0, canary=2.0):
+    """A batch of pairs without truth, whose answers are kept: stable says 1, the canary something else."""
+    for seq in range(first, first + n):
+        hearing.answers.keep(seq, Api.REGRESS, answer(1.0), None if canary is None else answer(canary))
+    status = Status.OK if canary is not None else Status.TIMEOUT
+    request = [key_of(f"q{seq}") for seq in range(first, first + n)]
+    none = {"stable_wrong": np.nan, "canary_wrong": np.nan}
+    return pairs(n, first=first, request=request, canary_status=status, **none)
+
+
+def put(hearing, *numbers, truth=1.0, at=8.0):
+    some = [Label(key_of(f"q{number}"), truth) for number in numbers]
+    return hearing.store.store.put_labels(MODEL, some, at=at, keep_seconds=1e6)
+
+
+def counted(hearing, result):
+    registry = hearing.judging.labels.telemetry.registry
+    return registry.get_sample_value("haldane_labels_total", {"model": MODEL, "result": result}) or 0
+
+
+def late_entries(hearing):
+    return [entry for entry in hearing.store.store.evidence(hearing.judging.id) if entry.dtype == LABEL_DTYPE]
+
+
+@pytest.fixture
+def labelled(store, monkeypatch):
+    monkeypatch.setattr("haldane.engine.judging.LABEL_SECONDS", 0.01)
+    return Hearing(store, terms=LabelTerms(60.0, count_late=True), rules_=LATE)
+
+
+async def test_labels_that_come_later_are_on_record_and_judged_as_harm(labelled):
+    async with labelled.sitting():
+        await labelled.until(lambda: labelled.shadows)
+        labelled.batches.put_nowait(unlabelled(labelled, 200))
+        await labelled.until(lambda: labelled.shown and labelled.shown[-1].pairs == 200)
+        assert labelled.told[-1].verdict is Verdict.CONTINUE
+        put(labelled, *range(200))
+        await labelled.until(lambda: labelled.told[-1].verdict is Verdict.FAIL)
+    rows = np.concatenate(late_entries(labelled))
+    assert len(rows) == counted(labelled, "joined") == 200
+    assert (set(rows["stable_wrong"]), set(rows["canary_wrong"])) == ({0.0}, {1.0})
+    assert rows["answered_at"].tolist() == [0.01 * seq for seq in range(200)]
+
+
+async def test_what_was_joined_is_known_when_judging_is_taken_up_and_counts_once(labelled):
+    put(labelled, 0, 1, 2)  # before their pairs
+    async with labelled.sitting():
+        await labelled.until(lambda: labelled.shadows)
+        labelled.batches.put_nowait(unlabelled(labelled, 5))
+        await labelled.until(lambda: counted(labelled, "joined") == 3)
+    put(labelled, 1, 3)
+    async with labelled.sitting():
+        await labelled.until(lambda: counted(labelled, "joined") == 4)
+    analysis, _ = folded(labelled.store.store, labelled.desk.rollout(labelled.judging.id))
+    assert (analysis.tally.labels, analysis.tally.pairs) == (4, 5)
+
+
+@pytest.mark.parametrize(("count_late", "judged"), [(True, 2), (False, 1)])
+async def test_a_label_that_is_not_on_time_is_judged_or_left_out_as_the_config_says(
+    store, monkeypatch, count_late, judged
+):
+    monkeypatch.setattr("haldane.engine.judging.LABEL_SECONDS", 0.01)
+    hearing = Hearing(store, terms=LabelTerms(60.0, count_late=count_late), rules_=LATE)
+    async with hearing.sitting():
+        await hearing.until(lambda: hearing.shadows)
+        hearing.batches.put_nowait(unlabelled(hearing, 2))
+        await hearing.until(lambda: hearing.told)
+        put(hearing, 0, at=7.0 + 60.0)
+        put(hearing, 1, at=7.0 + 61.0)
+        await hearing.until(lambda: counted(hearing, "late") == 1)
+    assert sum(map(len, late_entries(hearing))) == counted(hearing, "joined") == judged
+
+
+async def test_a_side_that_gave_no_answer_is_wrong_with_the_largest_loss(labelled):
+    async with labelled.sitting():
+        await labelled.until(lambda: labelled.shadows)
+        labelled.batches.put_nowait(unlabelled(labelled, 1, canary=None))
+        put(labelled, 0)
+        await labelled.until(lambda: counted(labelled, "joined") == 1)
+    [row] = np.concatenate(late_entries(labelled))
+    assert (row["stable_wrong"], row["canary_wrong"], row["canary_loss"]) == (0.0, 1.0, np.inf)
+
+
+async def test_a_label_that_is_no_answer_of_this_model_is_counted_and_says_nothing(labelled):
+    async with labelled.sitting():
+        await labelled.until(lambda: labelled.shadows)
+        labelled.batches.put_nowait(unlabelled(labelled, 1))
+        put(labelled, 0, truth="cat")
+        await labelled.until(lambda: counted(labelled, "unusable") == 1)
+        assert counted(labelled, "joined") == 0
+
+
+async def test_an_answer_too_large_to_be_kept_is_counted(labelled):
+    async with labelled.sitting():
+        await labelled.until(lambda: labelled.shadows)
+        batch = unlabelled(labelled, 1)
+        labelled.answers.clear()
+        labelled.answers.keep(0, Api.REGRESS, b"x" * 20_000, b"")
+        labelled.batches.put_nowait(batch)
+        await labelled.until(lambda: counted(labelled, "no_room") == 1)
+
+
+async def test_a_model_that_declares_no_labels_keeps_none(hearing):
+    async with hearing.sitting():
+        await hearing.until(lambda: hearing.shadows)
+        hearing.batches.put_nowait(unlabelled(hearing, 1))
+        await hearing.until(lambda: hearing.told)
+    assert put(hearing, 0).unknown == 1

@@ -427,3 +427,31 @@ async def test_large_answers_are_scored_apart_from_the_loop_and_give_the_same_ro
 )
 def test_labels_are_used_only_until_the_first_may_have_moved(rollout, expected):
     assert addressing(rollout) == expected
+
+
+async def test_answers_are_kept_of_pairs_whose_truth_is_not_known_and_before_their_batch():
+    kept = {}
+
+    def keep(seq, request, stable, canary):
+        kept[seq] = request.id, stable, canary
+
+    def answer(version, request):
+        return failed(Status.TIMEOUT) if (version, request.id) == (2, "q1") else None
+
+    requests = [Request(f"q{i}", Api.PREDICT, b"", truth=1.0 if i == 2 else None) for i in range(4)]
+    run = Run({"r0": FakeServer(answer)}, source=Requests(requests), keep=keep)
+    async with run.start() as batches:
+        batch = await anext(batches)
+        assert len(batch) == 4
+        assert kept == {
+            0: ("q0", b"answer of 1", b"answer of 2"),
+            1: ("q1", b"answer of 1", None),
+            3: ("q3", b"answer of 1", b"answer of 2"),
+        }
+
+
+async def test_no_answer_is_kept_of_stable_with_itself():
+    kept = []
+    run = Run(source=stream(50), limits={"aa_share": 1.0}, keep=lambda *given: kept.append(given))
+    assert (await run.rows())["aa"].all()
+    assert kept == []

@@ -99,3 +99,45 @@ def test_too_few_values_are_filled_up_with_the_last_one():
     proto = wire.TensorProto(dtype=1, float_val=[1.0, 2.0])
     proto.tensor_shape.dim.add(size=4)
     assert decode(proto).tolist() == [1.0, 2.0, 2.0, 2.0]
+
+
+def regressed(value):
+    response = wire.RegressionResponse()
+    response.model_spec.name = "m" * 1000
+    response.result.regressions.add(value=value)
+    return response.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("api", "rule", "truth", "answers"),
+    [
+        (
+            Api.PREDICT,
+            OutputRule(output="p", kind=OutputKind.BINARY_PROBABILITY),
+            1,
+            [predicted(p=[[p]], embedding=np.zeros(1000)) for p in (0.9, 0.2)],
+        ),
+        (
+            Api.CLASSIFY,
+            OutputRule(kind=OutputKind.CLASS_SCORES),
+            "yes",
+            [classified({"no": 1 - p, "yes": p}) for p in (0.9, 0.2)],
+        ),
+        (Api.REGRESS, OutputRule(kind=OutputKind.REGRESSION, wrong_beyond=0.1), 2.5, [regressed(2.5), regressed(2.7)]),
+    ],
+)
+def test_an_answer_kept_for_its_label_is_small_and_scores_as_it_would_have_at_once(api, rule, truth, answers):
+    score, asked = Scorer(rule), [a_request(api, truth)]
+    kept = [score.kept(api, answer) for answer in answers]
+    whole, cut = (score(asked, [old], [new]).scores for old, new in (answers, kept))
+    assert max(map(len, kept)) < 100
+    for name in ("stable_wrong", "canary_wrong", "stable_loss", "canary_loss"):
+        assert getattr(cut, name) == getattr(whole, name)
+    assert (cut.stable_wrong[0], cut.canary_wrong[0]) == (0, 1)
+
+
+def test_no_answer_and_bytes_that_are_none_are_kept_as_no_answer():
+    score = Scorer(OutputRule(output="p", kind=OutputKind.BINARY_PROBABILITY))
+    assert score.kept(Api.PREDICT, None) is None
+    assert score.kept(Api.PREDICT, b"\xff\xff") is None
+    assert score([a_request()], [score.kept(Api.PREDICT, predicted(q=[1]))], [None]).scores.stable_wrong != 0

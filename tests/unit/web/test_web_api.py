@@ -12,6 +12,7 @@ from haldane.domain.rollout import Phase
 from haldane.telemetry import Telemetry
 from haldane.testing.gallery import MemoryAgent, a_story, canary_pairs
 from haldane.web.api import MOST_BODY_BYTES
+from haldane.web.labels import MOST_LABELS, MOST_LABELS_BYTES
 from haldane.web.server import make_app
 from haldane.web.view import view
 
@@ -185,3 +186,62 @@ async def test_no_answer_may_load_or_run_anything_else(http):
         headers = (await http.get(path)).headers
         assert "default-src 'none'" in headers["content-security-policy"]
         assert headers["x-content-type-options"] == "nosniff"
+
+
+# --- labels -----------------------------------------------------------------------------------------------------------
+
+
+async def post_labels(http, content, *, model="?model=credit", token=TOKEN):
+    return await http.post(f"/v1/labels{model}", content=content, headers=bearer(token))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"request": "a", "label": 1}\r\n\n{"request": "b", "label": "cat"}\n{"request": "a", "label": 0}',
+        b' [{"request": "a", "label": true}, {"request": "b", "label": "cat"}, {"request": "b", "label": 2}]',
+    ],
+)
+async def test_labels_come_as_lines_or_as_a_list_and_are_counted(http, agent, body):
+    assert (await post_labels(http, body)).json() == {"accepted": 2, "duplicate": 1, "unknown": 2}
+    again = await post_labels(http, body)
+    assert (again.status_code, again.json()) == (202, {"accepted": 0, "duplicate": 3, "unknown": 0})
+    assert [label.truth for label in agent.labels.values()] == [1.0, "cat"]
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b'{"request": "a", "label": 1}\nnonsense', "line 2: not JSON"),
+        (b'{"request": "a", "label": 1}\n\n{"request": 7, "label": 1}', "line 3: request must be the request's id"),
+        (b'{"request": "", "label": 1}', "line 1: request must be"),
+        (b'{"request": "a", "label": null}', "line 1: label must be a number or the name of a class, got None"),
+        (b'{"request": "a", "label": Infinity}', "label must be"),
+        (b'{"request": "a", "label": 1' + b"0" * 400 + b"}", "label must be"),
+        (b'{"request": "a", "label": ""}', "label must be"),
+        (b'{"request": "a", "label": [1]}', "label must be"),
+        (b'{"request": "a", "label": 1, "extra": 2}', 'must be {"request": ID, "label": RIGHT_ANSWER}'),
+        (b'[{"request": "a", "label": 1}, 5]', "item 2: must be"),
+        (b"[" * 100_000, "the body: not JSON"),
+        (b'{"request": "a", "label": 1}\n{"request": "\xff", "label": 1}', "line 2: not UTF-8"),
+    ],
+)
+async def test_a_bad_label_is_named_by_its_line_and_nothing_is_taken(http, agent, body, says):
+    reply = await post_labels(http, body)
+    assert (reply.status_code, says in reply.json()["error"]) == (400, True), reply.text
+    assert agent.labels == {}
+
+
+async def test_labels_are_bounded_in_bytes_and_in_number(http, agent):
+    assert (await post_labels(http, b" " * (MOST_LABELS_BYTES + 1))).status_code == 413
+    many = b'{"request": "a", "label": 1}\n' * (MOST_LABELS + 1)
+    reply = await post_labels(http, many)
+    assert (reply.status_code, "send at most" in reply.json()["error"], agent.labels) == (413, True, {})
+
+
+async def test_labels_need_the_token_and_a_model_that_is_watched(http):
+    body = b'{"request": "a", "label": 1}'
+    assert (await http.post("/v1/labels?model=credit", content=body)).status_code == 401
+    assert (await post_labels(http, body, token="guess")).status_code == 403
+    assert (await post_labels(http, body, model="")).status_code == 400
+    assert (await post_labels(http, body, model="?model=other")).status_code == 404
