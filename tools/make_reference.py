@@ -193,7 +193,7 @@ def api_page() -> str:
         "| 401, 403 | no token, or not this agent's |",
         "| 404 | no such rollout or model |",
         "| 409 | refused: the sentence says why, and asking again is idle |",
-        "| 413, 422 | the body or a query value cannot be used; all mistakes are told at once |",
+        "| 400, 413, 422 | the body or a query value cannot be used; all mistakes are told at once |",
         "| 503 | the store or a server did not answer; try again |",
         "",
     ])  # fmt: skip
