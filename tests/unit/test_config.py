@@ -270,6 +270,36 @@ def test_a_metric_can_be_switched_off_or_given_by_its_margin_alone(folder):
     assert metrics["latency"].relative == pytest.approx(0.3)
 
 
+def test_limits_stand_beside_the_margins_of_their_metric(folder):
+    config = load(
+        folder,
+        """
+        servers: [h:1]
+        analysis: {metrics: {errors: {limit: 1%}, latency: {role: guardrail, limit: {p50: 20ms, p99: 250ms}}}}
+        """,
+    )
+    rules = config.analysis.rules(rate_per_second=20)
+    assert [limit.name for limit in rules.limits] == [
+        "errors limit 1%",
+        "latency p50 limit 20ms",
+        "latency p99 limit 250ms",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "complaint"),
+    [
+        ("{errors: {limit: 0.01}}", "no unit"),
+        ("{latency: {limit: 250ms}}", "{p99: 250ms}"),
+        ("{accuracy: {limit: 5%}}", "accuracy takes none"),
+    ],
+)
+def test_a_limit_without_unit_or_place_is_a_mistake(folder, metrics, complaint):
+    found = problems(folder, f"servers: [h:1]\nanalysis: {{metrics: {metrics}}}\n")
+    ((_, (_, said)),) = found.items()
+    assert complaint in said
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("1.5h", 5400), ("PT5M", 300), ("250ms", 0.25), ("7", 7)])
 def test_durations_are_read_as_people_write_them(folder, text, seconds):
     config = load(folder, f"servers: [h:1]\nshadow: {{deadline: {text}}}\n")

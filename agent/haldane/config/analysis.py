@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from haldane.config.base import Section
 from haldane.config.quantities import Duration, DurationOrZero, Share
 from haldane.domain.evidence import Role
+from haldane.judge.limit import LimitRule, parse_limits
 from haldane.judge.margin import parse_margin
 from haldane.judge.outputs import Loss, OutputKind, OutputRule, Tolerance
 from haldane.judge.rules import METRICS, WEIGHTS, MetricRule, Rules
@@ -35,6 +36,10 @@ class MetricSection(Section):
     margin: str | None = None
     """The harm accepted: "1pp" (percentage points), "+15%" (relative to stable), for loss also "0.02 loss"; sums
     such as "+100% +0.01pp" for errors. Default: errors 0.5pp, accuracy 1pp, latency +15%, disagreement 5pp."""
+
+    limit: str | float | dict[str, str | float] | None = None
+    """The most the canary may do whatever stable does, judged beside the margin and able to roll back: for errors a
+    share such as "1%", for latency quantiles such as {p99: 250ms}."""
 
     weight: Annotated[float, Field(gt=0, le=1000)] | None = None
     """Its share of alpha, relative to the others. Default: accuracy and loss 0.4, errors 0.3, latency 0.2,
@@ -64,6 +69,10 @@ class MetricSection(Section):
             weight=self.weight or WEIGHTS[name],
             **{key: value for key, value in given.items() if value is not None},
         )
+
+    def limits(self, name: str) -> tuple[LimitRule, ...]:
+        """Its absolute limits; ValueError says what would be right."""
+        return () if self.limit is None else parse_limits(self.limit, name)
 
 
 def _metric_forms(value: Any) -> Any:
@@ -101,11 +110,17 @@ class MetricsSection(Section):
         chosen = ((name, getattr(self, name)) for name in METRICS)
         return tuple(section.rule(name) for name, section in chosen if section is not None)
 
+    def limits(self) -> tuple[LimitRule, ...]:
+        """The absolute limits of all metrics that are not off."""
+        chosen = ((name, getattr(self, name)) for name in METRICS)
+        return tuple(limit for name, section in chosen if section is not None for limit in section.limits(name))
+
     @field_validator(*METRICS)
     @classmethod
     def _makes_a_rule(cls, section: MetricSection | None, info: ValidationInfo) -> MetricSection | None:
         if section is not None and info.field_name is not None:
             section.rule(info.field_name)
+            section.limits(info.field_name)
         return section
 
     @model_validator(mode="after")
@@ -155,6 +170,7 @@ class AnalysisSection(Section):
         """The same as the judge takes it."""
         return Rules(
             metrics=self.metrics.rules(),
+            limits=self.metrics.limits(),
             alpha=self.alpha,
             beta=self.beta,
             least_pairs=self.least_pairs,

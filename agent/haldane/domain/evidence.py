@@ -55,7 +55,7 @@ class Finding:
     measures: str = ""  # the kind of metric, such as "latency"; "" when the name says it
     role: Role
     state: State
-    unit: str  # "ratio" (of canary to stable, minus 1) or "share" or the loss's own
+    unit: str  # "ratio" (of canary to stable, minus 1), "share", "rate" (of the canary alone) or the loss's own
     pairs: int
     estimate: float | None = None
     lower: float | None = None
@@ -64,6 +64,11 @@ class Finding:
     log10_harm: float = 0.0
     log10_harmless: float = 0.0
     detail: str = ""  # counts or votes, as a short phrase
+
+    @property
+    def bound(self) -> str:
+        """What it is held to: a "margin" against stable, or a "limit" on the canary alone."""
+        return "limit" if self.unit == "rate" else "margin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

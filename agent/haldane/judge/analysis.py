@@ -14,11 +14,13 @@ from haldane.judge.columns import Flags, Tally, split
 from haldane.judge.findings import Watch
 from haldane.judge.health import Health
 from haldane.judge.hearing import Hearing, Terms
+from haldane.judge.limit import LimitRule
 from haldane.judge.readings import Blocks, gauge_watch, told
 from haldane.judge.rules import MetricRule, Rules
 from haldane.stats.betting import Evidence
 from haldane.stats.blocks import RatioEvidence
 from haldane.stats.bounds import log_e_signs
+from haldane.stats.limits import LimitEvidence
 from haldane.stats.means import BoundedEvidence, CountEvidence
 from haldane.stats.tail import LatencyEvidence
 
@@ -38,7 +40,11 @@ class Analysis:
         self.rules = rules
         self.tally = Tally()
         self.health = Health(rules.baseline_errors, servers)
-        watches = [*(_watch(rule, rules) for rule in rules.metrics), *(gauge_watch(rule) for rule in rules.gauges)]
+        watches = [
+            *(_watch(rule, rules) for rule in rules.metrics),
+            *(_limit_watch(limit) for limit in rules.limits),
+            *(gauge_watch(rule) for rule in rules.gauges),
+        ]
         self.hearing = Hearing(watches, _terms(rules))
         self.blocks = {rule.name: Blocks(rule) for rule in rules.gauges}
         self._seconds = 0.0
@@ -55,8 +61,13 @@ class Analysis:
             raise ValueError(f"entries with the columns {entry.dtype.names} are not judged")
 
     def _fold_pairs(self, batch: Batch) -> None:
-        admitted = self.health.admit(batch)
-        readings = split(admitted, self.rules.metrics, tally=self.tally, warmup_pairs=self.rules.warmup_pairs)
+        readings = split(
+            self.health.admit(batch),
+            self.rules.metrics,
+            limits=self.rules.limits,
+            tally=self.tally,
+            warmup_pairs=self.rules.warmup_pairs,
+        )
         self._clock(batch)
         self.hearing.hear(readings, pairs=self.tally.pairs, seconds=self._seconds, doubts=self.doubts())
 
@@ -163,6 +174,18 @@ def _watch(rule: MetricRule, rules: Rules) -> Watch:
             unit, margin = "ratio", relative
     return Watch(
         rule.name, rule.role, rule.weight, evidence, measures=rule.measures, unit=unit, margin=margin, scale=scale
+    )
+
+
+def _limit_watch(limit: LimitRule) -> Watch:
+    return Watch(
+        limit.name,
+        limit.role,
+        limit.weight,
+        LimitEvidence(share=limit.share),
+        measures=limit.measures,
+        unit="rate",
+        margin=limit.share,
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from haldane.domain.traffic import Batch, Status
+from haldane.judge.limit import LimitRule
 from haldane.judge.rules import MetricRule
 from haldane.stats.betting import Floats
 
@@ -41,13 +42,20 @@ class Tally:
     labels: int = 0  # that came after their pair was judged without
 
 
-def split(batch: Batch, rules: Iterable[MetricRule], *, tally: Tally, warmup_pairs: int) -> Readings:
-    """Readings of each rule, by its name, from the next batch, counting into `tally`.
+def split(
+    batch: Batch,
+    rules: Iterable[MetricRule],
+    *,
+    limits: Iterable[LimitRule] = (),
+    tally: Tally,
+    warmup_pairs: int,
+) -> Readings:
+    """Readings of each rule and limit, by its name, from the next batch, counting into `tally`.
 
     A rule with a slice gets that slice's pairs only. Losses are divided by the
     rule's reach and clipped to [0, 1]. Output metrics take fresh rows only, and
     during warm-up only rows both sides answered: a cold start changes how long
-    an answer takes, not what it is.
+    an answer takes, not what it is. A limit takes canary's side alone.
     """
     _count_noise_floor(batch, tally)
     batch = batch[~batch["aa"]]
@@ -77,7 +85,9 @@ def split(batch: Batch, rules: Iterable[MetricRule], *, tally: Tally, warmup_pai
     rules = tuple(rules)
     # Once per measure, however many slices share it: what cannot be scored is counted once.
     columns = {measure: ways[measure]() for measure in sorted({rule.measures for rule in rules})}
-    return {rule.name: of(rule, batch["slices"], *columns[rule.measures]) for rule in rules}
+    found = {rule.name: of(rule, batch["slices"], *columns[rule.measures]) for rule in rules}
+    alone = ~gone[1] & ~poisoned & ~impossible[1] & ~early
+    return found | {limit.name: _beyond(limit, batch, alone) for limit in limits}
 
 
 def of(
@@ -132,6 +142,16 @@ def _latency(batch: Batch, rows: Flags) -> Columns:
     stable, canary = batch["stable_status"], batch["canary_status"]
     timed = ((stable == OK) | (stable == TIMEOUT)) & ((canary == OK) | (canary == TIMEOUT))
     return rows & timed, batch["stable_seconds"], batch["canary_seconds"]
+
+
+def _beyond(limit: LimitRule, batch: Batch, rows: Flags) -> tuple[Floats, Floats]:
+    """1 where canary alone failed, or took too long; a time-out always did. Stable's column is 0."""
+    status = batch["canary_status"]
+    bad = status != OK
+    if limit.seconds is not None:
+        rows = rows & ((status == OK) | (status == TIMEOUT)) & ~batch["masked"]
+        bad = bad | (batch["canary_seconds"] > limit.seconds)
+    return np.zeros(int(rows.sum())), bad[rows].astype(np.float64)
 
 
 def _outputs(batch: Batch, what: str, rows: Flags, tally: Tally) -> Columns:

@@ -32,7 +32,14 @@ _VERDICT = {
 }
 _METRIC: dict[str, dict[str, str]] = {
     "en": {},
-    "zh": {"errors": "错误率", "accuracy": "准确率", "disagreement": "输出不一致", "latency": "延迟", "loss": "损失"},
+    "zh": {
+        "errors": "错误率",
+        "accuracy": "准确率",
+        "disagreement": "输出不一致",
+        "latency": "延迟",
+        "loss": "损失",
+        "limit": "上限",
+    },
 }
 _MEASURE = {
     "en": {
@@ -61,21 +68,29 @@ _MEASURE = {
     },
 }
 _FORM: dict[str, str] = {kind: "fact" if kind.fact else "gauge" for kind in Gauge}  # where pairs are not what counts
+_RATE = {  # of the canary alone, held to a limit
+    "en": {
+        "errors": "share of the canary's requests that failed",
+        "latency": "share of the canary's requests that took longer",
+    },
+    "zh": {"errors": "金丝雀版本失败的请求占比", "latency": "金丝雀版本更慢的请求占比"},
+}
+_BOUND = {"en": {"margin": "margin", "limit": "limit"}, "zh": {"margin": "容限", "limit": "上限"}}
 _STATE = {
     "en": {
-        State.HARMFUL: "beyond the margin (evidence {harm})",
-        State.HARMLESS: "within the margin (evidence for it {harmless})",
+        State.HARMFUL: "beyond the {bound} (evidence {harm})",
+        State.HARMLESS: "within the {bound} (evidence for it {harmless})",
         State.UNDECIDED: "undecided (evidence against it {harm}, for it {harmless})",
     },
     "zh": {
-        State.HARMFUL: "超出容限（证据 {harm}）",
-        State.HARMLESS: "在容限之内（支持的证据 {harmless}）",
+        State.HARMFUL: "超出{bound}（证据 {harm}）",
+        State.HARMLESS: "在{bound}之内（支持的证据 {harmless}）",
         State.UNDECIDED: "尚未判定（不利证据 {harm}，有利证据 {harmless}）",
     },
 }
 _TEXT = {
     "en": {
-        "finding": "{metric} ({role}): {measure} {estimate}, 95 % always-valid interval {interval}, margin {margin}, "
+        "finding": "{metric} ({role}): {measure} {estimate}, 95 % always-valid interval {interval}, {bound} {margin}, "
         "from {pairs} pairs: {state}. {detail}.",
         "gauge": "{metric} ({role}): {measure} {estimate}, 95 % always-valid interval {interval}, margin {margin}, "
         "from {pairs} blocks of time: {state}. {detail}.",
@@ -93,7 +108,7 @@ _TEXT = {
         "why": "Why: {why}.",
     },
     "zh": {
-        "finding": "{metric}（{role}）：{measure} {estimate}，95% 始终有效区间 {interval}，容限 {margin}，"
+        "finding": "{metric}（{role}）：{measure} {estimate}，95% 始终有效区间 {interval}，{bound} {margin}，"
         "共 {pairs} 对：{state}。{detail}。",
         "gauge": "{metric}（{role}）：{measure} {estimate}，95% 始终有效区间 {interval}，容限 {margin}，"
         "共 {pairs} 个时间区块：{state}。{detail}。",
@@ -134,6 +149,7 @@ _ZH_PHRASES = (
     (r"([\d,]+) of ([\d,]+) tail votes for canary being slower", r"尾部 \2 票中有 \1 票认为金丝雀更慢"),
     (r"no data when the metrics to judge were fixed", "在确定参与判定的指标时没有数据"),
     (r"the first pairs of each server, its warm-up, do not count here", "每台服务器最初的请求对属于预热，不计入此项"),
+    (r"([\d,]+) of ([\d,]+) requests", r"\2 个请求中有 \1 个"),
     (r"no losses yet", "尚无损失数据"),
     (r"no more pairs will come", "不会再有新的请求对"),
     (r"the budget of ([\d,]+) s is spent", r"\1 秒的预算已用完"),
@@ -158,6 +174,7 @@ _ZH_PHRASES = (
     (r"(\w+): no data", r"\1：没有数据"),
     (r", evidence for it (\S+) \(needed (\S+)\)", r"，有利证据 \1（需要 \2）"),
     (r"\(([^()]+?) to ([^()]+?), margin ([^()]+?)\)", r"（\1 至 \2，容限 \3）"),
+    (r"\(([^()]+?) to ([^()]+?), limit ([^()]+?)\)", r"（\1 至 \2，上限 \3）"),
     (r"; ", "；"),
     (r": ", "："),
 )
@@ -181,8 +198,11 @@ def explain(ruling: Ruling, rules: Rules, language: str = "en") -> tuple[str, ..
 def describe(finding: Finding, language: str = "en") -> str:
     """One Finding as a sentence."""
     text, detail = _TEXT[language], in_words(finding.detail, language)
+    bound = _BOUND[language][finding.bound]
+    measures, measured = finding.measures or finding.metric, _RATE if finding.bound == "limit" else _MEASURE
     words = {
-        "metric": _METRIC[language].get(finding.metric, finding.metric),
+        "metric": _named(finding.metric, language),
+        "bound": bound,
         "role": _ROLE[language][finding.role],
         "pairs": f"{finding.pairs:,}",
         "detail": detail[:1].upper() + detail[1:],
@@ -191,15 +211,14 @@ def describe(finding: Finding, language: str = "en") -> str:
         return text["no data"].format(**words)
     if finding.estimate is None or finding.margin is None:
         return text["no estimate"].format(**words)
-    measures = finding.measures or finding.metric
     return text[_FORM.get(measures, "finding")].format(
         **words,
-        measure=_MEASURE[language].get(measures, finding.metric),
+        measure=measured[language].get(measures, finding.metric),
         estimate=quantity(finding.estimate, finding.unit),
         interval=_interval(finding, language),
         margin=quantity(finding.margin, finding.unit),
         state=_STATE[language][finding.state].format(
-            harm=odds(finding.log10_harm), harmless=odds(finding.log10_harmless)
+            bound=bound, harm=odds(finding.log10_harm), harmless=odds(finding.log10_harmless)
         ),
     )
 
@@ -212,7 +231,7 @@ def _interval(finding: Finding, language: str) -> str:
 def _reasons(ruling: Ruling, rules: Rules, language: str) -> list[str]:
     text = _TEXT[language]
     if ruling.verdict is Verdict.FAIL:
-        names = [_METRIC[language].get(name, name) for name in ruling.named]
+        names = [_named(name, language) for name in ruling.named]
         return [text["named"].format(names=", ".join(names)) if names else text["jointly"]]
     if ruling.verdict in (Verdict.CONTINUE, Verdict.INCONCLUSIVE):
         return [text["why"].format(why=in_words(ruling.why, language))]
@@ -242,9 +261,14 @@ def in_words(english: str, language: str) -> str:
         return english
     for pattern, chinese in _ZH_PHRASES:
         english = re.sub(pattern, chinese, english)
-    for metric, name in _METRIC["zh"].items():
-        english = re.sub(rf"\b{metric}\b", name, english, flags=re.ASCII)
-    return english
+    return _named(english, language)
+
+
+def _named(text: str, language: str) -> str:
+    """The text with the names of metrics in that language; a metric of our users keeps the name they gave it."""
+    for metric, name in _METRIC[language].items():
+        text = re.sub(rf"\b{metric}\b", name, text, flags=re.ASCII)
+    return text
 
 
 def _time(seconds: float, language: str) -> str:

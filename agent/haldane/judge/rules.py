@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from haldane.domain.evidence import Role
 from haldane.judge.gauges import Gauge, GaugeRule
+from haldane.judge.limit import LimitRule
 from haldane.judge.margin import Margin
 from haldane.stats.blocks import block_length
 
@@ -94,6 +95,7 @@ class Rules:
 
     metrics: tuple[MetricRule, ...]
     slices: tuple[Slice, ...] = ()
+    limits: tuple[LimitRule, ...] = ()
     gauges: tuple[GaugeRule, ...] = ()
     alpha: float = 0.01
     beta: float = 0.05
@@ -120,8 +122,9 @@ class Rules:
         _require(0 < self.rate_per_second < math.inf, f"rate_per_second must be positive: {self.rate_per_second!r}")
         _require(0.0 < self.baseline_errors < 1.0, f"baseline_errors: not between 0 and 1: {self.baseline_errors!r}")
         _require(self.extensions >= 0, f"extensions must not be negative, got {self.extensions!r}")
-        _require(bool(self.metrics), "at least one metric must be judged")
-        names = [*(rule.name for rule in self.metrics), *(rule.name for rule in self.gauges)]
+        _require(bool(self.metrics or self.limits), "at least one metric must be judged")
+        names = [rule.name for rule in self.metrics]
+        names += [*(limit.name for limit in self.limits), *(rule.name for rule in self.gauges)]
         _require(len(set(names)) == len(names), f"a metric is listed twice: {', '.join(names)}")
         _require(len(self.slices) <= MOST_SLICES, f"at most {MOST_SLICES} slices, got {len(self.slices)}")
         _require(len(set(self.slices)) == len(self.slices), "a slice is listed twice")
@@ -174,16 +177,18 @@ class Rules:
         metrics = values.pop("metrics", None)
         if not isinstance(metrics, list):
             raise ValueError("rules: metrics must be a list")
-        slices, gauges = values.pop("slices", []), values.pop("gauges", [])
-        if not isinstance(slices, list) or not isinstance(gauges, list):
-            raise ValueError("rules: slices and gauges must be lists")
+        lists = {name: values.pop(name, []) for name in ("slices", "limits", "gauges")}
+        for name, entries in lists.items():
+            if not isinstance(entries, list):
+                raise ValueError(f"rules: {name} must be a list")
         return _build(
             cls,
             {
                 **values,
                 "metrics": tuple(_metric(entry) for entry in metrics),
-                "slices": tuple(_build(Slice, _known(entry, {"field", "value"}, "slice")) for entry in slices),
-                "gauges": tuple(_gauge(entry) for entry in gauges),
+                "slices": tuple(_build(Slice, _known(entry, {"field", "value"}, "slice")) for entry in lists["slices"]),
+                "limits": tuple(_limit(entry) for entry in lists["limits"]),
+                "gauges": tuple(_gauge(entry) for entry in lists["gauges"]),
             },
         )
 
@@ -199,6 +204,11 @@ def _gauge(data: Any) -> GaugeRule:
     values = _known(data, {entry.name for entry in fields(GaugeRule)}, "gauge")
     role, kind = Role(values.get("role", "")), Gauge(values.get("kind", ""))
     return _build(GaugeRule, {**values, "role": role, "kind": kind})
+
+
+def _limit(data: Any) -> LimitRule:
+    values = _known(data, {entry.name for entry in fields(LimitRule)}, "limit")
+    return _build(LimitRule, {**values, "role": Role(values.get("role", ""))})
 
 
 def _known(data: Any, names: set[str], where: str) -> dict[str, Any]:

@@ -89,20 +89,20 @@ def measured(finding: Finding) -> str:
     """Estimate, interval and margin in the unit people read."""
     if finding.estimate is None or finding.margin is None:
         return "no estimate yet"
-    low, high = (quantity(end, finding.unit) for end in (finding.lower, finding.upper))
-    return (
-        f"{quantity(finding.estimate, finding.unit)} ({low} to {high}, margin {quantity(finding.margin, finding.unit)})"
-    )
+    low, high, bound = (quantity(end, finding.unit) for end in (finding.lower, finding.upper, finding.margin))
+    return f"{quantity(finding.estimate, finding.unit)} ({low} to {high}, {finding.bound} {bound})"
 
 
 def quantity(value: float | None, unit: str) -> str:
-    """A number with its unit: shares in percentage points, ratios in percent, bytes in kB to TB."""
+    """A number with its unit: shares in percentage points, ratios and rates in percent, bytes in kB to TB."""
     if value is None:
         return "?"
     if unit == "share":
         return f"{100 * value:+.2f} pp"
     if unit == "ratio":
         return f"{100 * value:+.1f} %"
+    if unit == "rate":
+        return f"{100 * value:.3g} %"
     if unit.startswith("bytes"):
         return f"{_bytes(value)}{unit.removeprefix('bytes')}"
     return f"{value:+.3g} s" if unit == "seconds" else f"{value:+.4g}"

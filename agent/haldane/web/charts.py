@@ -113,23 +113,26 @@ def metrics(story: Story) -> list[Chart]:
 
 
 def _metric(story: Story, last: Finding) -> Chart:
-    heading = (
-        f"{last.metric}: harm, canary minus stable" if last.unit != "ratio" else f"{last.metric}: canary to stable"
-    )
+    what = {"ratio": "canary to stable", "rate": "canary alone"}.get(last.unit, "harm, canary minus stable")
+    heading = f"{last.metric}: {what}"
     points = list(_bands(story.rulings, last.metric))
     if last.state is State.NO_DATA or not points or last.margin is None:
         return Chart(heading, "", [], Markup(""), empty=f"No data. {last.detail[:1].upper()}{last.detail[1:]}")
     look = look_of(last.metric)
     low, high = _view_of(points, last.margin)
     span = f"{quantity(last.lower, last.unit)} to {quantity(last.upper, last.unit)}"
+    bound = f"{last.bound} {quantity(last.margin, last.unit)}"
     plot = Plot(
-        title=f"{heading}: {quantity(last.estimate, last.unit)} ({span}), margin {quantity(last.margin, last.unit)}",
+        title=f"{heading}: {quantity(last.estimate, last.unit)} ({span}), {bound}",
         x=_span(story),
         y=(low, high),
         ticks=[(value, quantity(value, last.unit)) for value in round_steps(low, high, 5)],
         lines=[Line(last.metric, look, [(x, estimate) for x, estimate, _, _ in points])],
         bands=[Band(look, [(x, lower, upper) for x, _, lower, upper in points])],
-        rules=[Rule(last.margin, f"margin {quantity(last.margin, last.unit)}", "bad-rule"), Rule(0.0, "", "zero-rule")],
+        rules=[
+            Rule(last.margin, bound, "bad-rule"),
+            Rule(0.0, "", "zero-rule"),
+        ],
         moments=_verdict_moment(story),
         size=(470, 200),
     )

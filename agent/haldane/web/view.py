@@ -194,7 +194,7 @@ def _picture(finding: Finding, look: str, span: str) -> Markup:
     if any(value is None or not math.isfinite(value) for value in values):
         return Markup("")
     estimate, lower, upper, margin = (float(value) for value in values if value is not None)
-    words = f"{finding.metric}: {span}, margin {quantity(margin, finding.unit)}"
+    words = f"{finding.metric}: {span}, {finding.bound} {quantity(margin, finding.unit)}"
     return interval(estimate=estimate, lower=lower, upper=upper, margin=margin, look=look, words=words)
 
 

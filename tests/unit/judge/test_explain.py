@@ -9,6 +9,7 @@ from haldane.domain.evidence import Role, Ruling, Verdict
 from haldane.domain.traffic import Batch, Status
 from haldane.judge.analysis import Analysis
 from haldane.judge.explain import LANGUAGES, describe, explain
+from haldane.judge.limit import parse_limits
 from haldane.judge.rules import Rules
 from haldane.testing.pairs import metric, pairs, rules
 
@@ -19,6 +20,8 @@ RULES = rules(
     metric("loss", "0.1 loss"),
     metric("disagreement", "5pp", Role.INFO),
 )
+
+LIMITS = (*parse_limits("1%", "errors"), *parse_limits({"p99": "250ms"}, "latency"))
 
 
 def ruled(*batches: Batch, some: Rules = RULES, final: bool = False) -> Ruling:
@@ -60,6 +63,8 @@ def test_missing_data_is_said_in_words() -> None:
         ruled(pairs(100, aa=True), healthy(20_000), some=rules(metric("loss", "0.0001 loss"), horizon_pairs=100)),
         ruled(some=rules(metric("errors", "1pp", Role.INFO)), final=True),
         ruled(pairs(500, canary_wrong=1), some=rules(metric("accuracy", "1pp", Role.SIGNAL))),
+        ruled(pairs(500, canary_status=Status.TIMEOUT), some=rules(limits=LIMITS)),
+        ruled(pairs(5, canary_status=Status.TIMEOUT), some=rules(limits=LIMITS), final=True),
     ],
     ids=lambda ruling: f"{ruling.verdict} {ruling.pairs}",
 )
