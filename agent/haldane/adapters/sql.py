@@ -12,6 +12,7 @@ a page that draws a long evidence log must not keep the lease from being renewed
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -87,11 +88,14 @@ _POSTGRESQL_LIMITS = {
 class SqlStore:
     """Rollouts, evidence logs, records, lease. Synchronous; safe to call from worker threads."""
 
-    def __init__(self, engine: sa.Engine, name: str = "store", *, room: sql_labels.Room | None = None) -> None:
+    def __init__(
+        self, engine: sa.Engine, name: str = "store", *, room: sql_labels.Room | None = None, new: bool = True
+    ) -> None:
         self._engine, self._name, self._room = engine, name, room or sql_labels.Room()
         self._writer = engine.execution_options(**{_WRITES: True})
-        with self._writing() as connection:
-            META.create_all(connection)
+        if new:
+            with self._writing() as connection:
+                META.create_all(connection)
 
     def _writing(self) -> AbstractContextManager[sa.Connection]:
         return self._transaction(self._writer)
@@ -290,8 +294,11 @@ def _begin_postgresql(connection: sa.Connection) -> None:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_POSTGRESQL_LOCK})")
 
 
-def open_store(url: str, *, room: sql_labels.Room | None = None) -> SqlStore:
-    """The store at an SQLAlchemy URL, e.g. "sqlite:///haldane.db"; Unavailable when it cannot be opened."""
+def open_store(url: str, *, room: sql_labels.Room | None = None, new: bool = True) -> SqlStore:
+    """The store at an SQLAlchemy URL, e.g. "sqlite:///haldane.db"; Unavailable when it cannot be opened.
+
+    `new`: make it where there is none; a reader asks for one that is there.
+    """
     try:
         parsed = sa.make_url(url)
         limits = {key: value for key, value in _POSTGRESQL_LIMITS.items() if key not in parsed.query}
@@ -304,10 +311,12 @@ def open_store(url: str, *, room: sql_labels.Room | None = None) -> SqlStore:
     if engine.dialect.name == "sqlite":
         if parsed.database in (None, "", ":memory:"):
             raise Unavailable("store", "a store in memory would be forgotten with the process; name a file")
+        if not new and not Path(str(parsed.database)).exists():
+            raise Unavailable("store", f"there is no {parsed.database}; an agent makes it when it first runs")
         sa.event.listen(engine, "connect", _sqlite_pragmas)
         sa.event.listen(engine, "begin", _begin_sqlite)
         sa.event.listen(engine, "connect", lambda raw, _: setattr(raw, "isolation_level", None))
     elif engine.dialect.name == "postgresql":
         sa.event.listen(engine, "begin", _begin_postgresql)
         engine = engine.execution_options(isolation_level="READ COMMITTED")
-    return SqlStore(engine, "store", room=room)
+    return SqlStore(engine, "store", room=room, new=new)

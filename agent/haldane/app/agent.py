@@ -2,11 +2,12 @@
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import haldane
+from haldane.adapters.archive import case_of, packed
 from haldane.app.history import History
 from haldane.config import Config
 from haldane.domain.evidence import Ruling
@@ -193,6 +194,10 @@ class Agent:
 
     async def rulings(self, rollout: RolloutId) -> Sequence[Ruling]:
         return await asyncio.to_thread(self.history.of, await self.rollout(rollout))
+
+    async def archive(self, rollout: RolloutId) -> Iterator[bytes]:
+        found = await self.rollout(rollout)
+        return packed(await asyncio.to_thread(case_of, self.store, found))
 
     async def story(self, rollout: RolloutId) -> Story:
         found = await self.rollout(rollout)

@@ -13,6 +13,7 @@ from haldane.cli.explain import explain
 from haldane.cli.forecast import forecast_
 from haldane.cli.labels import labels
 from haldane.cli.rehearse import demo, sandbox
+from haldane.cli.replay import replay
 from haldane.cli.rollout import rollout
 from haldane.cli.run import run
 from haldane.cli.status import status
@@ -27,10 +28,11 @@ EXAMPLES = """Canary analysis for TensorFlow Serving.
   haldane rollout start credit_risk 4 --why "retrained on October" --wait
   haldane status -w
   haldane explain credit_risk-4-1a2b
+  haldane replay credit_risk-4-1a2b           judge it again from its evidence
 
 \b
 Exit codes: 0 ok or pass, 1 fail verdict, 2 usage or config, 3 inconclusive
-or no data, 4 something could not be reached, 5 refused.
+or no data, 4 something could not be reached, 5 refused, 6 a replay differs.
 """
 
 
@@ -53,5 +55,5 @@ def main() -> None:
     pass
 
 
-for command in (run, status, rollout, explain, forecast_, labels, check, adopt, sandbox, demo):
+for command in (run, status, rollout, explain, replay, forecast_, labels, check, adopt, sandbox, demo):
     main.add_command(command)

@@ -16,10 +16,11 @@ DEFAULT_STATE_DIR = "haldane-state"  # as in haldane.config, which is too heavy 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Where the agent is, and the token it wants for commands (None: not known)."""
+    """Where the agent is, the token it wants for commands (None: not known), and its config file, when given."""
 
     agent: str
     token: str | None
+    config: Path | None = None
 
     def get(self, path: str, **query: Any) -> Any:
         """The JSON of that path; leaves with the right exit code when there is none."""
@@ -32,6 +33,22 @@ class Connection:
     def post_bytes(self, path: str, body: bytes) -> Any:
         """The JSON answer to a body that is JSON lines already."""
         return self._call("POST", path, content=body)
+
+    def download(self, path: str, target: Path) -> str:
+        """Writes the bytes of that path to the target. "" when done, else why there was no whole answer."""
+        import httpx
+
+        try:
+            # Proxies of the environment are for the outside world; the agent is ours.
+            with httpx.Client(timeout=30.0, trust_env=False) as http, http.stream("GET", self.agent + path) as reply:
+                if reply.status_code != 200:
+                    self._read(reply.status_code, reply.read())
+                with target.open("wb") as file:
+                    for piece in reply.iter_bytes():
+                        file.write(piece)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return f"the agent at {self.agent} did not answer: {str(error) or type(error).__name__}."
+        return ""
 
     def _call(self, method: str, path: str, **more: Any) -> Any:
         import httpx
@@ -96,7 +113,7 @@ def connect(agent: str | None, config: Path | None, state_dir: Path | None, toke
         folder = state_dir or Path(DEFAULT_STATE_DIR)
         token = _read_token(folder / "token", must=state_dir is not None)
     agent = agent or DEFAULT_AGENT
-    return Connection((agent if "://" in agent else f"http://{agent}").rstrip("/"), token)
+    return Connection((agent if "://" in agent else f"http://{agent}").rstrip("/"), token, config)
 
 
 def _of_config(path: Path, agent: str | None, token: str | None) -> tuple[str, str | None]:

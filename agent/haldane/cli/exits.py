@@ -6,7 +6,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-PASS, FAIL, USAGE, INCONCLUSIVE, INFRASTRUCTURE, REFUSED = range(6)
+PASS, FAIL, USAGE, INCONCLUSIVE, INFRASTRUCTURE, REFUSED, DIFFERENT = range(7)
 
 TABLE = """\b
 Exit codes: 0 ok or pass, 1 fail verdict, 2 usage or config, 3 inconclusive

@@ -9,6 +9,7 @@ model config file.
 
 from haldane.config.checks import notes
 from haldane.config.load import load_config, zero_config
+from haldane.config.policy import load_analysis
 from haldane.config.problems import ConfigError, Problem
 from haldane.config.sections import Config, ModelSection, ServerSection, TlsSection, TrafficSection
 
@@ -20,6 +21,7 @@ __all__ = [
     "ServerSection",
     "TlsSection",
     "TrafficSection",
+    "load_analysis",
     "load_config",
     "notes",
     "zero_config",

@@ -28,12 +28,7 @@ def load_config(path: Path | str, *, parse_models: ParseModels | None = None, mo
     replaces the file's. Raises ConfigError with every mistake at once.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError([Problem(str(path), 0, "", f"cannot read it: {reason}")]) from error
-    marked = read_yaml(text, str(path))
+    marked = read_yaml(read_text(path), str(path))
     if marked.value is None and not marked.problems:
         marked.problems.append(Problem(str(path), 0, "", "the file is empty; give at least servers: [HOST:PORT]"))
     if isinstance(marked.value, dict) and mode is not None:
@@ -41,6 +36,15 @@ def load_config(path: Path | str, *, parse_models: ParseModels | None = None, mo
     if marked.value is None:
         raise ConfigError(marked.problems)
     return _checked(marked, path, parse_models)
+
+
+def read_text(path: Path) -> str:
+    """The text of a config file; ConfigError when it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError([Problem(str(path), 0, "", f"cannot read it: {reason}")]) from error
 
 
 def _checked(marked: Marked, path: Path, parse_models: ParseModels | None) -> Config:
@@ -71,7 +75,7 @@ def _validated(marked: Marked, file: str, problems: list[Problem]) -> Config | N
             cut = True
             for details in error.errors():
                 loc = marked.known(details["loc"])
-                problem = Problem(file, marked.line(loc), dotted(loc), _says(details, loc))
+                problem = Problem(file, marked.line(loc), dotted(loc), in_our_words(details, loc))
                 if attempt == 0 or not any(known.key.startswith(problem.key) for known in problems):
                     problems.append(problem)
                 cut = _cut(marked.value, loc[:-1] if details["type"] == "missing" else loc) and cut
@@ -119,7 +123,8 @@ def zero_config(address: str, metrics_url: str | None = None) -> Config:
 # --- pydantic's words in ours ---------------------------------------------------------------------------------------
 
 
-def _says(details: ErrorDetails, loc: Loc) -> str:
+def in_our_words(details: ErrorDetails, loc: Loc) -> str:
+    """One mistake that pydantic found at that path of the config, with what would be right."""
     section = _section(loc[:-1])
     match details["type"]:
         case "missing":

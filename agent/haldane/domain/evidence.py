@@ -84,3 +84,5 @@ class Ruling:
     named: tuple[str, ...] = ()  # metrics proven harmful one by one (closed testing)
     decided_pairs: int | None = None  # when the evidence for this FAIL or PASS first sufficed
     decided_seconds: float | None = None
+    entries: int = 0  # of the evidence log, that it rests on: folding so many again gives the same ruling
+    extensions: int = 0  # of horizon and budget by a person, when it was given

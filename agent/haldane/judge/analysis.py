@@ -38,6 +38,7 @@ class Analysis:
 
     def __init__(self, rules: Rules, servers: Sequence[str] = ()) -> None:
         self.rules = rules
+        self.entries = 0  # folded so far
         self.tally = Tally()
         self.health = Health(rules.baseline_errors, servers)
         watches = [
@@ -59,6 +60,12 @@ class Analysis:
             self._fold_readings(entry)
         else:
             raise ValueError(f"entries with the columns {entry.dtype.names} are not judged")
+        self.entries += 1
+
+    def extend(self, extensions: int) -> None:
+        """Horizon and budget are given so often once more, in all; the evidence stays as it is."""
+        self.rules = replace(self.rules, extensions=extensions)
+        self.hearing.terms = _terms(self.rules)
 
     def _fold_pairs(self, batch: Batch) -> None:
         readings = split(
@@ -120,7 +127,12 @@ class Analysis:
         spent = "no more pairs will come" if final else ""
         if seconds >= self.rules.last_second:
             spent = f"the budget of {self.rules.last_second:,.0f} s is spent"
-        return replace(self.hearing.ruling(doubts=self.doubts(), spent=spent, dress=self._dressed), seconds=seconds)
+        return replace(
+            self.hearing.ruling(doubts=self.doubts(), spent=spent, dress=self._dressed),
+            seconds=seconds,
+            entries=self.entries,
+            extensions=self.rules.extensions,
+        )
 
     def _dressed(self, found: Finding) -> Finding:
         """The finding with what only the whole analysis knows: the noise floor, late labels, readings left out."""

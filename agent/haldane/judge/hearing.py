@@ -63,6 +63,11 @@ class Hearing:
         self._look(doubts)
 
     @property
+    def log10_harm(self) -> float:
+        """Evidence for a rollback over all metrics together, at the last look."""
+        return self._joint / LOG10
+
+    @property
     def judged(self) -> int:
         """Pairs that have fed some metric: those of the warm-up feed output metrics alone."""
         return max(self.pairs, *(watch.evidence.pairs for watch in self.watches if watch.last_entry is None))
@@ -188,7 +193,7 @@ class Hearing:
             findings=found,
             pairs=self.judged,
             seconds=self.seconds,
-            log10_harm=self._joint / LOG10,
+            log10_harm=self.log10_harm,
             why=self._why(outcome, found, open_doubts, spent),
             named=self.named,
             decided_pairs=decided[0] if decided else None,

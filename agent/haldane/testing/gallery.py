@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from haldane.adapters.archive import packed
+from haldane.domain.entries import Entry
 from haldane.domain.evidence import Ruling
 from haldane.domain.fleet import Condition, ModelName, Server, ServerName
 from haldane.domain.labels import Label, Receipt
@@ -13,6 +15,7 @@ from haldane.domain.record import Record, chain
 from haldane.domain.rollout import Command, CommandKind, Mode, Phase, Rollout, RolloutId, Transition
 from haldane.domain.traffic import Batch
 from haldane.judge.analysis import trace
+from haldane.judge.replay import CaseFile, recorded_rulings
 from haldane.judge.rules import Rules
 from haldane.ports import Refused
 from haldane.rollout.machine import step
@@ -86,6 +89,7 @@ class MemoryAgent:
     """Implements `web.api.Agent` without servers or a store."""
 
     stories: dict[RolloutId, Story] = field(default_factory=dict)
+    entries: dict[RolloutId, Sequence[Entry]] = field(default_factory=dict)  # evidence logs
     reasons: list[str] = field(default_factory=list)
     conditions: tuple[Condition, ...] = ()
     labels: dict[int, Label] = field(default_factory=dict)
@@ -149,6 +153,11 @@ class MemoryAgent:
 
     async def rulings(self, rollout: RolloutId) -> Sequence[Ruling]:
         return (await self.story(rollout)).rulings
+
+    async def archive(self, rollout: RolloutId) -> Iterator[bytes]:
+        story = await self.story(rollout)
+        recorded = recorded_rulings(story.records)
+        return packed(CaseFile(rollout=story.rollout, recorded=recorded, entries=self.entries.get(rollout, ())))
 
     async def story(self, rollout: RolloutId) -> Story:
         if rollout not in self.stories:

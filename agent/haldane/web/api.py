@@ -18,6 +18,7 @@ It may raise `Unknown` (404), `Refused` or `StaleWrite` (409), `Unavailable`
 | GET /v1/rollouts/ID | the rollout, its newest ruling with all findings |
 | GET /v1/rollouts/ID/rulings | every ruling of its trace, oldest first |
 | GET /v1/rollouts/ID/explanation | why, in sentences; `?language=en` or `zh` |
+| GET /v1/rollouts/ID/evidence | its evidence log, rules and recorded rulings as an NPZ archive, to judge again |
 | GET /v1/rollouts/ID/records | its audit records; `?after=SEQ&limit=N` |
 | POST /v1/rollouts | start one: `{"model", "version", "by", "why"}` |
 | POST /v1/rollouts/ID/commands | pause, resume, promote or abort: `{"kind", "by", "why"}` |
@@ -28,12 +29,12 @@ It may raise `Unknown` (404), `Refused` or `StaleWrite` (409), `Unavailable`
 import asyncio
 import hmac
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Protocol
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from haldane.domain.evidence import Ruling
@@ -82,6 +83,9 @@ class Agent(Protocol):
         """Its trace, oldest first, at most a few hundred; empty without evidence."""
 
     async def story(self, rollout: RolloutId) -> Story: ...
+
+    async def archive(self, rollout: RolloutId) -> Iterator[bytes]:
+        """Its case file as an NPZ archive, in pieces; each may take a moment, so they are asked for in a thread."""
 
 
 class Problem(Exception):
@@ -185,6 +189,7 @@ class Api:
             Route(one, guarded(self.rollout), methods=["GET"]),
             Route(one + "/rulings", guarded(self.rulings), methods=["GET"]),
             Route(one + "/explanation", guarded(self.explanation), methods=["GET"]),
+            Route(one + "/evidence", guarded(self.evidence), methods=["GET"]),
             Route(one + "/records", guarded(self.records), methods=["GET"]),
             Route(one + "/commands", guarded(self.command), methods=["POST"]),
             Route("/v1/labels", guarded(self.labels), methods=["POST"]),
@@ -215,6 +220,12 @@ class Api:
         story = await self._agent.story(RolloutId(request.path_params["rollout"]))
         rollout, sentences = story.rollout, explained(story, language)
         return JSONResponse({"verdict": rollout.verdict, "phase": rollout.phase, "sentences": sentences})
+
+    async def evidence(self, request: Request) -> Response:
+        name = RolloutId(request.path_params["rollout"])
+        await self._agent.rollout(name)
+        headers = {"content-disposition": f'attachment; filename="{name}.npz"'}
+        return StreamingResponse(await self._agent.archive(name), media_type="application/zip", headers=headers)
 
     async def records(self, request: Request) -> Response:
         name = RolloutId(request.path_params["rollout"])

@@ -7,6 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
+from haldane.adapters.archive import unpacked
 from haldane.domain.evidence import Verdict
 from haldane.domain.rollout import Phase
 from haldane.telemetry import Telemetry
@@ -65,6 +66,17 @@ async def test_the_whole_trace_and_the_records_can_be_read(http):
     assert rulings[0]["pairs"] < rulings[-1]["pairs"]
     records = (await http.get("/v1/rollouts/credit-2-test/records?after=1")).json()["records"]
     assert [record["seq"] for record in records] == [2, 3, 4]
+
+
+async def test_the_evidence_is_an_archive_to_judge_again(http, agent, tmp_path):
+    agent.entries["credit-2-test"] = list(canary_pairs(200))
+    answer = await http.get("/v1/rollouts/credit-2-test/evidence")
+    assert answer.headers["content-disposition"] == 'attachment; filename="credit-2-test.npz"'
+    (tmp_path / "case.npz").write_bytes(answer.content)
+    case = unpacked(tmp_path / "case.npz")
+    assert case.rollout == HARMFUL.rollout
+    assert [len(entry) for entry in case.entries] == [50, 50, 50, 50]
+    assert (await http.get("/v1/rollouts/nope/evidence")).status_code == 404
 
 
 @pytest.mark.parametrize(("language", "word"), [("en", "FAIL after"), ("zh", "不通过")])
