@@ -71,6 +71,17 @@ def test_a_minimal_config_has_at_most_ten_lines_and_everything_else_has_a_defaul
     assert rules.rate_per_second == config.shadow.rate
 
 
+@pytest.mark.parametrize(
+    ("kind", "share", "floor", "classes"),
+    [("binary_probability", 0.05, True, False), ("class_scores", 0.05, True, True), ("regression", 0, False, False)],
+)
+def test_what_readings_are_is_said_once_and_reaches_the_rules(folder, kind, share, floor, classes):
+    text = MINIMAL.replace("binary_probability", kind) + f"shadow: {{aa_share: {share}}}\n"
+    rules = {rule.name: rule for rule in load(folder, text).rules_of("credit_risk").metrics}
+    assert (rules["disagreement"].floor, rules["drift"].classes) == (floor, classes)
+    assert not (rules["drift"].floor or rules["disagreement"].classes or rules["errors"].floor)
+
+
 def test_a_wrong_server_does_not_hide_the_mistakes_that_need_the_whole_file(folder):
     found = problems(
         folder,
@@ -235,7 +246,8 @@ def test_a_model_config_that_cannot_be_read_is_told_with_its_own_line(folder):
         ("servers: [h:1]\nshadow: {rate: 0}", "shadow.rate", "greater than 0"),
         ("servers: [h:1]\nmodels: {m: {clients: label, traffic: {}}}", "models.m.traffic", "exactly one"),
         ("servers: [h:1]\noutputs: {kind: regression, loss: log}", "outputs", "squared"),
-        ("servers: [h:1]\nanalysis: {metrics: {errors: off, accuracy: off, latency: off, disagreement: off}}",
+        ("servers: [h:1]\n"
+         "analysis: {metrics: {errors: off, accuracy: off, latency: off, disagreement: off, drift: off}}",
          "analysis.metrics", "every metric is off"),
         ("servers: [h:1", "", "not YAML"),
         ("", "", "empty"),
@@ -264,7 +276,7 @@ def test_secrets_come_by_reference_and_cannot_be_printed(folder, monkeypatch):
 
 
 def test_a_metric_can_be_switched_off_or_given_by_its_margin_alone(folder):
-    config = load(folder, "servers: [h:1]\nanalysis: {metrics: {disagreement: off, latency: +30%}}\n")
+    config = load(folder, "servers: [h:1]\nanalysis: {metrics: {disagreement: off, drift: off, latency: +30%}}\n")
     metrics = {metric.name: metric.margin for metric in config.analysis.rules(rate_per_second=20).metrics}
     assert metrics.keys() == {"errors", "accuracy", "latency"}
     assert metrics["latency"].relative == pytest.approx(0.3)

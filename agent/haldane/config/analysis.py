@@ -1,6 +1,7 @@
 """Settings of judging: margins, error rates, and when two answers differ."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
@@ -14,15 +15,16 @@ from haldane.judge.margin import parse_margin
 from haldane.judge.outputs import Loss, OutputKind, OutputRule, Tolerance
 from haldane.judge.rules import METRICS, WEIGHTS, MetricRule, Rules
 
-MetricName = Literal["errors", "accuracy", "disagreement", "loss", "latency"]
+MetricName = Literal["errors", "accuracy", "disagreement", "drift", "loss", "latency"]
 
-# The harm we would accept without being told otherwise, and what each metric may do about it. Much
-# disagreement is no regression, so it is shown only; a loss has a unit of its own, so it is off.
+# The harm we would accept without being told otherwise, and what each metric may do about it. Much disagreement or
+# drift is no regression, so both are shown only; a loss has a unit of its own, so it is off.
 DEFAULTS: Mapping[str, tuple[Role, str]] = {
     "errors": (Role.OBJECTIVE, "+0.5pp"),
     "accuracy": (Role.OBJECTIVE, "-1pp"),
     "latency": (Role.OBJECTIVE, "+15%"),
     "disagreement": (Role.INFO, "5pp"),
+    "drift": (Role.INFO, "5pp"),
 }
 
 
@@ -31,11 +33,13 @@ class MetricSection(Section):
 
     role: Role | None = None
     """`objective` must be shown harmless for a promotion and can roll back; `guardrail` can only roll back; `signal`
-    only holds a promotion while it shows harm; `info` is shown only. Default: objective, for disagreement info."""
+    only holds a promotion while it shows harm; `info` is shown only. Default: objective, for disagreement and drift
+    info."""
 
     margin: str | None = None
     """The harm accepted: "1pp" (percentage points), "+15%" (relative to stable), for loss also "0.02 loss"; sums
-    such as "+100% +0.01pp" for errors. Default: errors 0.5pp, accuracy 1pp, latency +15%, disagreement 5pp."""
+    such as "+100% +0.01pp" for errors. Default: errors 0.5pp, accuracy 1pp, latency +15%, disagreement and drift
+    5pp."""
 
     limit: str | float | dict[str, str | float] | None = None
     """The most the canary may do whatever stable does, judged beside the margin and able to roll back: for errors a
@@ -43,7 +47,7 @@ class MetricSection(Section):
 
     weight: Annotated[float, Field(gt=0, le=1000)] | None = None
     """Its share of alpha, relative to the others. Default: accuracy and loss 0.4, errors 0.3, latency 0.2,
-    disagreement 0.1."""
+    disagreement and drift 0.1."""
 
     reach: Annotated[float, Field(gt=0)] | None = None
     """Loss only: the largest loss that counts."""
@@ -100,7 +104,12 @@ class MetricsSection(Section):
     """Typical ratio of seconds, canary to stable."""
 
     disagreement: Metric = MetricSection()
-    """Answers that differ beyond the tolerance, or in class."""
+    """Answers that differ beyond the tolerance, or in class, oftener than stable's own do when it is asked twice
+    (shadow.aa_share; with 0 that noise floor is not measured, and all count)."""
+
+    drift: Metric = MetricSection()
+    """The largest gap between the distributions of outputs: at the deciles of stable's first ones, or in the share of a
+    class. Needs answers of one row and one number."""
 
     loss: Metric = None
     """Per-example loss, where the right answer is known. Off unless a margin is given."""
@@ -166,11 +175,11 @@ class AnalysisSection(Section):
     metrics: MetricsSection = MetricsSection()
     """The metrics, with role and margin each."""
 
-    def rules(self, *, rate_per_second: float) -> Rules:
-        """The same as the judge takes it."""
+    def rules(self, *, rate_per_second: float, floor: bool = False, classes: bool = False) -> Rules:
+        """The same as the judge takes it; `floor`: A/A pairs are sent; `classes`: outputs are scores of classes."""
         return Rules(
-            metrics=self.metrics.rules(),
             limits=self.metrics.limits(),
+            metrics=tuple(_fitted(rule, floor=floor, classes=classes) for rule in self.metrics.rules()),
             alpha=self.alpha,
             beta=self.beta,
             least_pairs=self.least_pairs,
@@ -182,6 +191,13 @@ class AnalysisSection(Section):
             rate_per_second=rate_per_second,
             baseline_errors=self.baseline_errors,
         )
+
+
+def _fitted(rule: MetricRule, *, floor: bool, classes: bool) -> MetricRule:
+    """The rule with what other sections of the config say of its readings."""
+    if rule.measures == "disagreement":
+        return replace(rule, floor=floor)
+    return replace(rule, classes=classes) if rule.measures == "drift" else rule
 
 
 class ToleranceSection(Section):

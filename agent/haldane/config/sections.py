@@ -16,6 +16,7 @@ from haldane.config.base import Section
 from haldane.config.quantities import Address, Duration, DurationOrZero, HttpUrl
 from haldane.domain.fleet import Clients, Placement, Server, ServerConfig, ServerName
 from haldane.domain.rollout import Mode, Plan
+from haldane.judge.outputs import OutputKind
 from haldane.judge.rules import Rules
 
 DEFAULT_LISTEN = "127.0.0.1:8620"
@@ -279,7 +280,11 @@ class Config(Section):
 
     def rules_of(self, model: str) -> Rules:
         """How that model's canaries are judged, as the rollout keeps it."""
-        rules = self.analysis_of(model).rules(rate_per_second=self.shadow.rate)
+        rules = self.analysis_of(model).rules(
+            rate_per_second=self.shadow.rate,
+            floor=self.shadow.aa_share > 0,
+            classes=self.outputs_of(model).kind is OutputKind.CLASS_SCORES,
+        )
         return replace(rules, late_labels=self.models[model].labels is not None)
 
     def plan_of(self, model: str) -> Plan:

@@ -20,6 +20,8 @@ from haldane.judge.rules import MetricRule, Rules
 from haldane.stats.betting import Evidence
 from haldane.stats.blocks import RatioEvidence
 from haldane.stats.bounds import log_e_signs
+from haldane.stats.drift import DriftEvidence
+from haldane.stats.floor import FloorEvidence
 from haldane.stats.limits import LimitEvidence
 from haldane.stats.means import BoundedEvidence, CountEvidence
 from haldane.stats.tail import LatencyEvidence
@@ -49,6 +51,7 @@ class Analysis:
         self.hearing = Hearing(watches, _terms(rules))
         self.blocks = {rule.name: Blocks(rule) for rule in rules.gauges}
         self._seconds = 0.0
+        self._floors = frozenset(rule.name for rule in rules.metrics if rule.floor)
 
     def fold(self, entry: Entry) -> None:
         """Take in the next entry, which may be empty, and look at the evidence; ValueError when it is of no kind."""
@@ -142,10 +145,9 @@ class Analysis:
         if self.rules.late_labels and found.measures in late.MEASURES:
             labels = f"{tally.labels:,} labels came late" if found.pairs else "no label has come yet"
             return replace(found, detail=f"{found.detail}; {labels}" if found.pairs else labels)
-        if found.measures != "disagreement" or not tally.aa_compared:
-            return found
-        floor = f"stable disagrees with itself on {tally.aa_disagreed:,} of {tally.aa_compared:,}"
-        return replace(found, detail=f"{found.detail}; {floor}")
+        if found.measures == "disagreement" and found.metric not in self._floors:
+            return replace(found, detail=f"{found.detail}; the noise floor is unknown")
+        return found
 
 
 def trace(rules: Rules, entries: Iterable[Entry], servers: Sequence[str] = ()) -> list[Ruling]:
@@ -180,6 +182,10 @@ def _watch(rule: MetricRule, rules: Rules) -> Watch:
     elif rule.measures == "loss":
         evidence = BoundedEvidence(absolute=absolute / rule.reach, relative=relative)
         unit, scale = "loss", rule.reach
+    elif rule.measures == "drift":
+        evidence = DriftEvidence(margin=absolute, classes=rule.classes)
+    elif rule.floor:
+        evidence = FloorEvidence(margin=absolute)
     else:
         evidence = CountEvidence(absolute=absolute, relative=relative)
         if relative:

@@ -36,8 +36,6 @@ class Tally:
     rejected: list[int] = field(default_factory=lambda: [0, 0])  # readings that cannot be: NaN, infinite, negative
     lost: list[int] = field(default_factory=lambda: [0, 0])  # not found, or no server thread free
     aa_pairs: int = 0
-    aa_compared: int = 0  # A/A pairs whose outputs were compared
-    aa_disagreed: int = 0
     by_server: dict[int, int] = field(default_factory=dict)  # canary pairs sent, warm-up included
     labels: int = 0  # that came after their pair was judged without
 
@@ -57,8 +55,8 @@ def split(
     during warm-up only rows both sides answered: a cold start changes how long
     an answer takes, not what it is. A limit takes canary's side alone.
     """
-    _count_noise_floor(batch, tally)
-    batch = batch[~batch["aa"]]
+    whole, batch = batch, batch[~batch["aa"]]
+    tally.aa_pairs += len(whole) - len(batch)
     early = cold(batch["server"], tally.by_server, warmup_pairs)
     stable, canary = batch["stable_status"], batch["canary_status"]
     gone = lost(stable), lost(canary)
@@ -80,12 +78,14 @@ def split(
         "latency": lambda: _latency(batch, counted & ~batch["masked"]),
         "accuracy": lambda: _outputs(batch, "wrong", judged, tally),
         "loss": lambda: _outputs(batch, "loss", judged, tally),
-        "disagreement": lambda: _disagreement(batch, judged & (stable == OK)),
+        "disagreement": lambda: _disagreement(whole, judged & (stable == OK)),
+        "drift": lambda: _drift(batch, judged & answered),
     }
     rules = tuple(rules)
     # Once per measure, however many slices share it: what cannot be scored is counted once.
     columns = {measure: ways[measure]() for measure in sorted({rule.measures for rule in rules})}
-    found = {rule.name: of(rule, batch["slices"], *columns[rule.measures]) for rule in rules}
+    slices = {measure: (whole if measure == "disagreement" else batch)["slices"] for measure in columns}
+    found = {rule.name: of(rule, slices[rule.measures], *columns[rule.measures]) for rule in rules}
     alone = ~gone[1] & ~poisoned & ~impossible[1] & ~early
     return found | {limit.name: _beyond(limit, batch, alone) for limit in limits}
 
@@ -99,15 +99,10 @@ def of(
     stable, canary = stable[rows], canary[rows]
     if rule.measures == "loss":
         return np.minimum(stable / rule.reach, 1.0), np.minimum(canary / rule.reach, 1.0)
+    if rule.measures == "disagreement" and not rule.floor:
+        canary = canary[~np.isnan(canary)]
+        return np.zeros(len(canary)), canary
     return stable, canary
-
-
-def _count_noise_floor(batch: Batch, tally: Tally) -> None:
-    same = batch[batch["aa"]]
-    tally.aa_pairs += len(same)
-    compared = same["disagrees"][np.isfinite(same["disagrees"])]
-    tally.aa_compared += len(compared)
-    tally.aa_disagreed += int((compared > 0).sum())
 
 
 def cold(servers: NDArray[np.int16], seen: dict[int, int], warmup_pairs: int) -> Flags:
@@ -172,7 +167,22 @@ def _outputs(batch: Batch, what: str, rows: Flags, tally: Tally) -> Columns:
 
 
 def _disagreement(batch: Batch, rows: Flags) -> Columns:
-    """1 where the canary's answer differs from stable's, or is missing; stable's column is 0."""
+    """1 where the second answer differs from the first, or is missing; `rows` are of the pairs that are not A/A.
+
+    Canary's column holds pairs of stable with canary, stable's column those
+    of stable with itself (A/A), in order of sending; NaN where it is the other.
+    """
+    alone = batch["aa"]
     differs = batch["disagrees"].astype(np.float64)
     differs[batch["canary_status"] != OK] = 1.0
-    return rows & ~np.isnan(differs), np.zeros(len(batch)), (differs > 0).astype(np.float64)
+    said = batch["fresh"] & (batch["stable_status"] == OK) & ~lost(batch["canary_status"])
+    said[~alone] = rows
+    said &= ~np.isnan(differs)
+    differs = (differs > 0).astype(np.float64)
+    return said, np.where(alone, differs, np.nan), np.where(alone, np.nan, differs)
+
+
+def _drift(batch: Batch, rows: Flags) -> Columns:
+    """The outputs of both sides, where both answered one."""
+    stable, canary = (batch[f"{side}_output"].astype(np.float64) for side in ("stable", "canary"))
+    return rows & ~np.isnan(stable) & ~np.isnan(canary), stable, canary

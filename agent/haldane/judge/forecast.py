@@ -100,7 +100,7 @@ Excesses = Callable[[float, float], tuple[Floats, Floats]]  # (margin, harm) -> 
 def _outlook(rule: MetricRule, rules: Rules, traffic: Traffic) -> Outlook:
     law, harmless, unit, step = _law(rule, rules, traffic)
     size = _size(rule, unit)
-    outputs = rule.name in ("accuracy", "loss", "disagreement")
+    outputs = rule.name in ("accuracy", "loss", "disagreement", "drift")
     warmup = 0 if outputs else rules.warmup_pairs * traffic.servers
     budget = int(rules.budget_seconds * traffic.pairs_per_second)
     limit = min(rules.horizon_pairs, max(0, budget - warmup))
@@ -150,7 +150,7 @@ def _law(rule: MetricRule, rules: Rules, traffic: Traffic) -> tuple[Excesses, fl
         return _loss_law(rule, traffic), 0.0, "ratio" if not rule.margin.absolute else "loss", 1
     if rule.margin.relative:
         return _relative_law(rule, traffic), 0.0, "ratio", 1
-    discordance = traffic.discordance if rule.name == "accuracy" else 2 * traffic.error_rate
+    discordance = traffic.discordance if rule.name in ("accuracy", "drift") else 2 * traffic.error_rate
     return _share_law(discordance), 0.0, "share", 1
 
 

@@ -4,7 +4,14 @@ import re
 from dataclasses import dataclass
 
 _PART = re.compile(r"\s*([+-]?)\s*(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)\s*(%|pp|loss|[A-Za-z]*)\s*")
-_UNITS = {"errors": ("pp", "%"), "accuracy": ("pp",), "disagreement": ("pp",), "loss": ("loss", "%"), "latency": ("%",)}
+_UNITS = {
+    "errors": ("pp", "%"),
+    "accuracy": ("pp",),
+    "disagreement": ("pp",),
+    "drift": ("pp",),
+    "loss": ("loss", "%"),
+    "latency": ("%",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,7 @@ def _example(metric: str) -> str:
         "errors": '"+0.5pp" or "+100% +0.01pp"',
         "accuracy": '"-0.5pp"',
         "disagreement": '"2pp"',
+        "drift": '"5pp"',
         "loss": '"+5%" or "0.02 loss"',
         "latency": '"+10%"',
     }[metric]

@@ -16,10 +16,10 @@ T = TypeVar("T")
 
 SCHEMA = 2
 READS = (1, 2)  # rules of schema 1 lack what has a default here
-METRICS = ("errors", "accuracy", "disagreement", "loss", "latency")
+METRICS = ("errors", "accuracy", "disagreement", "drift", "loss", "latency")
 MOST_SLICES = 32  # a pair says by one bit each which slices it belongs to
 # The operator's prior on where harm shows; halving a weight costs 0.7 nats, some 10 to 15 % more pairs.
-WEIGHTS = {"accuracy": 0.4, "errors": 0.3, "latency": 0.2, "loss": 0.4, "disagreement": 0.1}
+WEIGHTS = {"accuracy": 0.4, "errors": 0.3, "latency": 0.2, "loss": 0.4, "disagreement": 0.1, "drift": 0.1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,9 @@ class MetricRule:
 
     `weight` is its share of alpha (shares are taken relative to those of all
     metrics that can roll back). `reach` is the largest loss that counts.
-    `tail_quantile` with `tail_margin` also watches the tail of latency, for
+    `floor`: disagreement is judged beyond what stable disagrees with itself,
+    so that there must be A/A pairs. `classes`: outputs are indices of classes,
+    of which drift compares the shares. `tail_quantile` with `tail_margin` also watches the tail of latency, for
     rollback only.
     """
 
@@ -51,6 +53,8 @@ class MetricRule:
     slice: int | None = None  # index into the rules' slices; None: all pairs
     weight: float = 1.0
     reach: float = 1.0
+    floor: bool = False
+    classes: bool = False
     tail_quantile: float | None = None
     tail_margin: float = 0.25
 
@@ -61,10 +65,12 @@ class MetricRule:
         _require(0.0 < self.reach < math.inf, f"{self.name}: reach must be positive, got {self.reach!r}")
         if self.measures == "latency":
             _require(self.margin.absolute == 0.0, 'latency: the margin is a ratio, for example "+10%"')
-        elif self.measures in ("accuracy", "disagreement"):
+        elif self.measures in ("accuracy", "disagreement", "drift"):
             _require(self.margin.relative == 0.0, f'{self.name}: the margin is in percentage points, for example "1pp"')
         reach = self.reach if self.measures == "loss" else 1.0
         _require(self.margin.absolute < reach, f"{self.name}: margin {self.margin.absolute!r} allows any harm at all")
+        _require(not self.floor or self.measures == "disagreement", f"{self.name}: only disagreement has a noise floor")
+        _require(not self.classes or self.measures == "drift", f"{self.name}: only drift compares classes")
         if self.tail_quantile is not None:
             _require(self.measures == "latency", f"{self.name}: only latency has a tail watch")
             _require(0.5 < self.tail_quantile < 1.0, f"latency: tail_quantile {self.tail_quantile!r} not in (0.5, 1)")

@@ -43,8 +43,8 @@ def _ends(values: Floats, counts: Floats, *, floor: float, level: float) -> tupl
         return _log_e(x, counts)
 
     tiny = 1e-9
-    lower = _last_rejected(against_less, floor + tiny, 1 - tiny, level)
-    upper = _last_rejected(lambda v: against_more(-v), -1 + tiny, -floor - tiny, level)
+    lower = last_rejected(against_less, floor + tiny, 1 - tiny, level)
+    upper = last_rejected(lambda v: against_more(-v), -1 + tiny, -floor - tiny, level)
     return floor if lower is None else lower, 1.0 if upper is None else -upper
 
 
@@ -65,8 +65,8 @@ def count_ratio_interval(counts: Floats, *, absolute: float, level: float) -> tu
         return _log_e(-gain / (1 - absolute), counts)
 
     reach = math.log(1e4)
-    lower = _last_rejected(against_less, -reach, reach, level)
-    upper = _last_rejected(against_more, -reach, reach, level)
+    lower = last_rejected(against_less, -reach, reach, level)
+    upper = last_rejected(against_more, -reach, reach, level)
     return (None if lower is None else math.expm1(lower), None if upper is None else math.expm1(-upper))
 
 
@@ -98,7 +98,7 @@ def _log_e(excess: Floats, counts: Floats) -> Floats:
     return log_mixture(np.log1p(x[:, None, :] * BETS[:, None]) @ counts)
 
 
-def _last_rejected(log_e: Callable[[Floats], Floats], low: float, high: float, level: float) -> float | None:
+def last_rejected(log_e: Callable[[Floats], Floats], low: float, high: float, level: float) -> float | None:
     """The largest point in [low, high] with log_e >= log(1/level), log_e falling; None when there is none."""
     needed = math.log(1 / level)
     for turn in range(_ROUNDS):

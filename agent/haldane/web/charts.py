@@ -12,7 +12,7 @@ from haldane.judge.verdict import odds, quantity
 from haldane.web.plot import Band, Line, Plot, Rule, Stretch, draw, round_steps
 from haldane.web.story import Story
 
-KNOWN_METRICS = ("errors", "accuracy", "latency", "disagreement", "loss")
+KNOWN_METRICS = ("errors", "accuracy", "latency", "disagreement", "drift", "loss")
 LOWEST = -2.0  # log10: evidence below 1:100 says nothing more about harm
 MOST_ABOVE = 2.5  # decades shown above the threshold; evidence soon grows past any paper
 

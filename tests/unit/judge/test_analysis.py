@@ -194,10 +194,55 @@ def test_a_metric_that_cannot_roll_back_costs_the_others_nothing(role: Role) -> 
 
 def test_aa_pairs_are_no_evidence_but_the_noise_floor() -> None:
     floor = pairs(1000, aa=True, canary_wrong=1, canary_seconds=1.0, disagrees=np.arange(1000) % 100 == 0)
-    ruling = ruled(rules(ACCURACY, LATENCY, metric("disagreement", "5pp", Role.INFO)), floor, pairs(10, first=1000))
+    agreement = metric("disagreement", "5pp", Role.INFO, floor=True)
+    ruling = ruled(rules(ACCURACY, LATENCY, agreement), floor, pairs(10, first=1000))
     assert ruling.pairs == 10
     assert of(ruling, "accuracy").pairs == 10
+    assert (of(ruling, "disagreement").pairs, of(ruling, "disagreement").estimate) == (10, -0.01)
     assert "10 of 1,000" in of(ruling, "disagreement").detail
+
+
+def test_a_canary_is_not_blamed_for_answers_on_which_stable_disagrees_with_itself() -> None:
+    rng = np.random.default_rng(0)
+    noisy_model = pairs(10_000, aa=rng.random(10_000) < 0.3, disagrees=rng.random(10_000) < 0.2)
+    plain = ruled(rules(metric("disagreement", "5pp")), *np.array_split(noisy_model, 50))
+    fair = ruled(rules(metric("disagreement", "5pp", floor=True)), *np.array_split(noisy_model, 50))
+    assert plain.verdict is Verdict.FAIL
+    assert "noise floor is unknown" in of(plain, "disagreement").detail
+    assert fair.verdict is Verdict.PASS
+
+
+def test_an_answer_that_only_the_second_call_lacks_is_a_disagreement_with_canary_and_with_itself() -> None:
+    failed = pairs(40, aa=np.arange(40) % 2, disagrees=np.nan, canary_status=Status.TIMEOUT)
+    found = of(ruled(rules(metric("disagreement", "5pp", floor=True)), failed), "disagreement")
+    assert (found.pairs, found.estimate) == (20, 0.0)
+
+
+def drifted(n: int, shift: float, **columns: Any) -> Batch:
+    output = np.random.default_rng(0).random(n)
+    return pairs(n, stable_output=output, canary_output=output + shift, **columns)
+
+
+def test_drift_of_the_outputs_is_shown_and_decides_nothing_by_default() -> None:
+    drift = metric("drift", "5pp", Role.INFO)
+    ruling = ruled(rules(ERRORS, drift), *np.array_split(drifted(3000, 0.2), 10))
+    assert of(ruling, "drift").state is State.HARMFUL
+    assert of(ruling, "drift").estimate == pytest.approx(0.2, abs=0.03)
+    assert ruling.verdict is Verdict.PASS
+    as_guardrail = rules(ERRORS, metric("drift", "5pp", Role.GUARDRAIL))
+    assert ruled(as_guardrail, *np.array_split(drifted(3000, 0.2), 10)).named == ("drift",)
+    held = ruled(rules(ERRORS, metric("drift", "5pp", Role.SIGNAL)), *np.array_split(drifted(3000, 0.2), 10))
+    assert held.verdict is Verdict.CONTINUE
+    assert "drift" in held.why
+
+
+def test_only_fresh_pairs_that_both_sides_answered_say_something_of_drift() -> None:
+    some = rules(ERRORS, metric("drift", "5pp"))
+    for columns in ({"fresh": False}, {"canary_status": Status.TIMEOUT}, {"aa": True}, {"canary_output": np.nan}):
+        batch = drifted(300, 0.2)
+        for name, value in columns.items():
+            batch[name] = value
+        assert of(ruled(some, batch), "drift").state is State.NO_DATA, columns
 
 
 def test_a_row_judged_before_feeds_errors_and_latency_only() -> None:

@@ -19,7 +19,9 @@ RULES = rules(
     metric("latency", "+10%"),
     metric("loss", "0.1 loss"),
     metric("disagreement", "5pp", Role.INFO),
+    metric("drift", "5pp", Role.INFO),
 )
+FLOOR = rules(metric("disagreement", "5pp", floor=True), metric("drift", "5pp", classes=True))
 
 LIMITS = (*parse_limits("1%", "errors"), *parse_limits({"p99": "250ms"}, "latency"))
 
@@ -62,6 +64,10 @@ def test_missing_data_is_said_in_words() -> None:
         ruled(pairs(2000, stable_seconds=np.where(np.arange(2000) % 9, 0.01, np.nan))),
         ruled(pairs(100, aa=True), healthy(20_000), some=rules(metric("loss", "0.0001 loss"), horizon_pairs=100)),
         ruled(some=rules(metric("errors", "1pp", Role.INFO)), final=True),
+        ruled(pairs(900, stable_output=np.arange(900) % 7, canary_output=np.arange(900) % 5)),
+        ruled(pairs(100, stable_output=1, canary_output=1), some=FLOOR),
+        ruled(pairs(900, stable_output=1, canary_output=2, aa=np.arange(900) % 9 == 0), some=FLOOR),
+        ruled(pairs(900, stable_output=1, canary_output=np.arange(900) % 3), some=FLOOR),
         ruled(pairs(500, canary_wrong=1), some=rules(metric("accuracy", "1pp", Role.SIGNAL))),
         ruled(pairs(500, canary_status=Status.TIMEOUT), some=rules(limits=LIMITS)),
         ruled(pairs(5, canary_status=Status.TIMEOUT), some=rules(limits=LIMITS), final=True),
