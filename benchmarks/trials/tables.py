@@ -90,7 +90,7 @@ class Tables:
         others = [each for each in BASELINES if any(each == judge for _, judge, _ in self.results)]
         ratios = [f"ratio, seed {seed}" for seed in self.seeds]
         rows = [["scenario", "trials", "floor", "median", "p90", *ratios, "goal", *(f"`{each}`" for each in others)]]
-        for scenario, found in self._each(lambda each: each.truth != "edge"):
+        for scenario, found in self._each(_has_right_verdict):
             first, goal = next(each for each in found if each), SPEED.get(scenario.name)
             figures = [_number(first.floor), _number(first.median), _number(first.p90)]
             reached = [_bold(_number(each.ratio, 2), _slow(scenario, each)) if each else "" for each in found]
@@ -104,38 +104,43 @@ class Tables:
 
     def _peers(self) -> list[list[str]]:
         judges = [each for each in PEERS if any(each == judge for _, judge, _ in self.results)]
-        rows = [["false rollback / false promotion", "trials", *(f"`{each}`" for each in judges), "Haldane"]]
+        rows = [["scenario", "trials", *(f"`{each}`" for each in judges), "Haldane"]]
         for scenario in self.scenarios if judges else ():
             found = [self._first(scenario, judge) for judge in (*judges, self.judge)]
-            if scenario.truth != "bad" and found[0]:
-                rows.append([scenario.name, str(found[0].trials), *(_errors(each) for each in found)])
+            if found[0]:
+                rows.append([f"`{scenario.name}`", str(found[0].trials), *(_errors(each) for each in found)])
         return rows
 
     def _faster(self) -> Iterator[str]:
         """Where a peer needs fewer pairs, and how often it is wrong."""
+        compared = [each for each in self.scenarios if _has_right_verdict(each)]
         for peer in PEERS:
-            sooner = [f"`{each.name}`" for each in self.scenarios if self._sooner(each, peer)]
+            sooner = [f"`{each.name}`" for each in compared if self._sooner(each, peer)]
             if sooner:
                 yield (
-                    f"`{peer}` gives the right verdict on fewer pairs than Haldane in {len(sooner)} scenarios: "
-                    f"{', '.join(sooner)}. It controls no error: on the margin its verdict was wrong in up to "
-                    f"{self._worst(peer):.0%} of trials."
+                    f"`{peer}` gives the right verdict on fewer pairs than Haldane in {len(sooner)} of {len(compared)} "
+                    f"scenarios: {', '.join(sooner)}. It controls no error: on the margin its verdict was wrong in up "
+                    f"to {self._worst(peer, 'edge'):.0%} of trials, beyond the margin in up to "
+                    f"{self._worst(peer, 'bad'):.0%}."
                 )
 
     def _sooner(self, scenario: Scenario, peer: str) -> bool:
         ours, theirs = self._first(scenario, self.judge), self._first(scenario, peer)
-        if scenario.truth == "edge" or not ours or not theirs or theirs.median is None:
+        if not ours or not theirs or theirs.median is None:
             return False
         return ours.median is None or theirs.median < ours.median
 
-    def _worst(self, peer: str) -> float:
-        edges = [result for result in self.results.values() if result.judge == peer and result.truth == "edge"]
-        return max((each.rollback_ratio + each.promotion_ratio for each in edges), default=0.0)
+    def _worst(self, peer: str, truth: str) -> float:
+        """The largest share of wrong verdicts over scenarios of this truth."""
+        theirs = [each for each in self.results.values() if each.judge == peer and each.truth == truth]
+        wrong = [each.promotion_ratio + (each.rollback_ratio if truth == "edge" else 0.0) for each in theirs]
+        return max(wrong, default=0.0)
 
 
 ON_MARGIN = (
     "The canary lies exactly on its margin, so each verdict is an error; looked at after every batch. "
-    f"{' and '.join(f'`{each.name}`' for each in LASTING)} have one-arm noise three times longer than was declared."
+    f"{', '.join(f'`{each.name}`' for each in LASTING)}: one-arm noise lasts three times longer than declared. "
+    "Bold: more than promised."
 )
 IDENTICAL = "Inside the margin nearly every rule is quiet, so this shows little; but it is what one sees in daily life."
 RIGHT_VERDICT = (
@@ -145,8 +150,15 @@ RIGHT_VERDICT = (
     "`fixed_n` and `wald_oracle` are told the truth beforehand. Bold: a goal that is missed."
 )
 OTHERS = (
-    "Shares of trials that a rule got wrong where the canary is on its margin, or harmless (then promotion is right)."
+    "False rollbacks / false promotions, as shares of trials: both are wrong on an `edge`, one of them elsewhere. "
+    "Haldane's share rests on its own, larger number of trials."
 )
+
+
+def _has_right_verdict(scenario: Scenario) -> bool:
+    """Promotion is right only where an objective can be shown harmless."""
+    objective = any(metric.role == "objective" for metric in scenario.metrics)
+    return scenario.truth == "bad" or (scenario.truth == "good" and objective)
 
 
 def _short(judge: str) -> str:
@@ -183,5 +195,6 @@ def _named(scenario: Scenario) -> str:
 def _errors(result: Result | None) -> str:
     if result is None:
         return ""
-    promoted = f" / {result.promotion_ratio:.1%}" if result.truth == "edge" else ""
-    return f"{result.rollback_ratio:.1%}{promoted}"
+    rolled = "" if result.truth == "bad" else f"{result.rollback_ratio:.1%}"
+    promoted = "" if result.truth == "good" else f"{result.promotion_ratio:.1%}"
+    return f"{rolled or '-'} / {promoted or '-'}"
