@@ -4,10 +4,11 @@
     python benchmarks/judge_cost.py [--batches 400] [--json FILE] [--table docs/benchmarks.md] [--check]
 
 A batch is taken in and looked at as the agent does after every batch: evidence folded, both e-values, the hold, the
-verdict, with all 32 late starts open (their number is what a look costs most for). The reference is what nobody can
-do without: the mean of the same arrays. Both take turns in one process, so that they see the same machine; the
-median counts. State is the pickled evidence, the larger of several moments, since an open block waits. With --check
-it exits 1 when a goal is missed: 0.3 ms a batch, 8 kB a metric, 20 kB more where a tail is watched.
+verdict, with all 32 late starts open (their number is what a look costs most for). The last rows are a whole analysis
+with four metrics, from columns of pairs to a verdict, per metric. The reference is what nobody can do without: the
+mean of the same arrays. Both take turns in one process, so that they see the same machine; the median counts. State
+is pickled, the largest of several moments, since an open block waits. With --check it exits 1 when a goal is missed:
+0.3 ms a batch, 8 kB a metric, 20 kB more where a tail is watched.
 """
 
 import argparse
@@ -20,14 +21,21 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from trials.gauge import Gauge
 from trials.latency import Latency
+from trials.noise import Floats
 from trials.page import Block, markdown_table
 from trials.paired import Binary, Bounded
-from trials.scenario import Batch, Metric, Scenario
+from trials.scenario import Metric, Scenario
 
+from haldane.domain.traffic import Batch as PairBatch
+from haldane.judge.analysis import Analysis
+from haldane.stats.means import CountEvidence
+from haldane.testing.pairs import metric as metric_rule
+from haldane.testing.pairs import pairs, rules
 from haldane.testing.trials import judge
 
 MOST_MILLISECONDS, MOST_BYTES, MOST_TAIL_BYTES = 0.3, 8_000, 20_000
@@ -46,32 +54,53 @@ KINDS: dict[str, Metric] = {
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one kind of evidence. Milliseconds a batch of this many pairs; bytes after so many pairs."""
+    """Of one kind of evidence. Milliseconds a metric and batch of this many pairs; bytes after so many pairs."""
 
     kind: str
     batch: int
     milliseconds: float
-    mean_milliseconds: float  # of a plain numpy mean of both arrays
+    mean_milliseconds: float  # of a plain numpy mean of the arrays, a metric
     state_bytes: dict[int, int]
+    most_bytes: int
 
     def misses(self) -> Iterator[str]:
         if self.milliseconds > MOST_MILLISECONDS:
             yield f"{self.kind}: {self.milliseconds:.3f} ms for a batch of {self.batch} > {MOST_MILLISECONDS} ms"
-        most = MOST_BYTES + (MOST_TAIL_BYTES if "tail" in self.kind else 0)
-        if max(self.state_bytes.values()) > most:
-            yield f"{self.kind}: {max(self.state_bytes.values()):,} bytes of state > {most:,}"
+        if max(self.state_bytes.values()) > self.most_bytes:
+            yield f"{self.kind}: {max(self.state_bytes.values()):,} bytes of state > {self.most_bytes:,}"
 
 
-def scenario(metric: Metric, size: int) -> Scenario:
-    """On the margin, so that no verdict comes early; at one pair every 5 s a gauge is scraped once a pair."""
-    rate = 1 / metric.dt if isinstance(metric, Gauge) else 20.0
-    return Scenario("cost", "edge", (metric,), horizon=LONG, batch=size, rate=rate)
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What takes in batches: one metric's evidence, or a whole analysis."""
 
+    kind: str
+    size: int  # pairs in a batch
+    metrics: int
+    batches: Iterator[Any]  # without end
+    take: Callable[[Any], object]
+    arrays: Callable[[Any], list[Floats]]  # what a batch holds of the metrics
+    state: Callable[[], object]
 
-def stream(metric: Metric, size: int) -> Iterator[Batch]:
-    """Batches without end, one trial after another."""
-    for trial in itertools.count():
-        yield from scenario(metric, size).batches(trial)
+    def cost(self, batches: int) -> Cost:
+        """The state along a stream, then the time of batches past the horizon, where every late start is open."""
+        fed, weighed, taken, plain = 0, {SHORT: 0, LONG: 0}, [], []
+        for batch in self.batches:
+            took = seconds_of(lambda b=batch: self.take(b))
+            fed += self.size
+            for moment, most in weighed.items():
+                if moment <= fed < moment + 10 * self.size:
+                    weighed[moment] = max(most, len(pickle.dumps(self.state())))
+            if fed > LONG:
+                arrays = self.arrays(batch)
+                taken.append(took / self.metrics)
+                plain.append(seconds_of(lambda a=arrays: [each.mean() for each in a]) / self.metrics)
+            if len(taken) == batches:
+                break
+        if isinstance(self.state(), CountEvidence):
+            weighed[COUNTS] = bytes_after_many(self.state())
+        most = MOST_BYTES * self.metrics + (MOST_TAIL_BYTES if "tail" in self.kind else 0)
+        return Cost(self.kind, self.size, 1e3 * statistics.median(taken), 1e3 * statistics.median(plain), weighed, most)
 
 
 def seconds_of(work: Callable[[], object]) -> float:
@@ -80,36 +109,57 @@ def seconds_of(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def weigh(metric: Metric, size: int, batches: int) -> Cost:
-    """The state along a stream, then the time of batches past the horizon, where every late start is open."""
-    one, pairs, weighed = judge(scenario(metric, size).config()), 0, {SHORT: 0, LONG: 0}
-    taken, plain = [], []
-    for batch in stream(metric, size):
-        stable, canary = batch[f"{metric.name}_s"], batch[f"{metric.name}_c"]
-        took = seconds_of(lambda b=batch: one.update(b))
-        pairs += size
-        for moment, most in weighed.items():
-            if moment <= pairs < moment + 10 * size:
-                weighed[moment] = max(most, len(pickle.dumps(one.hearing.watches[0].evidence)))
-        if pairs > LONG:
-            taken.append(took)
-            plain.append(seconds_of(lambda s=stable, c=canary: (s.mean(), c.mean())))
-        if len(taken) == batches:
-            break
-    if isinstance(metric, Binary):
-        weighed[COUNTS] = state_after_many(metric, one)
-    kind = next(name for name, each in KINDS.items() if each == metric)
-    return Cost(kind, size, 1e3 * statistics.median(taken), 1e3 * statistics.median(plain), weighed)
-
-
-def state_after_many(metric: Metric, one: object) -> int:
-    """Bytes once the counts have reached 10^7; large batches, since only the counts matter."""
-    evidence = one.hearing.watches[0].evidence  # type: ignore[attr-defined]
-    t = np.arange(10**5) / 20.0
-    rng = np.random.default_rng(0)
+def bytes_after_many(evidence: CountEvidence) -> int:
+    """Once the counts have reached 10^7; large batches, since only the counts matter."""
+    rng, many = np.random.default_rng(0), np.arange(10**5) / 20.0
     while evidence.pairs < COUNTS:
-        evidence.fold(*metric.draw(rng, t, -1.0))  # type: ignore[union-attr]
+        evidence.fold(*Binary(delta=0.01).draw(rng, many, -1.0))
     return len(pickle.dumps(evidence))
+
+
+def one_metric(kind: str, metric: Metric, size: int) -> Subject:
+    """On the margin, so that no verdict comes early; at one pair every 5 s a gauge is scraped once a pair."""
+    rate = 1 / metric.dt if isinstance(metric, Gauge) else 20.0
+    scenario = Scenario("cost", "edge", (metric,), horizon=LONG, batch=size, rate=rate)
+    judging = judge(scenario.config())
+    batches = (batch for trial in itertools.count() for batch in scenario.batches(trial))
+    return Subject(
+        kind=kind,
+        size=size,
+        metrics=1,
+        batches=batches,
+        take=judging.update,
+        arrays=lambda batch: [batch[f"{metric.name}_s"], batch[f"{metric.name}_c"]],
+        state=lambda: judging.hearing.watches[0].evidence,
+    )
+
+
+def whole_analysis(size: int) -> Subject:
+    """Errors, accuracy, loss and latency with its tail, from columns of pairs."""
+    tail = metric_rule("latency", "+5%", tail_quantile=0.99, tail_margin=0.25)
+    judged = metric_rule("errors", "1pp"), metric_rule("accuracy", "1pp"), metric_rule("loss", "0.02 loss"), tail
+    analysis = Analysis(rules(*judged, horizon_pairs=LONG))
+    return Subject(
+        kind="whole analysis, with a tail",
+        size=size,
+        metrics=len(judged),
+        batches=(batch for trial in itertools.count() for batch in columns(trial, size)),
+        take=analysis.fold,
+        arrays=lambda batch: [batch[name] for name in COLUMNS],
+        state=lambda: analysis,
+    )
+
+
+COLUMNS = tuple(f"{arm}_{what}" for what in ("status", "wrong", "loss", "seconds") for arm in ("stable", "canary"))
+
+
+def columns(trial: int, size: int) -> Iterator[PairBatch]:
+    """LONG pairs on the margin of accuracy and latency, in batches."""
+    rng, t = np.random.default_rng(trial), np.arange(LONG) / 20.0
+    wrong, loss, seconds = (each.draw(rng, t, -1.0) for each in (Binary(delta=0.01), Bounded(), Latency(shift=1.05)))
+    drawn = dict(zip(COLUMNS[2:], (*wrong, *loss, *seconds), strict=True))
+    whole = pairs(LONG, first=trial * LONG, **drawn)
+    yield from np.split(whole, range(size, LONG, size))
 
 
 def lines(costs: list[Cost]) -> tuple[list[str], list[list[str]]]:
@@ -133,7 +183,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
     block = Block(options.table, "judge cost") if options.table else None
-    costs = [weigh(metric, size, options.batches) for metric in KINDS.values() for size in SIZES]
+    subjects = [one_metric(kind, metric, size) for kind, metric in KINDS.items() for size in SIZES]
+    costs = [each.cost(options.batches) for each in (*subjects, *map(whole_analysis, SIZES))]
     head, rows = lines(costs)
     for row in (head, *rows):
         print(f"{row[0]:28}" + "".join(f"{cell:>17}" for cell in row[1:]))
