@@ -64,6 +64,9 @@ class Finding:
     log10_harm: float = 0.0
     log10_harmless: float = 0.0
     detail: str = ""  # counts or votes, as a short phrase
+    crossed_pairs: int | None = None  # when the evidence for a harmful or harmless state first sufficed
+    crossed_seconds: float | None = None
+    since_pair: int | None = None  # the late start that carried it; None: the beginning
 
     @property
     def bound(self) -> str:
@@ -86,3 +89,4 @@ class Ruling:
     decided_seconds: float | None = None
     entries: int = 0  # of the evidence log, that it rests on: folding so many again gives the same ruling
     extensions: int = 0  # of horizon and budget by a person, when it was given
+    notes: tuple[str, ...] = ()  # what was left out and why, as short sentences

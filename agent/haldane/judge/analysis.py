@@ -15,6 +15,7 @@ from haldane.judge.findings import Watch
 from haldane.judge.health import Health
 from haldane.judge.hearing import Hearing, Terms
 from haldane.judge.limit import LimitRule
+from haldane.judge.notes import left_out
 from haldane.judge.readings import Blocks, gauge_watch, told
 from haldane.judge.rules import MetricRule, Rules
 from haldane.stats.betting import Evidence
@@ -130,12 +131,14 @@ class Analysis:
         spent = "no more pairs will come" if final else ""
         if seconds >= self.rules.last_second:
             spent = f"the budget of {self.rules.last_second:,.0f} s is spent"
+        ruling = self.hearing.ruling(doubts=self.doubts(), spent=spent, dress=self._dressed)
         return replace(
-            self.hearing.ruling(doubts=self.doubts(), spent=spent, dress=self._dressed),
-            seconds=seconds,
-            entries=self.entries,
-            extensions=self.rules.extensions,
+            ruling, seconds=seconds, entries=self.entries, extensions=self.rules.extensions, notes=self.notes()
         )
+
+    def notes(self) -> tuple[str, ...]:
+        """What was left out, which metrics are missing, and what single replicas show, as short sentences."""
+        return (*left_out(self.tally), *self.hearing.notes(), *self.health.notes())
 
     def _dressed(self, found: Finding) -> Finding:
         """The finding with what only the whole analysis knows: the noise floor, late labels, readings left out."""

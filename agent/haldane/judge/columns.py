@@ -32,6 +32,7 @@ class Tally:
 
     pairs: int = 0  # counted: neither warm-up, nor poisoned, nor lost, nor rejected
     warmup: int = 0
+    masked: int = 0  # a model was loading on their server, so not for latency
     poisoned: int = 0  # both sides failed: says nothing about the versions
     rejected: list[int] = field(default_factory=lambda: [0, 0])  # readings that cannot be: NaN, infinite, negative
     lost: list[int] = field(default_factory=lambda: [0, 0])  # not found, or no server thread free
@@ -66,6 +67,7 @@ def split(
     usable &= ~impossible[0] & ~impossible[1]
     counted = usable & ~early
     tally.pairs += int(counted.sum())
+    tally.masked += int((counted & batch["masked"]).sum())
     tally.warmup += int(early.sum())
     tally.poisoned += int(poisoned.sum())
     for side in (0, 1):

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 from haldane.domain.evidence import Finding, Role, Ruling, State, Verdict
+from haldane.judge.chinese import PHRASES
 from haldane.judge.gauges import Gauge
 from haldane.judge.rules import Rules
 from haldane.judge.verdict import odds, quantity
@@ -109,6 +110,9 @@ _TEXT = {
         "fell": "The evidence has fallen since; the verdict was valid when it was given and stands.",
         "crossed": "The evidence sufficed at pair {pairs}, {seconds} after the start.",
         "why": "Why: {why}.",
+        "moment": " The evidence sufficed at pair {pairs}, {seconds} after the start{since}.",
+        "since": ", by the bet opened at pair {pair}",
+        "note": "Note: {note}.",
     },
     "zh": {
         "finding": "{metric}（{role}）：{measure} {estimate}，95% 始终有效区间 {interval}，{bound} {margin}，"
@@ -126,6 +130,9 @@ _TEXT = {
         "fell": "此后证据有所回落；判定在作出时有效，仍然成立。",
         "crossed": "证据在第 {pairs} 对时充分，即开始后 {seconds}。",
         "why": "原因：{why}。",
+        "moment": "证据在第 {pairs} 对时充分，即开始后 {seconds}{since}。",
+        "since": "，来自第 {pair} 对时开启的投注",
+        "note": "说明：{note}。",
     },
 }
 _ROLE = {
@@ -203,6 +210,7 @@ def explain(ruling: Ruling, rules: Rules, language: str = "en") -> tuple[str, ..
         *_reasons(ruling, rules, language),
         *(describe(finding, language) for finding in _harmful_first(ruling.findings)),
         *_strength(ruling, rules, language),
+        *(_TEXT[language]["note"].format(note=in_words(note, language)) for note in ruling.notes),
     )
 
 
@@ -222,7 +230,7 @@ def describe(finding: Finding, language: str = "en") -> str:
         return text["no data"].format(**words)
     if finding.estimate is None or finding.margin is None:
         return text["no estimate"].format(**words)
-    return text[_FORM.get(measures, "finding")].format(
+    sentence = text[_FORM.get(measures, "finding")].format(
         **words,
         measure=measured[language].get(measures, finding.metric),
         estimate=quantity(finding.estimate, finding.unit),
@@ -232,6 +240,17 @@ def describe(finding: Finding, language: str = "en") -> str:
             bound=bound, harm=odds(finding.log10_harm), harmless=odds(finding.log10_harmless)
         ),
     )
+    return sentence + _moment(finding, language)
+
+
+def _moment(finding: Finding, language: str) -> str:
+    """When the evidence for this finding first sufficed."""
+    if finding.crossed_pairs is None or finding.crossed_seconds is None:
+        return ""
+    text = _TEXT[language]
+    since = "" if finding.since_pair is None else text["since"].format(pair=f"{finding.since_pair:,}")
+    when = _time(finding.crossed_seconds, language)
+    return text["moment"].format(pairs=f"{finding.crossed_pairs:,}", seconds=when, since=since)
 
 
 def _interval(finding: Finding, language: str) -> str:
@@ -270,7 +289,7 @@ def in_words(english: str, language: str) -> str:
     """A reason or detail of the judge, which are written in English, in that language."""
     if language == "en":
         return english
-    for pattern, chinese in _ZH_PHRASES:
+    for pattern, chinese in (*PHRASES, *_ZH_PHRASES):
         english = re.sub(pattern, chinese, english)
     return _named(english, language)
 

@@ -6,10 +6,11 @@ looks when: late starts, which metrics entered, and the moment a verdict fell.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from haldane.domain.evidence import Finding, Role, Ruling, Verdict
+from haldane.domain.evidence import Finding, Role, Ruling, State, Verdict
 from haldane.judge import verdict as words
+from haldane.judge.chronicle import Chronicle
 from haldane.judge.columns import Readings
 from haldane.judge.findings import LOG10, Watch, finding, with_interval
 from haldane.stats.betting import LATE_STARTS
@@ -46,6 +47,7 @@ class Hearing:
         self.failed: tuple[int, float] | None = None  # pairs and seconds when it was shown
         self.passed: tuple[int, float] | None = None
         self.named: tuple[str, ...] = ()
+        self.chronicle = Chronicle()
         self._starts = 0
         self._log_harm = {watch.name: 0.0 for watch in self.watches}
         self._log_harmless = dict(self._log_harm)
@@ -58,6 +60,8 @@ class Hearing:
         for watch in self._entered():
             if watch.name in readings:
                 watch.evidence.fold(*readings[watch.name])
+                if len(readings[watch.name][0]):
+                    self.chronicle.heard(watch.name, self.pairs, self.seconds)
         self._settle_entry()
         self._open_late_starts()
         self._look(doubts)
@@ -97,6 +101,7 @@ class Hearing:
             LATE_STARTS + 1
         ):
             self._starts += 1
+            self.chronicle.opened(self.judged)
             for watch in self.watches:
                 watch.evidence.start()
 
@@ -120,6 +125,20 @@ class Hearing:
                 self.failed, self._peak = (self.judged, self.seconds), self._joint
         if self.failed is None and self.passed is None and not self._doubts(doubts) and words.passes(self.findings()):
             self.passed = self.judged, self.seconds
+        self._note_crossings()
+
+    def _note_crossings(self) -> None:
+        for watch in self._entered():
+            if self._harmful(watch) and not self.chronicle.crossing(watch.name, State.HARMFUL):
+                start = watch.evidence.carrier()
+                self.chronicle.sufficed(watch.name, State.HARMFUL, self.judged, self.seconds, start=start)
+            if self._log_harmless[watch.name] >= math.log(1 / self.terms.beta):
+                self.chronicle.sufficed(watch.name, State.HARMLESS, self.judged, self.seconds)
+
+    def notes(self) -> list[str]:
+        """Which metrics are missing, and since when."""
+        names = [watch.name for watch in self.watches]
+        return self.chronicle.notes(names, self.entered, pairs=self.pairs, patience=self.terms.entry_pairs)
 
     def findings(self) -> tuple[Finding, ...]:
         """What each metric says now, without intervals."""
@@ -133,6 +152,13 @@ class Hearing:
                 beta=self.terms.beta,
             )
             for watch in self.watches
+        )
+
+    def _with_crossing(self, found: Finding) -> Finding:
+        if (moment := self.chronicle.crossing(found.metric, found.state)) is None:
+            return found
+        return replace(
+            found, crossed_pairs=moment.pairs, crossed_seconds=moment.seconds, since_pair=moment.since or None
         )
 
     def _harmful(self, watch: Watch) -> bool:
@@ -176,7 +202,7 @@ class Hearing:
         """The Verdict with intervals and reasons. `spent`: why no more evidence will come, "" when it will."""
         by_name = {watch.name: watch for watch in self.watches}
         plain = self.findings()
-        found = tuple(dress(with_interval(each, by_name[each.metric])) for each in plain)
+        found = tuple(dress(self._with_crossing(with_interval(each, by_name[each.metric]))) for each in plain)
         open_doubts = self._doubts(doubts)
         last = self.terms.horizon_pairs if self.terms.last_pair is None else self.terms.last_pair
         if self.pairs >= last:

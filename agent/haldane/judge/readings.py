@@ -63,6 +63,9 @@ class FactEvidence:
     def start(self) -> None:
         """Facts have no late starts."""
 
+    def carrier(self) -> int:
+        return 0
+
     @property
     def _beyond(self) -> int:
         return sum(value > self._limit or value > known * self._ratio for known, value in self._facts)

@@ -50,6 +50,9 @@ class Evidence(Protocol):
     def log_harm(self) -> float:
         """Log e-value against "within the margin"."""
 
+    def carrier(self) -> int:
+        """The start that holds most of the e-value for harm: 0 is the beginning, j the j-th late start."""
+
     def log_harmless(self) -> float:
         """Log e-value against "at or beyond the margin"."""
 
@@ -125,6 +128,13 @@ def mix_starts(log_e_by_start: Floats) -> float:
     return float(np.logaddexp(math.log(1 - LATE_SHARE) + log_e_by_start[0], late))
 
 
+def carrier_of(log_e_by_start: Floats) -> int:
+    """The start that holds most of the e-value mixed over starts, shape (1 + starts,)."""
+    shares = np.full(len(log_e_by_start), LATE_SHARE / LATE_STARTS)
+    shares[0] = 1 - LATE_SHARE
+    return int(np.argmax(log_e_by_start + np.log(shares)))
+
+
 class Wealths:
     """What evidence kept as log wealths says.
 
@@ -142,6 +152,9 @@ class Wealths:
 
     def log_harm(self) -> float:
         return mix_starts(self._by_start())
+
+    def carrier(self) -> int:
+        return carrier_of(self._by_start())
 
     def log_harmless(self) -> float:
         return float(log_mixture(self.ledger.total[9:17]))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from haldane.stats.betting import BETS, HOLD_LOG_E, Floats, Interval, Ledger, log_mixture, mix_starts
+from haldane.stats.betting import BETS, HOLD_LOG_E, Floats, Interval, Ledger, carrier_of, log_mixture, mix_starts
 
 # Stakes from a fifth of the limit to nearly all: a bet u is best where the share is limit + u (1 - limit).
 _STAKES = 12
@@ -57,6 +57,9 @@ class LimitEvidence:
     def log_harm(self) -> float:
         """Log e-value against "at most the limit"."""
         return mix_starts(self._by_start())
+
+    def carrier(self) -> int:
+        return carrier_of(self._by_start())
 
     def log_harmless(self) -> float:
         """Log e-value against "at or beyond the limit"."""

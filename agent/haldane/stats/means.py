@@ -16,6 +16,7 @@ from haldane.stats.betting import (
     Interval,
     Ledger,
     Wealths,
+    carrier_of,
     log_mixture,
     log_wealths,
     mix_starts,
@@ -65,6 +66,9 @@ class CountEvidence:
 
     def log_harm(self) -> float:
         return mix_starts(self._by_start())
+
+    def carrier(self) -> int:
+        return carrier_of(self._by_start())
 
     def log_harmless(self) -> float:
         x = -self._gains() / (1 - self.absolute)

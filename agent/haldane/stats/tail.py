@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from haldane.stats.betting import BETS, HOLD_LOG_E, Floats, Ledger, log_mixture, mix_starts
+from haldane.stats.betting import BETS, HOLD_LOG_E, Floats, Ledger, carrier_of, log_mixture, mix_starts
 from haldane.stats.blocks import RatioEvidence
 
 LEVEL_PAIRS = 30  # time constant of the local level
@@ -142,6 +142,12 @@ class LatencyEvidence(RatioEvidence):
     def log_harm(self) -> float:
         """The average of both e-values."""
         return float(np.logaddexp(super().log_harm(), self.tail.log_harm())) - math.log(2)
+
+    def carrier(self) -> int:
+        """Of whichever of the two speaks louder."""
+        if self.tail.log_harm() > super().log_harm():
+            return carrier_of(self.tail.log_e_by_start())
+        return super().carrier()
 
     def holds(self) -> bool:
         return super().holds() or self.tail.holds()
