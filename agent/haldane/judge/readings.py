@@ -133,6 +133,9 @@ class Blocks:
         closed: list[float] = []
         for row in rows:
             at, server = float(row["at"]), int(row["server"])
+            if not math.isfinite(at):
+                self.dropped += 1
+                continue
             block = int((at - self.rule.warmup_seconds) // self.rule.block_seconds)
             if self._block is not None and block < self._block:  # the clock went back
                 self.dropped += 1
