@@ -6,6 +6,15 @@ form; this table turns them at the last moment. Order matters: longer first.
 
 PHRASES = (
     (
+        r"harm shown jointly after ([\d,]+) pairs: evidence (\S+) \(needed (\S+)\), from ",
+        r"经过 \1 对合并证实有害：证据 \2（需要 \3），来自 ",
+    ),
+    (r"harm shown after ([\d,]+) pairs: ", r"经过 \1 对证实有害："),
+    (r"; evidence (\S+) \(needed (\S+)\)", r"；证据 \1（需要 \2）"),
+    (r"no harm beyond the margins, shown after ([\d,]+) pairs: ", r"经过 \1 对证实没有超出容限的损害："),
+    (r"no estimate yet", "尚无法估计"),
+    (r"nothing is missing", "没有欠缺"),
+    (
         r"stable itself fails: ([\d,]+) of its last ([\d,]+) requests \(limit (\S+) %\), "
         r"and nothing is promoted against a sick baseline",
         r"稳定版本自身出错：最近 \2 个请求中有 \1 个失败（上限 \3%），基线异常时不予上线",

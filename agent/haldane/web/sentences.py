@@ -3,6 +3,7 @@
 from haldane.domain.rollout import Phase
 from haldane.judge.explain import explain, in_words
 from haldane.judge.rules import Rules
+from haldane.web.chinese import in_chinese
 from haldane.web.story import Story
 
 _STANDS = {
@@ -32,7 +33,7 @@ _STANDS = {
         Phase.STUCK: "{model} 的版本 {new} 未能在所有服务器上撤回：需要有人处理。",
     },
 }
-_WHY = {"en": "{why}", "zh": "日志原文：{why}"}  # the machine's words and people's, as they were recorded
+_QUOTED = "日志原文：{why}"  # people's words, as they were recorded
 _SINCE = {"en": "Seen since, and no reason to withdraw: {doubt}.", "zh": "此后还观察到（不构成撤回理由）：{doubt}。"}
 _NO_DATA = {"en": "No data: nothing was judged.", "zh": "没有数据：尚未进行任何判定。"}
 
@@ -45,9 +46,16 @@ def standing(story: Story, language: str = "en") -> str:
 
 def explained(story: Story, language: str = "en") -> list[str]:
     """Where the rollout stands, why, then what the judge says of it."""
-    told = [standing(story, language), _WHY[language].format(why=story.rollout.why)]
+    told = [standing(story, language), _why(story.rollout.why, language)]
     if (ruling := story.ruling) is None:
         return [*told, _NO_DATA[language]]
     judged = explain(ruling, Rules.from_json(story.rollout.analysis), language)
     since = [_SINCE[language].format(doubt=in_words(story.doubt, language))] if story.doubt else []
     return [*told, *judged, *since]
+
+
+def _why(english: str, language: str) -> str:
+    if language == "en":
+        return english
+    chinese = in_chinese(english)
+    return _QUOTED.format(why=english) if chinese is None else f"{chinese}。"

@@ -1,0 +1,64 @@
+"""The rollout machine's sentences in Chinese.
+
+A rollout's `why` is written once, in English, and stands so in log and records.
+Each pattern here is a whole sentence of the machine or the planner; what it
+quotes is turned in turn. What a person wrote, or a server said, is no pattern
+and stays as it was written.
+"""
+
+import re
+
+from haldane.judge.explain import in_words
+
+_MACHINE = (
+    (r"recommends promoting version (\d+): (.+)", "建议上线版本 {0}：{1}"),
+    (r"recommends withdrawing version (\d+): (.+)", "建议撤回版本 {0}：{1}"),
+    (r"closed, no server was changed; (.+)", "已关闭，没有更改任何服务器；{0}"),
+    (r"version (\d+) is awaited on every server", "等待所有服务器出现版本 {0}"),
+    (r"version (\d+) is to be loaded on every server", "所有服务器都将加载版本 {0}"),
+    (r"version (\d+) is loaded and proven on every server", "版本 {0} 已在所有服务器上加载并验证"),
+    (r"version (\d+) is loaded, proven and labelled on every server", "版本 {0} 已在所有服务器上加载、验证并打上标签"),
+    (r"version (\d+) is stable on every server", "版本 {0} 已是所有服务器上的稳定版本"),
+    (r"stable is version (\d+) on every server", "所有服务器上的稳定版本都是版本 {0}"),
+    (r"next servers?: (.+)", "接下来的服务器：{0}"),
+    (r"never began: (.+)", "未能开始：{0}"),
+    (r"not loaded after (\d+) seconds: (.+)", "{0} 秒后仍未加载：{1}"),
+    (r"a server did not follow: (.+)", "有服务器没有跟上：{0}"),
+    (r"a server cannot be turned back: (.+)", "有服务器无法恢复：{0}"),
+    (r"every server is settled", "所有服务器都已就绪"),
+)
+_PLANNER = (
+    (r"as wanted", "符合要求"),
+    (r"both versions are loaded", "两个版本都已加载"),
+    (r"could not be seen", "看不到"),
+    (r"(could not be seen|not both versions loaded|version .+?|label .+?) \((.+)\)", "{0}（{1}）"),
+    (r"not both versions loaded", "两个版本没有都加载"),
+    (r"version (\d+) failed to load: (.+)", "版本 {0} 加载失败：{1}"),
+    (r"version (\d+) loaded but cannot answer: (.+)", "版本 {0} 已加载但无法应答：{1}"),
+    (r"version (\d+) is not available yet", "版本 {0} 尚不可用"),
+    (r"version (\d+) is not proven yet", "版本 {0} 尚未验证"),
+    (r"version (\d+) should be loaded", "应加载版本 {0}"),
+    (r"version (\d+) should be unloaded", "应卸载版本 {0}"),
+    (r"label (\S+) should not be set", "不应设置标签 {0}"),
+    (r"label (\S+) should be (\d+), is unset", "标签 {0} 应指向 {1}，现在未设置"),
+    (r"label (\S+) should be (\d+), is (\d+)", "标签 {0} 应指向 {1}，现在指向 {2}"),
+    (r"unversioned requests are answered by (\S+), not (\d+)", "未指定版本的请求由版本 {0} 应答，而不是 {1}"),
+    (r"waiting for versions to be available and proven: (.+)", "等待版本可用并通过验证：{0}"),
+    (r"this agent runs in observe mode and changes no server", "本代理处于观察模式，不更改任何服务器"),
+)
+_JUDGE = r"(harm shown |no harm beyond the margins|the budget of |the horizon of |no more pairs will come).*"
+
+
+def in_chinese(english: str) -> str | None:
+    """The sentence in Chinese; None when it is nobody's pattern: a person's words, or a server's."""
+    if re.fullmatch(_JUDGE, english, re.DOTALL):
+        return in_words(english, "zh")
+    for pattern, form in (*_MACHINE, *_PLANNER):
+        if found := re.fullmatch(pattern, english, re.DOTALL):
+            return form.format(*(in_chinese(quoted) or quoted for quoted in found.groups()))
+    parts = [in_chinese(part) for part in english.split("; ")] if "; " in english else []
+    if parts and None not in parts:
+        return "；".join(part for part in parts if part)
+    name, _, rest = english.partition(": ")  # a server's or a model's
+    chinese = in_chinese(rest) if rest and " " not in name else None
+    return None if chinese is None else f"{name}：{chinese}"
