@@ -11,7 +11,7 @@ from haldane.adapters.archive import case_of, packed
 from haldane.app.history import History
 from haldane.config import Config
 from haldane.domain.evidence import Ruling
-from haldane.domain.fleet import Condition, ModelName, ModelView, Placement, ServerName
+from haldane.domain.fleet import Clients, Condition, ModelName, ModelView, Placement, ServerName
 from haldane.domain.labels import Label, Receipt
 from haldane.domain.record import Record
 from haldane.domain.rollout import Command, CommandKind, Mode, Rollout, RolloutId, Transition
@@ -19,6 +19,8 @@ from haldane.engine.desk import Desk
 from haldane.engine.judging import rules_of
 from haldane.engine.labels import Labels
 from haldane.engine.supervisor import Supervisor
+from haldane.judge.first import without_baseline
+from haldane.judge.rules import Rules
 from haldane.ports import Clock, Refused, Store
 from haldane.release.check import problem
 from haldane.rollout.wanted import STABLE, Watched
@@ -59,7 +61,7 @@ class Agent:
     def status(self) -> AgentStatus:
         stable: Mapping[ModelName, int | None] = {
             **{ModelName(name): None for name in self.config.models},
-            **{name: watched.stable for name, watched in self.desk.watched.items()},
+            **{name: one.stable if one.released else None for name, one in self.desk.watched.items()},
         }
         return AgentStatus(
             at=self.clock.now(),
@@ -84,6 +86,7 @@ class Agent:
         await self._check_startable(name, version)
         await self.prepare(name)
         section, watched = self.config.models[model], self.desk.watched[name]
+        rules = self.config.rules_of(model) if watched.released else self._first_rules(model)
         servers = tuple(self.desk.servers)
         own = section.where is Placement.OWN_REPLICAS
         at = self.clock.now()
@@ -98,14 +101,14 @@ class Agent:
             servers=servers,
             dedicated=tuple(s for s in servers if self.desk.servers[s].dedicated_canary) if own else (),
             plan=self.config.plan_of(model),
-            analysis=self.config.rules_of(model).to_json(),
+            analysis=rules.to_json(),
             seed=secrets.randbits(32),
             started_at=at,
             phase_since=at,
             why=f"{by}: {why}",
         )
         data: dict[str, Any] = {"by": by, "why": why, "old": rollout.old, "new": version, "mode": rollout.mode}
-        data |= {"labels": self.desk.labels(name, servers), "analysis_hash": self.config.rules_of(model).digest}
+        data |= {"labels": self.desk.labels(name, servers), "analysis_hash": rules.digest}
         await self.supervisor.start(rollout, data)
         return rollout
 
@@ -121,7 +124,7 @@ class Agent:
         if self.waiting:
             raise Refused(model, "; ".join(self.waiting.values()))
         watched = self._watched(model, version)
-        if watched.stable == version:
+        if watched.stable == version and watched.released:
             raise Refused(model, f"version {version} is stable already")
         self.desk.put_stable(
             model,
@@ -129,6 +132,7 @@ class Agent:
             self.desk.declared.get(model, watched.stable),
             watched.clients,
             provable=watched.provable,
+            released=watched.released,
         )
         self._check_version(model, version)
         if self.desk.mode is Mode.ENFORCE:
@@ -143,8 +147,10 @@ class Agent:
 
     def _watched(self, model: ModelName, version: int) -> Watched:
         """The model at rest; where the config cannot say what is stable, observe mode takes what is seen."""
-        if known := self.desk.watched.get(model):
+        if (known := self.desk.watched.get(model)) and known.released:
             return known
+        if self.config.models[model].stable == "none":
+            return self._first(model, version)
         for view in self.desk.views.values():
             seen = view.models.get(model, ModelView()) if view else ModelView()
             label = seen.labels.get(STABLE)
@@ -153,6 +159,29 @@ class Agent:
                 stable = label if label is not None else others[-1]
                 return Watched(stable, self.config.models[model].clients, provable=False)
         raise Refused(model, f"no server shows which version is stable; set models.{model}.stable")
+
+    def _first(self, model: ModelName, version: int) -> Watched:
+        """The model with this version on its first trial. It must be loaded already, and nobody may get it yet."""
+        clients = self.config.models[model].clients
+        if clients is not Clients.LABEL:
+            why = (
+                "clients that name no version get the first one the moment it is loaded, so it cannot be judged before"
+            )
+            raise Refused(model, why)
+        self._first_rules(model)
+        for server in self.desk.servers:
+            view = self.desk.views.get(server)
+            if view is None or not view.models.get(model, ModelView()).available(version):
+                raise Refused(
+                    model, f"{server} is not seen to have version {version}: Serving's own file loads a first version"
+                )
+        return Watched(version, clients, provable=False, released=False)
+
+    def _first_rules(self, model: str) -> Rules:
+        try:
+            return without_baseline(self.config.rules_of(model))
+        except ValueError as error:
+            raise Refused(model, str(error)) from None
 
     def _check_version(self, model: ModelName, version: int) -> None:
         if not 0 <= version <= MOST_VERSION:

@@ -26,7 +26,6 @@ from haldane.engine.lease import Lease
 from haldane.engine.pairing import ShadowLimits, addressing, pairs
 from haldane.judge.rules import Rules
 from haldane.ports import PortError, Refused, Unavailable
-from haldane.rollout.wanted import stable_of
 from haldane.serving.channel import Tls
 from haldane.serving.client import ServingClient, open_client
 from haldane.serving.foreign import foreign_models
@@ -74,15 +73,15 @@ class Parts:
 
     async def keep_preparing(self) -> None:
         """Golden requests are wanted from the start, so that labels can be restored after a restart."""
-        missing = set(self.desk.watched)
-        while missing:
-            for model in sorted(missing):
+        prepared = set[ModelName]()
+        while True:  # a first version's model is watched only from its rollout on
+            for model in sorted(set(self.desk.watched) - prepared):
                 try:
                     await self.prepare(model)
-                    missing.discard(model)
+                    prepared.add(model)
                 except PortError as error:
                     log.warning("source_not_ready", model=model, detail=str(error))
-            await asyncio.sleep(SOURCE_RETRY_SECONDS if missing else 0)
+            await asyncio.sleep(SOURCE_RETRY_SECONDS)
 
     async def clear(self, server: ServerName) -> str:
         return await foreign_models(self.desk.base, self.desk.servers[server], self.clients[server])
@@ -128,7 +127,7 @@ class Parts:
                 pairs_per_second=shadow.rate,
                 concurrency=shadow.concurrency,
                 deadline_seconds=shadow.deadline.total_seconds(),
-                aa_share=shadow.aa_share,
+                aa_share=0.0 if rollout.first else shadow.aa_share,
             ),
             score=scorer,
             address=lambda: addressing(self.desk.rollout(rollout.id) or rollout),
@@ -173,7 +172,9 @@ def put_at_rest(config: Config, desk: Desk, settled: Mapping[ModelName, tuple[in
     for name, section in config.models.items():
         model = ModelName(name)
         entry = desk.base.entry(model)
-        declared = section.stable if section.stable is not None else stable_of(entry) if entry else None
+        declared = section.at_rest(entry)
+        if declared is None and section.stable == "none" and model in settled:
+            declared = settled[model][0]  # the first version has passed since
         if declared is None:
             continue
         stable, was_declared = settled.get(model, (declared, declared))

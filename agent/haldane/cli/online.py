@@ -9,7 +9,7 @@ from haldane.config import Config
 from haldane.domain.fleet import ModelName, ReplicaView, Server, ServerName
 from haldane.domain.rollout import Mode
 from haldane.ports import PortError
-from haldane.rollout.wanted import STABLE, stable_of
+from haldane.rollout.wanted import STABLE
 from haldane.serving.channel import Tls
 from haldane.serving.client import ServingClient, open_client
 from haldane.serving.foreign import foreign_models
@@ -64,7 +64,9 @@ async def _model(
     """Whether the stable version is served, and the traffic of the model can be read."""
     section, model = config.models[name], ModelName(name)
     entry = config.base.entry(model) if config.base else None
-    stable = section.stable if section.stable is not None else stable_of(entry) if entry else None
+    stable = section.at_rest(entry)
+    if section.stable == "none":
+        return [(True, f"{name}: no version is stable yet; the first is judged on absolute limits alone")]
     if stable is None:
         return [(False, f"{name}: which version is stable is not said; give models.{name}.stable")]
     found = [

@@ -11,7 +11,6 @@ from haldane.domain.evidence import Role
 from haldane.domain.fleet import Clients, ModelName, Placement, Policy, ServerConfig
 from haldane.domain.rollout import Mode
 from haldane.judge.outputs import OutputKind
-from haldane.rollout.wanted import stable_of
 
 Found = Iterator[tuple[Loc, str]]
 
@@ -140,7 +139,7 @@ def _in_base(config: Config, base: ServerConfig, name: str, model: ModelSection,
         hint = f"did you mean {close[0]}? " if close else ""
         yield loc, f"not in {config.model_config_file}; {hint}It has {', '.join(known)}"
         return
-    settled = stable_of(entry) if model.stable is None else model.stable
+    settled = model.at_rest(entry)
     if config.mode is Mode.ENFORCE and entry.policy is not Policy.SPECIFIC:
         version = settled if settled is not None else "N"
         yield (
@@ -151,7 +150,7 @@ def _in_base(config: Config, base: ServerConfig, name: str, model: ModelSection,
                 f" `model_version_policy {{ specific {{ versions: {version} }} }}` there (haldane adopt drafts it)"
             ),
         )
-    elif settled is None:
+    elif settled is None and model.stable is None:
         yield loc, f"which version do users get? Give stable: N; {config.model_config_file} does not say it"
 
 

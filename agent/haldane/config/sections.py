@@ -14,10 +14,11 @@ from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr
 from haldane.config.analysis import AnalysisSection, OutputsSection
 from haldane.config.base import Section
 from haldane.config.quantities import Address, Duration, DurationOrZero, HttpUrl
-from haldane.domain.fleet import Clients, Placement, Server, ServerConfig, ServerName
+from haldane.domain.fleet import Clients, ModelEntry, Placement, Server, ServerConfig, ServerName
 from haldane.domain.rollout import Mode, Plan
 from haldane.judge.outputs import OutputKind
 from haldane.judge.rules import Rules
+from haldane.rollout.wanted import stable_of
 
 DEFAULT_LISTEN = "127.0.0.1:8620"
 DEFAULT_STATE_DIR = "haldane-state"
@@ -146,9 +147,15 @@ class ModelSection(Section):
     """Where the canary runs: `same_entry` (beside stable on every server; the default for label) or `own_replicas`
     (only on servers with canary: true; the only safe one for unversioned)."""
 
-    stable: Annotated[int, Field(ge=0)] | None = None
+    stable: Annotated[int, Field(ge=0)] | Literal["none"] | None = None
     """The version users get now; needed when model_config_file does not say it by one specific version or a `stable`
-    label."""
+    label. `none`: no version has been released yet, and the first is to be judged on absolute limits."""
+
+    def at_rest(self, entry: ModelEntry | None) -> int | None:
+        """The version users are declared to get; None when nothing says it, or there is none yet."""
+        if self.stable is None:
+            return stable_of(entry) if entry else None
+        return None if self.stable == "none" else self.stable
 
     traffic: TrafficSection | None = None
     """Requests to shadow. Without it nothing can be judged, and a rollout is inconclusive."""

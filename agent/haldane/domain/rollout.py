@@ -79,6 +79,11 @@ class Rollout:
     why: str = "started"
 
     @property
+    def first(self) -> bool:
+        """The model's first version: there is none before it, so `old` is the new one too."""
+        return self.old == self.new
+
+    @property
     def serving(self) -> tuple[ServerName, ...]:
         """The servers that take user traffic, in flip order."""
         return tuple(name for name in self.servers if name not in self.dedicated)

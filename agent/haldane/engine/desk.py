@@ -73,14 +73,26 @@ class Desk:
         else:
             self.rollouts[rollout.id] = (rollout, revision)
             if rollout.model not in self.watched and self.base.entry(rollout.model):
-                self.put_stable(rollout.model, rollout.old, rollout.old, rollout.clients, provable=False)
+                released = not rollout.first
+                self.put_stable(
+                    rollout.model, rollout.old, rollout.old, rollout.clients, provable=False, released=released
+                )
         if rollout.phase is Phase.SUCCEEDED and rollout.model in self.watched:
-            self.watched[rollout.model] = replace(self.watched[rollout.model], stable=rollout.new)
+            self.watched[rollout.model] = replace(self.watched[rollout.model], stable=rollout.new, released=True)
         self.changed()
 
-    def put_stable(self, model: ModelName, stable: int, declared: int, clients: Clients, *, provable: bool) -> None:
+    def put_stable(
+        self,
+        model: ModelName,
+        stable: int,
+        declared: int,
+        clients: Clients,
+        *,
+        provable: bool,
+        released: bool = True,
+    ) -> None:
         """What is known of a model at rest."""
-        self.watched[model] = Watched(stable, clients, provable)
+        self.watched[model] = Watched(stable, clients, provable, released)
         self.declared[model] = declared
 
     def put_view(self, server: ServerName, view: ReplicaView | None, trouble: str = "") -> None:

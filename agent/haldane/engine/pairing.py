@@ -52,10 +52,11 @@ class Addressing:
 def addressing(rollout: Rollout) -> Addressing:
     """By label while SHADOWING, as users do; by number from the first flip on, when a label may move under a pair.
 
-    In observe mode nobody has set a canary label for us, so always by number.
+    In observe mode nobody has set a canary label for us, so always by number; and a first version has no
+    stable beside it, so both sides ask for it.
     """
     untouched = not rollout.promoted and Phase.SHADOWING in (rollout.phase, rollout.held_from)
-    if rollout.mode is Mode.ENFORCE and rollout.clients is Clients.LABEL and untouched:
+    if rollout.mode is Mode.ENFORCE and rollout.clients is Clients.LABEL and untouched and not rollout.first:
         return Addressing("stable", "canary")
     return Addressing(rollout.old, rollout.new)
 

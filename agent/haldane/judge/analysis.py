@@ -9,7 +9,7 @@ import numpy as np
 from haldane.domain.entries import LABEL_DTYPE, READING_DTYPE, Entry
 from haldane.domain.evidence import Finding, Ruling
 from haldane.domain.traffic import PAIR_DTYPE, Batch
-from haldane.judge import late
+from haldane.judge import first, late
 from haldane.judge.columns import Flags, Tally, split
 from haldane.judge.findings import Watch
 from haldane.judge.health import Health
@@ -73,7 +73,7 @@ class Analysis:
 
     def _fold_pairs(self, batch: Batch) -> None:
         readings = split(
-            self.health.admit(batch),
+            self.health.admit(batch) if self.rules.baseline else first.alone(batch),
             self.rules.metrics,
             limits=self.rules.limits,
             tally=self.tally,
@@ -133,12 +133,18 @@ class Analysis:
             spent = f"the budget of {self.rules.last_second:,.0f} s is spent"
         ruling = self.hearing.ruling(doubts=self.doubts(), spent=spent, dress=self._dressed)
         return replace(
-            ruling, seconds=seconds, entries=self.entries, extensions=self.rules.extensions, notes=self.notes()
+            ruling,
+            why=ruling.why if self.rules.baseline else f"no baseline; {ruling.why}",
+            seconds=seconds,
+            entries=self.entries,
+            extensions=self.rules.extensions,
+            notes=self.notes(),
         )
 
     def notes(self) -> tuple[str, ...]:
         """What was left out, which metrics are missing, and what single replicas show, as short sentences."""
-        return (*left_out(self.tally), *self.hearing.notes(), *self.health.notes())
+        told = () if self.rules.baseline else (first.NOTE,)
+        return (*told, *left_out(self.tally), *self.hearing.notes(), *self.health.notes())
 
     def _dressed(self, found: Finding) -> Finding:
         """The finding with what only the whole analysis knows: the noise floor, late labels, readings left out."""

@@ -6,6 +6,10 @@ form; this table turns them at the last moment. Order matters: longer first.
 
 PHRASES = (
     (
+        r"no baseline: this is the model's first version, so absolute limits alone were judged",
+        "没有基线：这是该模型的首个版本，因此只按绝对上限判定",
+    ),
+    (
         r"harm shown jointly after ([\d,]+) pairs: evidence (\S+) \(needed (\S+)\), from ",
         r"经过 \1 对合并证实有害：证据 \2（需要 \3），来自 ",
     ),
@@ -13,6 +17,7 @@ PHRASES = (
     (r"; evidence (\S+) \(needed (\S+)\)", r"；证据 \1（需要 \2）"),
     (r"no harm beyond the margins, shown after ([\d,]+) pairs: ", r"经过 \1 对证实没有超出容限的损害："),
     (r"no estimate yet", "尚无法估计"),
+    (r"no baseline; ", "没有基线；"),
     (r"nothing is missing", "没有欠缺"),
     (
         r"stable itself fails: ([\d,]+) of its last ([\d,]+) requests \(limit (\S+) %\), "

@@ -94,7 +94,8 @@ class Rules:
     second expected over all servers. Metrics without data in the first
     `entry_pairs` counted pairs never enter, except accuracy and loss where
     `late_labels` says that their truth comes later. While stable itself fails
-    more than the share `baseline_errors` of its requests, nothing passes. Each of `extensions` by a person
+    more than the share `baseline_errors` of its requests, nothing passes. Without
+    a `baseline` (a first version) canary's side alone is judged. Each of `extensions` by a person
     gives horizon and budget once more; the evidence goes on as it was, so
     nothing of alpha or beta is spent.
     """
@@ -115,6 +116,7 @@ class Rules:
     baseline_errors: float = 0.1
     extensions: int = 0
     late_labels: bool = False
+    baseline: bool = True
 
     def __post_init__(self) -> None:
         _require(0.0 < self.alpha < 1.0, f"alpha must lie between 0 and 1, got {self.alpha!r}")

@@ -66,7 +66,8 @@ def _reachable(entry: ModelEntry, seen: ModelView, at_rest: Watched) -> ModelEnt
     labels = {}
     for label, target in entry.labels.items():
         now = seen.labels.get(label)
-        unproved_will_do = now == target or (target == at_rest.stable and not at_rest.provable)
+        at_ease = at_rest.released and not at_rest.provable
+        unproved_will_do = now == target or (target == at_rest.stable and at_ease)
         if seen.available(target) and (target in seen.proven or unproved_will_do):
             labels[label] = target
         elif now is not None and seen.available(now):
@@ -137,13 +138,15 @@ def _trouble(rollout: Rollout, seen: ModelView) -> str:
 
 def _lagging(rollout: Rollout, entry: ModelEntry, seen: ModelView) -> str:
     """What is still missing that is not a config difference: the versions must answer, not merely be asked for."""
-    missing = [version for version in entry.versions if not seen.available(version)]
+    withdrawn = rollout.first and rollout.phase in (Phase.ROLLING_BACK, Phase.STUCK)  # it may never load, and need not
+    wanted = [version for version in entry.versions if not (withdrawn and version == rollout.new)]
+    missing = [version for version in wanted if not seen.available(version)]
     if missing:
         return f"version {missing[0]} is not available yet"
     highest = max(entry.versions)
     if rollout.clients is Clients.UNVERSIONED and seen.unversioned != highest:
         return f"unversioned requests are answered by {seen.unversioned}, not {highest}"
-    unproven = [version for version in entry.versions if version == rollout.new and version not in seen.proven]
+    unproven = [version for version in wanted if version == rollout.new and version not in seen.proven]
     return f"version {unproven[0]} is not proven yet" if unproven else ""
 
 

@@ -25,6 +25,7 @@ class Watched:
     stable: int
     clients: Clients
     provable: bool = True  # a golden request is at hand, so that even stable must answer it before it is labelled
+    released: bool = True  # False: `stable` is the model's first version and has not passed yet, so nobody gets it
 
 
 def stable_of(entry: ModelEntry) -> int | None:
@@ -53,7 +54,7 @@ def compose(
 def _entry(entry: ModelEntry, at_rest: Watched, rollout: Rollout | None, server: ServerName) -> ModelEntry:
     """One watched model on one server. Labels that are not ours stay, and so do the versions they name."""
     foreign = {label: version for label, version in entry.labels.items() if label not in (STABLE, CANARY)}
-    versions, labels = _share(at_rest, rollout, server)
+    versions, labels = _share(at_rest, rollout, server) if at_rest.released else _first(entry, rollout, server)
     return entry.serving((*versions, *foreign.values()), {**foreign, **labels})
 
 
@@ -68,6 +69,14 @@ def _share(at_rest: Watched, rollout: Rollout | None, server: ServerName) -> tup
         return both, {STABLE: rollout.new if promoted else rollout.old, CANARY: rollout.new}
     # Unversioned clients get the highest version loaded: loading is promoting.
     return (both if promoted or server in rollout.dedicated else (rollout.old,)), {}
+
+
+def _first(entry: ModelEntry, rollout: Rollout | None, server: ServerName) -> tuple[tuple[int, ...], dict[str, int]]:
+    """A model none of whose versions has passed yet: what its file has stays loaded, and is labelled when it has."""
+    if rollout is None or _standing(rollout) not in _CANARY_LOADED:
+        return entry.versions, {}
+    stable = {STABLE: rollout.new} if server in rollout.promoted else {}
+    return (*entry.versions, rollout.new), {CANARY: rollout.new, **stable}
 
 
 def _standing(rollout: Rollout) -> Phase:

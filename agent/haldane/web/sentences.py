@@ -33,6 +33,18 @@ _STANDS = {
         Phase.STUCK: "{model} 的版本 {new} 未能在所有服务器上撤回：需要有人处理。",
     },
 }
+# Of a first version, where it differs.
+_FIRST = {
+    "en": {
+        Phase.SHADOWING: "Version {new} of {model}, its first, is on trial against absolute limits; no version is"
+        " stable yet.",
+        Phase.ROLLED_BACK: "Version {new} of {model}, its first, was withdrawn; no version is stable.",
+    },
+    "zh": {
+        Phase.SHADOWING: "{model} 的首个版本 {new} 正在按绝对上限接受试验；尚无稳定版本。",
+        Phase.ROLLED_BACK: "{model} 的首个版本 {new} 已撤回；没有稳定版本。",
+    },
+}
 _QUOTED = "日志原文：{why}"  # people's words, as they were recorded
 _SINCE = {"en": "Seen since, and no reason to withdraw: {doubt}.", "zh": "此后还观察到（不构成撤回理由）：{doubt}。"}
 _NO_DATA = {"en": "No data: nothing was judged.", "zh": "没有数据：尚未进行任何判定。"}
@@ -41,7 +53,8 @@ _NO_DATA = {"en": "No data: nothing was judged.", "zh": "没有数据：尚未�
 def standing(story: Story, language: str = "en") -> str:
     """Where the rollout stands, in one sentence."""
     rollout = story.rollout
-    return _STANDS[language][rollout.phase].format(model=rollout.model, old=rollout.old, new=rollout.new)
+    stands = _STANDS[language] | (_FIRST[language] if rollout.first else {})
+    return stands[rollout.phase].format(model=rollout.model, old=rollout.old, new=rollout.new)
 
 
 def explained(story: Story, language: str = "en") -> list[str]:

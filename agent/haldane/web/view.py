@@ -113,7 +113,8 @@ def view(story: Story) -> View:
     told = explained(story)[2:]
     return View(
         anchor="".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in rollout.id),
-        title=story.title or f"{rollout.model} {rollout.old} → {rollout.new}",
+        title=story.title
+        or f"{rollout.model} {'first version' if rollout.first else f'{rollout.old} →'} {rollout.new}",
         model=rollout.model,
         old=rollout.old,
         new=rollout.new,

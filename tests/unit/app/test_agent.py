@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from haldane.domain.fleet import ModelName, ServerConfig, ServerName
 from haldane.domain.rollout import CommandKind, Mode, Phase, RolloutId
 from haldane.engine.desk import Desk
 from haldane.engine.supervisor import Supervisor
+from haldane.judge.rules import Rules
 from haldane.ports import Refused, Unavailable
 from haldane.testing.builders import MODEL, a_rollout, a_view, an_entry
 from haldane.web.api import Unknown
@@ -28,7 +30,7 @@ class Clock:
 class Place:
     """An agent over a real store and desk; nothing of it runs."""
 
-    def __init__(self, folder: Path, mode: str = "enforce", stable: int | None = None):
+    def __init__(self, folder: Path, mode: str = "enforce", stable: int | str | None = None):
         (folder / "rows.jsonl").write_text('{"instances": [[1.0]]}\n')
         model = {"clients": "label", "traffic": {"rest_jsonl": "rows.jsonl"}, **({"stable": stable} if stable else {})}
         settings = {
@@ -119,6 +121,39 @@ async def test_a_number_that_no_server_can_be_told_is_refused(place, version):
 async def test_the_stable_version_cannot_be_its_own_canary(place):
     with pytest.raises(Refused, match="stable already"):
         await place.start(version=1)
+
+
+async def test_a_first_version_is_judged_on_limits_and_nobody_gets_it_before_it_passed(tmp_path):
+    place = Place(tmp_path, stable="none")
+    assert place.agent.status().stable == {MODEL: None}
+    rollout = await place.start(version=1)
+    assert rollout.first
+    rules = Rules.from_json(rollout.analysis)
+    assert (rules.baseline, [limit.name for limit in rules.limits]) == (False, ["errors limit 0.5%"])
+    assert place.desk.wanted("r0").entry(MODEL).labels == {}
+    assert place.agent.status().stable == {MODEL: None}
+    for phase, stable in ((Phase.ROLLED_BACK, None), (Phase.SUCCEEDED, 1)):
+        place.desk.put_rollout(replace(rollout, phase=phase), 2)
+        assert place.agent.status().stable == {MODEL: stable}
+        assert place.desk.wanted("r0").entry(MODEL).labels == ({"stable": 1} if stable else {})
+    place.store.close()
+
+
+async def test_a_first_version_that_passed_is_stable_after_a_restart_too(tmp_path):
+    place = Place(tmp_path, stable="none")
+    put_at_rest(place.config, place.desk, {MODEL: (1, 1)})
+    assert place.agent.status().stable == {MODEL: 1}
+    with pytest.raises(Refused, match="stable already"):
+        await place.start(version=1)
+    assert not (await place.start(version=2)).first
+    place.store.close()
+
+
+async def test_a_first_version_must_be_loaded_already(tmp_path):
+    place = Place(tmp_path, stable="none")
+    with pytest.raises(Refused, match="r0 is not seen to have version 2"):
+        await place.start(version=2)
+    place.store.close()
 
 
 async def test_nothing_starts_beside_a_live_rollout_or_before_the_lease_is_held(place):

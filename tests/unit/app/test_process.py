@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from haldane.adapters.sql import open_store
 from haldane.app import process
+from haldane.config.sections import ModelSection
 from haldane.domain.fleet import Clients
 from haldane.domain.rollout import Mode, Phase
 from haldane.engine.desk import Desk
@@ -29,7 +30,7 @@ class Standby:
         self.supervisor = Supervisor(self.desk, self.store, None, None, lambda *_: None, lambda _: None, None)
         self.telemetry = Telemetry.on(CollectorRegistry())
         self.agent = SimpleNamespace(supervisor=self.supervisor, waiting={})
-        section = SimpleNamespace(stable=1, clients=Clients.LABEL)
+        section = ModelSection(stable=1, clients=Clients.LABEL)
         self.config = SimpleNamespace(models={MODEL: section})
 
     def run(self):
