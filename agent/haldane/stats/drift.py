@@ -13,7 +13,17 @@ E-values: calibration, combination and applications (their average).
 import numpy as np
 from numpy.typing import NDArray
 
-from haldane.stats.betting import BETS, HOLD_LOG_E, LOG_WEIGHTS, Floats, Interval, Ledger, log_mixture, mix_starts
+from haldane.stats.betting import (
+    BETS,
+    HOLD_LOG_E,
+    LOG_WEIGHTS,
+    Floats,
+    Interval,
+    Ledger,
+    carrier_of,
+    log_mixture,
+    mix_starts,
+)
 from haldane.stats.bounds import count_interval, last_rejected
 
 LEARNING_PAIRS = 200  # the first of them fix where to compare, and are not counted
@@ -101,6 +111,9 @@ class DriftEvidence:
 
     def log_harm(self) -> float:
         return mix_starts(self._by_start())
+
+    def carrier(self) -> int:
+        return carrier_of(self._by_start())
 
     def log_harmless(self) -> float:
         return float(self._log_below(np.array([self.margin]))[0]) if self._used else 0.0

@@ -17,6 +17,7 @@ from haldane.domain.traffic import PAIR_DTYPE, Batch, Status
 from haldane.judge.analysis import Analysis
 from haldane.judge.explain import LANGUAGES, explain
 from haldane.judge.gauges import Gauge, GaugeRule
+from haldane.judge.limit import parse_limits
 from haldane.judge.margin import Margin, parse_margin
 from haldane.judge.rules import Rules
 from haldane.testing.pairs import metric, pairs, rules
@@ -27,6 +28,8 @@ EVERY = rules(
     metric("latency", "+10%", tail_quantile=0.99),
     metric("loss", "0.1 loss"),
     metric("disagreement", "5pp"),
+    metric("drift", "5pp"),
+    limits=(*parse_limits("2%", "errors"), *parse_limits({"p99": "250ms"}, "latency")),
     gauges=(
         GaugeRule(name="threads", kind=Gauge.QUERY, query="threads", margin=0.1, role=Role.OBJECTIVE),
         GaugeRule(name="requests", kind=Gauge.QUERY, query="requests", margin=0.1, counter=True),
