@@ -282,6 +282,57 @@ def test_a_metric_can_be_switched_off_or_given_by_its_margin_alone(folder):
     assert metrics["latency"].relative == pytest.approx(0.3)
 
 
+def test_slices_are_judged_beside_all_requests(folder):
+    config = load(
+        folder,
+        """
+        servers: [h:1]
+        analysis:
+          slices:
+            - country=DE
+            - {field: segment, values: [new, 7], role: objective, metrics: {accuracy: 3pp, latency: off}}
+        """,
+    )
+    rules = config.analysis.rules(rate_per_second=20)
+    assert [one.name for one in rules.slices] == ["country=DE", "segment=new", "segment=7"]
+    sliced = {rule.name: (rule.role, rule.slice) for rule in rules.metrics if rule.slice is not None}
+    assert sliced == {
+        "errors country=DE": (Role.GUARDRAIL, 0),
+        "accuracy country=DE": (Role.GUARDRAIL, 0),
+        "latency country=DE": (Role.GUARDRAIL, 0),
+        "errors segment=new": (Role.OBJECTIVE, 1),
+        "accuracy segment=new": (Role.OBJECTIVE, 1),
+        "errors segment=7": (Role.OBJECTIVE, 2),
+        "accuracy segment=7": (Role.OBJECTIVE, 2),
+    }
+    assert config.analysis.fields == {"country", "segment"}
+
+
+@pytest.mark.parametrize(
+    ("slices", "complaint"),
+    [
+        ("country=DE", "must be a list"),
+        ("[country]", "names no field and value"),
+        ("[=DE]", "names no field and value"),
+        ("[{field: country}]", "values"),
+        ("[{field: country, values: []}]", "at least 1"),
+        ("[{field: country, values: [NO]}]", "put it in quotes"),
+        ("[{field: country, values: [{a: 1}]}]", "texts or numbers"),
+        ("[{field: country, values: [DE], metrics: {accuracy: 1}}]", "has no unit"),
+        ("[{field: country, values: [DE], metrics: {accuracy: 5%}}]", "does not apply"),
+        ("[{field: country, values: [DE], metrics: {speed: 5%}}]", "unknown metric 'speed'"),
+        ("[{field: country, values: [DE], metrics: {loss: 5%}}]", "country=DE: loss is not judged"),
+        ("[country=DE, {field: country, values: [FR, DE]}]", "a slice is listed twice"),
+        ("[{field: n, values: [" + ", ".join(map(str, range(33))) + "]}]", "at most 32 slices, got 33"),
+    ],
+)
+def test_slices_that_say_nothing_are_mistakes(folder, slices, complaint):
+    found = problems(folder, f"servers: [h:1]\nanalysis: {{slices: {slices}}}\n")
+    assert len(found) == 1
+    ((key, (_, said)),) = found.items()
+    assert complaint in f"{key} {said}"
+
+
 def test_limits_stand_beside_the_margins_of_their_metric(folder):
     config = load(
         folder,

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from haldane.domain.traffic import Api, Request
+from haldane.judge.slices import as_text
 from haldane.ports import Malformed, Refused, Unavailable
 from haldane.tensors import STRING, Array, Signature, TensorSpec, UnsupportedType, encode, predict_body
 
@@ -21,11 +22,13 @@ _BATCH_ROWS = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableForm:
-    """How a table's rows become requests. `columns` is for a single input [n, d] only."""
+    """How a table's rows become requests. `columns` is for a single input [n, d] only; `fields` are columns to slice
+    by, which need not be inputs."""
 
     label: str | None
     columns: tuple[str, ...] = ()
     signature: str = "serving_default"
+    fields: tuple[str, ...] = ()
 
 
 def read_table(path: Path, signatures: Mapping[str, Signature], form: TableForm) -> Iterator[Request | Malformed]:
@@ -82,7 +85,8 @@ def _inputs(name: str, have: Sequence[str], signature: Signature, form: TableFor
     else:
         plan = [(spec, (key,)) for key, spec in signature.inputs.items()]
     wanted = [column for _, columns in plan for column in columns]
-    for column, what in [*((column, "input column") for column in wanted), *_label(form)]:
+    sliced = ((column, "column to slice by named") for column in form.fields)
+    for column, what in [*((column, "input column") for column in wanted), *_label(form), *sliced]:
         if column not in have:
             raise Malformed(name, f"no {what} {column!r}; the columns are {', '.join(have)}")
     return plan
@@ -96,6 +100,7 @@ def _requests(
     name: str, first: int, batch: Any, plan: _Plan, truths: list[Any] | None, form: TableForm
 ) -> Iterator[Request | Malformed]:
     values = [_block(name, batch, spec, columns, form) for spec, columns in plan]
+    told = {field: [as_text(value) for value in batch.column(field).to_pylist()] for field in form.fields}
     for offset in range(batch.num_rows):
         row = first + offset
         where = f"{name}#{row}"
@@ -111,7 +116,8 @@ def _requests(
         except (ValueError, TypeError, OverflowError) as error:
             yield Malformed(where, str(error))
             continue
-        yield Request(where, Api.PREDICT, predict_body(form.signature, protos), row, truth)
+        fields = {field: text for field, texts in told.items() if (text := texts[offset]) is not None}
+        yield Request(where, Api.PREDICT, predict_body(form.signature, protos), row, truth, fields)
 
 
 def _truth(value: Any) -> float | str | None:

@@ -65,7 +65,8 @@ class Parts:
         if model not in self.config.models or model not in self.desk.watched:
             raise Refused(model, "a rollout of it is live, but the config does not have it any more")
         section, watched = self.config.models[model], self.desk.watched[model]
-        source = await open_source(model, section, watched.stable, self.clients.values())
+        fields = self.config.analysis_of(model).fields
+        source = await open_source(model, section, watched.stable, self.clients.values(), fields=fields)
         if source is not None:
             self.desk.golden[model] = await first_request(source)
             self.desk.watched[model] = replace(self.desk.watched[model], provable=True)
@@ -112,7 +113,7 @@ class Parts:
         source = self.sources.get(rollout.model)
         if source is None:
             return
-        scorer, waits = self.scorer(rollout.model), Rules.from_json(rollout.analysis).late_labels
+        scorer, rules = self.scorer(rollout.model), Rules.from_json(rollout.analysis)
 
         def keep(seq: int, request: Request, stable: bytes | None, canary: bytes | None) -> None:
             api = request.api
@@ -137,7 +138,8 @@ class Parts:
             elapsed=progress.elapsed,
             telemetry=self.telemetry,
             stopped=self.exhausted.setdefault(rollout.id, set()),
-            keep=keep if waits else None,
+            keep=keep if rules.late_labels else None,
+            slices=rules.slices,
         )
         async with aclosing(batches):
             async for batch in batches:

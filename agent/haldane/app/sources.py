@@ -9,20 +9,29 @@ from haldane.domain.fleet import ModelName
 from haldane.domain.traffic import Request
 from haldane.ports import Malformed, PortError, Refused, TrafficSource, Unavailable
 from haldane.serving.client import ServingClient
+from haldane.serving.fields import with_fields
 from haldane.serving.records import read_examples, read_prediction_logs
 from haldane.serving.restform import read_lines
 from haldane.tensors import Signature
 
 
 async def open_source(
-    model: ModelName, section: ModelSection, stable: int, clients: Iterable[ServingClient]
+    model: ModelName,
+    section: ModelSection,
+    stable: int,
+    clients: Iterable[ServingClient],
+    *,
+    fields: frozenset[str] = frozenset(),
 ) -> Replay | None:
-    """The model's source; None when it has none. PortError when no server can say what the model takes."""
+    """The model's source; None when it has none. PortError when no server can say what the model takes.
+
+    Requests carry those of `fields` that they have: what slices are made by.
+    """
     if section.traffic is None:
         return None
     traffic = section.traffic
     signatures = {} if traffic.kind == "prediction_log" else await _signatures(model, stable, clients)
-    return Replay(traffic.path.name, lambda: _read(traffic, model, signatures))
+    return Replay(traffic.path.name, lambda: _read(traffic, model, signatures, fields))
 
 
 class Onward:
@@ -68,14 +77,25 @@ async def _signatures(model: ModelName, stable: int, clients: Iterable[ServingCl
 
 
 def _read(
-    traffic: TrafficSection, model: ModelName, signatures: Mapping[str, Signature]
+    traffic: TrafficSection, model: ModelName, signatures: Mapping[str, Signature], fields: frozenset[str]
+) -> Iterable[Request | Malformed]:
+    requests = _requests(traffic, model, signatures, fields)
+    return with_fields(requests, fields) if fields else requests
+
+
+def _requests(
+    traffic: TrafficSection, model: ModelName, signatures: Mapping[str, Signature], fields: frozenset[str]
 ) -> Iterable[Request | Malformed]:
     match traffic.kind:
         case "labelled":
-            form = TableForm(label=traffic.label, columns=traffic.columns, signature=traffic.signature)
+            form = TableForm(
+                label=traffic.label, columns=traffic.columns, signature=traffic.signature, fields=tuple(sorted(fields))
+            )
             return read_table(traffic.path, signatures, form)
         case "examples":
-            return read_examples(traffic.path, signatures, signature=traffic.signature, label=traffic.label)
+            return read_examples(
+                traffic.path, signatures, signature=traffic.signature, label=traffic.label, fields=fields
+            )
         case "rest_jsonl":
             return read_lines(traffic.path, signatures)
         case "prediction_log":

@@ -75,11 +75,13 @@ async def _model(
         if model not in view.models or not view.models[model].available(stable)
     ]
     try:
-        source = await open_source(model, section, stable, clients)
+        fields = config.analysis_of(name).fields
+        source = await open_source(model, section, stable, clients, fields=fields)
         if source is None:
             return [*found, (True, f"{name}: no traffic is given, so a rollout can only be inconclusive")]
         request = await first_request(source)
     except PortError as error:
         return [*found, (False, f"{name}: traffic: {error}")]
     truth = f", first right answer {request.truth!r}" if request.truth is not None else ""
+    truth += "".join(f", first {field} {request.fields.get(field, 'not given')}" for field in sorted(fields))
     return [*found, (True, f"{name}: {source.name} can be read as {request.api} requests{truth}")]

@@ -9,11 +9,13 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 
 from haldane.config.base import Section
 from haldane.config.quantities import Duration, DurationOrZero, Share
+from haldane.config.slices import SliceSection, slice_forms
 from haldane.domain.evidence import Role
 from haldane.judge.limit import LimitRule, parse_limits
 from haldane.judge.margin import parse_margin
 from haldane.judge.outputs import Loss, OutputKind, OutputRule, Tolerance
 from haldane.judge.rules import METRICS, WEIGHTS, MetricRule, Rules
+from haldane.judge.slices import SLICE_WEIGHT, sliced
 
 MetricName = Literal["errors", "accuracy", "disagreement", "drift", "loss", "latency"]
 
@@ -175,11 +177,21 @@ class AnalysisSection(Section):
     metrics: MetricsSection = MetricsSection()
     """The metrics, with role and margin each."""
 
+    slices: Annotated[tuple[SliceSection, ...], BeforeValidator(slice_forms)] = ()
+    """Requests that are also judged by themselves, such as [country=DE, {field: segment, values: [new, loyal]}]; at
+    most 32 values in all."""
+
+    slice_weight: Annotated[float, Field(gt=0, le=10)] = SLICE_WEIGHT
+    """What all slices of a metric together weigh, relative to the metric itself."""
+
     def rules(self, *, rate_per_second: float, floor: bool = False, classes: bool = False) -> Rules:
         """The same as the judge takes it; `floor`: A/A pairs are sent; `classes`: outputs are scores of classes."""
+        metrics = tuple(_fitted(rule, floor=floor, classes=classes) for rule in self.metrics.rules())
+        slices = [one for section in self.slices for one in section.rules(metrics)]
         return Rules(
+            metrics=metrics + sliced(metrics, slices, weight=self.slice_weight),
+            slices=tuple(one.slice for one in slices),
             limits=self.metrics.limits(),
-            metrics=tuple(_fitted(rule, floor=floor, classes=classes) for rule in self.metrics.rules()),
             alpha=self.alpha,
             beta=self.beta,
             least_pairs=self.least_pairs,
@@ -191,6 +203,16 @@ class AnalysisSection(Section):
             rate_per_second=rate_per_second,
             baseline_errors=self.baseline_errors,
         )
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The request fields that slices are made by."""
+        return frozenset(section.field for section in self.slices)
+
+    @model_validator(mode="after")
+    def _makes_rules(self) -> Self:
+        self.rules(rate_per_second=1.0)
+        return self
 
 
 def _fitted(rule: MetricRule, *, floor: bool, classes: bool) -> MetricRule:

@@ -53,6 +53,7 @@ class Finding:
 
     metric: str
     measures: str = ""  # the kind of metric, such as "latency"; "" when the name says it
+    slice: str = ""  # of these requests only, such as "country=DE"; "" for all
     role: Role
     state: State
     unit: str  # "ratio" (of canary to stable, minus 1), "share", "rate" (of the canary alone) or the loss's own

@@ -21,6 +21,8 @@ from haldane.domain.rollout import Mode, Phase, Rollout
 from haldane.domain.traffic import PAIR_DTYPE, Batch, Outcome, Request, Status, empty_batch, some_answer
 from haldane.engine.shedding import Pace, Throttle
 from haldane.judge.outputs import Scored, Scores
+from haldane.judge.rules import Slice
+from haldane.judge.slices import membership
 from haldane.ports import ModelServer, TrafficSource
 from haldane.telemetry import Telemetry
 
@@ -147,6 +149,7 @@ async def pairs(
     telemetry: Telemetry,
     stopped: set[ServerName] | None = None,
     keep: Keep | None = None,
+    slices: Sequence[Slice] = (),
 ) -> AsyncGenerator[Batch, None]:
     """Batches of counted pairs, ascending in `seq`, until the source ends or every server was stopped.
 
@@ -155,7 +158,7 @@ async def pairs(
     it with `contextlib.aclosing`: calls in flight are cancelled then. Raises what the source raises.
     `stopped` are servers not to be shadowed any more; those that run out of threads are added to
     it, so that a later run leaves them alone too. `keep` is handed the answers of each pair whose truth
-    is not known, before its batch, maybe from another thread.
+    is not known, before its batch, maybe from another thread. `slices` are those of the rollout's rules.
     """
     stopped = set() if stopped is None else stopped
     shadow = _Shadow(
@@ -172,6 +175,7 @@ async def pairs(
         telemetry,
         stopped,
         keep,
+        slices,
     )
     tasks = shadow.start()
     try:
@@ -201,11 +205,12 @@ class _Shadow:
         telemetry: Telemetry,
         stopped: set[ServerName],
         keep: Keep | None,
+        slices: Sequence[Slice],
     ) -> None:
         self._rollout, self._source, self._limits, self._score = rollout, source, limits, score
         self._address, self._masked, self._elapsed, self._telemetry = address, masked, elapsed, telemetry
         rate = limits.pairs_per_second / max(1, len(servers))
-        self._stopped, self._keep = stopped, keep
+        self._stopped, self._keep, self._slices = stopped, keep, slices
         self._lanes = [
             _Lane(
                 name,
@@ -410,6 +415,7 @@ class _Shadow:
         rows["server"] = [pair.lane.index for pair in some]
         rows["row"] = [pair.request.row for pair in some]
         rows["request"] = [pair.request.key for pair in some]
+        rows["slices"] = [membership(pair.request.fields, self._slices) for pair in some]
         for side, lost in (("stable", scored.stable_unreadable), ("canary", scored.canary_unreadable)):
             outcomes: list[Outcome] = [getattr(pair, side) for pair in some]
             rows[f"{side}_status"] = np.where(lost, Status.MALFORMED, [outcome.status for outcome in outcomes])

@@ -200,7 +200,15 @@ def _watch(rule: MetricRule, rules: Rules) -> Watch:
         if relative:
             unit, margin = "ratio", relative
     return Watch(
-        rule.name, rule.role, rule.weight, evidence, measures=rule.measures, unit=unit, margin=margin, scale=scale
+        rule.name,
+        rule.role,
+        rule.weight,
+        evidence,
+        measures=rule.measures,
+        slice="" if rule.slice is None else rules.slices[rule.slice].name,
+        unit=unit,
+        margin=margin,
+        scale=scale,
     )
 
 

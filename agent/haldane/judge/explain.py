@@ -106,6 +106,7 @@ _TEXT = {
         "meaning": "If the canary were within every margin, evidence of {need} would ever appear in at most {alpha} "
         "of analyses.",
         "named": "Proven one by one: {names}.",
+        "slice": "Worse in {slice}: {names}.",
         "jointly": "The harm is proven jointly; no single metric can be named.",
         "fell": "The evidence has fallen since; the verdict was valid when it was given and stands.",
         "crossed": "The evidence sufficed at pair {pairs}, {seconds} after the start.",
@@ -126,6 +127,7 @@ _TEXT = {
         "strength": "全部指标的综合证据 {now}（回滚需要 {need}）。",
         "meaning": "如果金丝雀版本在所有容限之内，那么 {need} 的证据在全部分析中出现的比例至多为 {alpha}。",
         "named": "逐项证实：{names}。",
+        "slice": "在 {slice} 中更差：{names}。",
         "jointly": "损害是合并证实的；无法归因于单个指标。",
         "fell": "此后证据有所回落；判定在作出时有效，仍然成立。",
         "crossed": "证据在第 {pairs} 对时充分，即开始后 {seconds}。",
@@ -164,6 +166,8 @@ _ZH_PHRASES = (
     (r"other classes: (\S+ %) stable, (\S+ %) canary", r"其他类别的占比：稳定版本 \1，金丝雀 \2"),
     (r"stable disagrees with itself on ([\d,]+) of ([\d,]+)", r"稳定版本与自身不一致：\2 对中 \1 对"),
     (r"([\d,]+) of ([\d,]+) tail votes for canary being slower", r"尾部 \2 票中有 \1 票认为金丝雀更慢"),
+    (r"no data of (.+?) when the metrics to judge were fixed", r"在确定参与判定的指标时没有 \1 的数据"),
+    (r"worse in (.+?): ", r"在 \1 中更差："),
     (r"no data when the metrics to judge were fixed", "在确定参与判定的指标时没有数据"),
     (r"the first pairs of each server, its warm-up, do not count here", "每台服务器最初的请求对属于预热，不计入此项"),
     (r"([\d,]+) of ([\d,]+) requests", r"\2 个请求中有 \1 个"),
@@ -262,10 +266,21 @@ def _reasons(ruling: Ruling, rules: Rules, language: str) -> list[str]:
     text = _TEXT[language]
     if ruling.verdict is Verdict.FAIL:
         names = [_named(name, language) for name in ruling.named]
-        return [text["named"].format(names=", ".join(names)) if names else text["jointly"]]
+        proven = text["named"].format(names=", ".join(names)) if names else text["jointly"]
+        return [proven, *_worse_in(ruling, language)]
     if ruling.verdict in (Verdict.CONTINUE, Verdict.INCONCLUSIVE):
         return [text["why"].format(why=in_words(ruling.why, language))]
     return []
+
+
+def _worse_in(ruling: Ruling, language: str) -> list[str]:
+    """For whom it got worse: a sentence for each slice in which a metric was named."""
+    named = [finding for finding in ruling.findings if finding.slice and finding.metric in ruling.named]
+    by_slice: dict[str, list[str]] = {}
+    for finding in named:
+        metric = finding.metric.removesuffix(f" {finding.slice}")
+        by_slice.setdefault(finding.slice, []).append(_named(metric, language))
+    return [_TEXT[language]["slice"].format(slice=one, names=", ".join(them)) for one, them in by_slice.items()]
 
 
 def _strength(ruling: Ruling, rules: Rules, language: str) -> list[str]:

@@ -20,6 +20,7 @@ class Watch:
     weight: float
     evidence: Evidence
     measures: str = ""  # "" when the name says it
+    slice: str = ""  # the name of the slice it is of, "" for all pairs
     unit: str = "share"
     margin: float = 0.0  # in `unit`
     scale: float = 1.0  # one unit of the evidence, in `unit`
@@ -42,6 +43,7 @@ def finding(
     return Finding(
         metric=watch.name,
         measures=watch.measures or watch.name,
+        slice=watch.slice,
         role=watch.role,
         state=state,
         unit=watch.unit,
@@ -50,12 +52,15 @@ def finding(
         margin=watch.margin,
         log10_harm=log_harm / LOG10,
         log10_harmless=log_harmless / LOG10,
-        detail=_detail(watch) if entered else "no data when the metrics to judge were fixed",
+        detail=_detail(watch, entered),
     )
 
 
-def _detail(watch: Watch) -> str:
+def _detail(watch: Watch, entered: bool) -> str:
     """What the numbers rest on; without any, the usual reason why not."""
+    if not entered:
+        of = f" of {watch.slice}" if watch.slice else ""
+        return f"no data{of} when the metrics to judge were fixed"
     if (watch.measures or watch.name) in COLD and not watch.evidence.pairs:
         return "the first pairs of each server, its warm-up, do not count here"
     return watch.evidence.detail()

@@ -13,7 +13,7 @@ from haldane.judge import verdict as words
 from haldane.judge.chronicle import Chronicle
 from haldane.judge.columns import Readings
 from haldane.judge.findings import LOG10, Watch, finding, with_interval
-from haldane.stats.betting import LATE_STARTS
+from haldane.stats.betting import HOLD_LOG_E, LATE_STARTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +167,12 @@ class Hearing:
         # It takes no share of alpha and cannot be named, so it is held to alpha on its own.
         return self._log_harm[watch.name] >= math.log(1 / self.terms.alpha)
 
+    def _suspected(self, watch: Watch) -> bool:
+        """Leaning towards harm. Of many slices with few pairs each one always leans, so there it takes evidence."""
+        if watch.slice:
+            return self._log_harm[watch.name] > HOLD_LOG_E
+        return watch.evidence.holds()
+
     def _doubts(self, others: Sequence[str]) -> list[str]:
         """Everything that keeps it from passing, besides objectives not shown yet."""
         found = list(others)
@@ -180,7 +186,7 @@ class Hearing:
         shown = [watch.name for watch in holding if not watch.role.rolls_back and self._harmful(watch)]
         if shown:
             found.append(f"held: harm shown by the signal {' and '.join(shown)}, which cannot roll back")
-        suspects = [watch.name for watch in holding if watch.name not in shown and watch.evidence.holds()]
+        suspects = [watch.name for watch in holding if watch.name not in shown and self._suspected(watch)]
         if suspects:
             found.append(f"held: lately {' and '.join(suspects)} leaned beyond the margin")
         return found

@@ -131,11 +131,12 @@ class Rules:
         _require(0.0 < self.baseline_errors < 1.0, f"baseline_errors: not between 0 and 1: {self.baseline_errors!r}")
         _require(self.extensions >= 0, f"extensions must not be negative, got {self.extensions!r}")
         _require(bool(self.metrics or self.limits), "at least one metric must be judged")
+        _require(len(self.slices) <= MOST_SLICES, f"at most {MOST_SLICES} slices, got {len(self.slices)}")
+        known = [one.name for one in self.slices]
+        _require(len(set(known)) == len(known), f"a slice is listed twice: {', '.join(known)}")
         names = [rule.name for rule in self.metrics]
         names += [*(limit.name for limit in self.limits), *(rule.name for rule in self.gauges)]
         _require(len(set(names)) == len(names), f"a metric is listed twice: {', '.join(names)}")
-        _require(len(self.slices) <= MOST_SLICES, f"at most {MOST_SLICES} slices, got {len(self.slices)}")
-        _require(len(set(self.slices)) == len(self.slices), "a slice is listed twice")
         for rule in self.metrics:
             there = rule.slice is None or 0 <= rule.slice < len(self.slices)
             _require(there, f"{rule.name}: there is no slice {rule.slice!r}")

@@ -60,10 +60,18 @@ def why_failed(
     """One sentence for a FAIL."""
     need = f"needed {odds(-math.log10(alpha))}"
     if not names:
-        parts = ", ".join(f"{f.metric} {odds(f.log10_harm)}" for f in findings if f.role.rolls_back)
+        able = [f for f in findings if f.role.rolls_back and (not f.slice or f.log10_harm > 0)]
+        parts = ", ".join(f"{f.metric} {odds(f.log10_harm)}" for f in able)
         return f"harm shown jointly after {pairs:,} pairs: evidence {odds(log10_harm)} ({need}), from {parts}"
-    parts = "; ".join(f"{f.metric} {measured(f)}, {f.detail}" for f in findings if f.metric in names)
+    parts = "; ".join(f"{_where(f)} {measured(f)}, {f.detail}" for f in findings if f.metric in names)
     return f"harm shown after {pairs:,} pairs: {parts}; evidence {odds(log10_harm)} ({need})"
+
+
+def _where(finding: Finding) -> str:
+    """What got worse, and for whom when not for all."""
+    if not finding.slice:
+        return finding.metric
+    return f"worse in {finding.slice}: {finding.metric.removesuffix(f' {finding.slice}')}"
 
 
 def why_passed(findings: Sequence[Finding], *, pairs: int) -> str:

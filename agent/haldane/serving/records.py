@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError
 
 from haldane import wire
 from haldane.domain.traffic import Api, Request
+from haldane.judge.slices import as_text
 from haldane.ports import Malformed, Unavailable
 from haldane.tensors import STRING, Array, Signature, TensorSpec, UnsupportedType, encode, predict_body
 
@@ -146,6 +147,7 @@ class ExampleForm:
 
     signature: Signature
     label: str | None = None
+    fields: frozenset[str] = frozenset()  # features to slice by, where an Example has one value
 
     def request(self, data: bytes, where: str, row: int) -> Request:
         """Raises ValueError that says which feature is missing or has the wrong type."""
@@ -154,10 +156,11 @@ class ExampleForm:
         truth = None if self.label is None else _truth(features, self.label)
         if self.label is not None:
             del features[self.label]
+        sliced = _sliced(features, self.fields)
         api = {CLASSIFY_METHOD: Api.CLASSIFY, REGRESS_METHOD: Api.REGRESS}.get(self.signature.method, Api.PREDICT)
         if api is not Api.PREDICT:
-            return Request(where, api, _input_body(api, self.signature.name, example), row, truth)
-        return Request(where, api, self._predict(example, features), row, truth)
+            return Request(where, api, _input_body(api, self.signature.name, example), row, truth, sliced)
+        return Request(where, api, self._predict(example, features), row, truth, sliced)
 
     def _predict(self, example: Any, features: Any) -> bytes:
         only = self.signature.only_input
@@ -181,6 +184,12 @@ def _values(features: Any, name: str) -> list[Any]:
         raise ValueError(f"no feature {name!r}; it has {', '.join(sorted(features)) or 'none'}")
     kind = features[name].WhichOneof("kind")
     return [] if kind is None else list(getattr(features[name], kind).value)
+
+
+def _sliced(features: Any, names: frozenset[str]) -> dict[str, str]:
+    given = {name: _values(features, name) for name in sorted(names & set(features))}
+    texts = {name: as_text(values[0]) for name, values in given.items() if len(values) == 1}
+    return {name: text for name, text in texts.items() if text is not None}
 
 
 def _truth(features: Any, name: str) -> float | str:
@@ -211,7 +220,12 @@ def _column(features: Any, spec: TensorSpec) -> Array:
 
 
 def read_examples(
-    path: Path, signatures: Mapping[str, Signature], *, signature: str = "serving_default", label: str | None = None
+    path: Path,
+    signatures: Mapping[str, Signature],
+    *,
+    signature: str = "serving_default",
+    label: str | None = None,
+    fields: frozenset[str] = frozenset(),
 ) -> Iterator[Request | Malformed]:
     """The Examples of a TFRecord file as requests, with the truth read from feature `label`.
 
@@ -220,7 +234,7 @@ def read_examples(
     """
     if signature not in signatures:
         raise Malformed(path.name, f"the model has no signature {signature!r}, only {', '.join(sorted(signatures))}")
-    form = ExampleForm(signatures[signature], label)
+    form = ExampleForm(signatures[signature], label, fields)
     for row, data in enumerate(read_frames(path)):
         if isinstance(data, Malformed):
             yield data

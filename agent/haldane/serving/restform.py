@@ -2,8 +2,9 @@
 
 A line is one JSON body as `:predict` takes it: {"instances": [...]} by rows or
 {"inputs": ...} by columns; or, for a classify or regress signature, {"examples":
-[...]}; optionally "signature_name", and here also "id" and "truth". `call_of` is a
-pure function of signatures and line; reading files is the other half.
+[...]}; optionally "signature_name", and here also "id", "truth" and "fields" (what
+the request may be sliced by: {"country": "DE"}). `call_of` is a pure function of
+signatures and line; reading files is the other half.
 Source: util/json_tensor.cc in TensorFlow Serving.
 """
 
@@ -18,13 +19,14 @@ import numpy as np
 
 from haldane import wire
 from haldane.domain.traffic import Api, Request
+from haldane.judge.slices import as_text
 from haldane.ports import Malformed, Unavailable
 from haldane.serving.restexamples import input_of
 from haldane.tensors import STRING, Array, Signature, TensorSpec, UnsupportedType, encode, predict_body
 
 DEFAULT_SIGNATURE = "serving_default"
 _FORMS = {"instances", "inputs", "examples"}
-_KNOWN = _FORMS | {"context", "signature_name", "id", "truth"}
+_KNOWN = _FORMS | {"context", "signature_name", "id", "truth", "fields"}
 _EXAMPLE_CALLS = {
     "tensorflow/serving/classify": (Api.CLASSIFY, wire.ClassificationRequest),
     "tensorflow/serving/regress": (Api.REGRESS, wire.RegressionRequest),
@@ -204,6 +206,15 @@ def read_lines(path: Path, signatures: Mapping[str, Signature]) -> Iterator[Requ
         raise Unavailable(path.name, f"cannot be read: {error.strerror}") from error
 
 
+def _fields(given: Any) -> dict[str, str]:
+    if not isinstance(given, dict):
+        raise NotRestForm('fields: must be an object such as {"country": "DE"}')
+    texts = {name: as_text(value) for name, value in given.items()}
+    if bad := [name for name, text in texts.items() if text is None]:
+        raise NotRestForm(f"fields.{bad[0]}: must be text, a number, true or false")
+    return {name: text for name, text in texts.items() if text is not None}
+
+
 def _request(line: bytes, where: str, row: int, signatures: Mapping[str, Signature]) -> Request | Malformed:
     try:
         body = json.loads(line)
@@ -213,7 +224,7 @@ def _request(line: bytes, where: str, row: int, signatures: Mapping[str, Signatu
         if truth is not None and not isinstance(truth, int | float | str):
             raise NotRestForm("truth: must be a number or text")
         api, message = call_of(signatures, body)
-        return Request(str(body.get("id", where)), api, message, row, truth)
+        return Request(str(body.get("id", where)), api, message, row, truth, _fields(body.get("fields", {})))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         return Malformed(where, f"not JSON: {error}")
     except RecursionError:

@@ -59,7 +59,9 @@ def evidence(story: Story) -> list[Chart]:
 def _against(story: Story) -> Chart:
     need = -math.log10(story.alpha)
     rulings = story.rulings
-    names = [name for name in _names(rulings) if _role(rulings, name).rolls_back]
+    last = rulings[-1]
+    # A line per slice would hide the others; those that were named are what the page is about.
+    names = [f.metric for f in last.findings if f.role.rolls_back and (not f.slice or f.metric in last.named)]
     lines = _lines(rulings, names, "log10_harm")
     together = [(0.0, 0.0), *((one.seconds, one.log10_harm) for one in rulings)]
     lines.append(Line("all metrics", "m-all", together))

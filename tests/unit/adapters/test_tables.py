@@ -42,6 +42,21 @@ def inputs_of(request):
     return {key: decode(proto) for key, proto in wire.PredictRequest.FromString(request.body).inputs.items()}
 
 
+def test_columns_to_slice_by_need_not_be_inputs(save):
+    path = save(x=[1.0, 2.0], country=["DE", None], size=[3, 4], bad=[0, 1])
+    form = TableForm(label="bad", fields=("country", "size"))
+    first, second = read_table(path, model(x=(FLOAT, (-1,))), form)
+    assert first.fields == {"country": "DE", "size": "3"}
+    assert {**second.fields, "country": second.fields.get("country") or ""} == {"country": "", "size": "4"}
+    assert set(inputs_of(first)) == {"x"}
+
+
+def test_a_column_to_slice_by_that_is_not_there_is_named(save):
+    path = save(x=[1.0], bad=[0])
+    with pytest.raises(Malformed, match="no column to slice by named 'country'; the columns are x, bad"):
+        list(read_table(path, model(x=(FLOAT, (-1,))), TableForm(label="bad", fields=("country",))))
+
+
 def test_rows_become_requests_by_input_name_with_row_and_truth(save):
     path = save(age=[30, 41], income=[1.5, 2.5], job=["smith", "cook"], bad=[0, 1], unused=[7, 8])
     first, second = read_table(path, MIXED, LABELLED)

@@ -13,6 +13,7 @@ from haldane.domain.rollout import Mode, Phase
 from haldane.domain.traffic import Api, Outcome, Request, Status
 from haldane.engine.pairing import Addressing, ShadowLimits, addressing, pairs, set_aside_because
 from haldane.judge.outputs import Scored, Scores
+from haldane.judge.rules import Slice
 from haldane.ports import Unavailable
 from haldane.telemetry import Telemetry
 from haldane.testing.builders import a_rollout
@@ -125,6 +126,13 @@ async def test_every_request_becomes_one_pair_in_order_of_sending():
     assert not found["aa"].any()
     assert run.counted("pairs_total", server="r0", kind="ab") == 250
     assert sorted(set(run.servers["r0"].calls)) == ["canary", "stable"]
+
+
+async def test_a_pair_knows_the_slices_its_request_belongs_to():
+    german, french = Slice(field="country", value="DE"), Slice(field="country", value="FR")
+    requests = [Request(f"q{i}", Api.PREDICT, b"", fields={"country": c}) for i, c in enumerate(["DE", "FR", "AT"])]
+    found = await Run(source=Requests(requests), slices=(german, french)).rows()
+    assert found["slices"].tolist() == [0b01, 0b10, 0]
 
 
 async def test_pairs_that_come_back_late_keep_their_place():

@@ -156,6 +156,14 @@ def test_examples_fill_columns_by_signature_and_the_label_becomes_the_truth(tmp_
     assert (request.truth, request.row, request.id) == (1.0, 0, "set#0")
 
 
+def test_examples_may_be_sliced_by_features_that_are_no_inputs(tmp_path):
+    path = write(tmp_path / "set", example(x=1.0, country=b"DE", tags=[b"a", b"b"]), example(x=1.0))
+    wanted = frozenset({"country", "tags"})
+    german, other = read_examples(path, model(x=(FLOAT, (-1, 1))), fields=wanted)
+    assert (german.fields, other.fields) == ({"country": "DE"}, {})
+    assert set(wire.PredictRequest.FromString(german.body).inputs) == {"x"}
+
+
 @pytest.mark.parametrize(("method", "api"), [("classify", Api.CLASSIFY), ("regress", Api.REGRESS)])
 def test_a_classify_or_regress_signature_takes_the_example_without_its_label(tmp_path, method, api):
     path = write(tmp_path / "set", example(x=1.0, y=b"good"))

@@ -149,6 +149,19 @@ def test_a_file_gives_requests_and_names_each_bad_line(tmp_path):
     assert str(listed).startswith("log.jsonl:5: must be a JSON object")
 
 
+def test_a_line_says_what_it_may_be_sliced_by(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text(
+        '{"instances": [[1, 2]], "fields": {"country": "DE", "age": 30, "new": true}}\n'
+        '{"instances": [[1, 2]], "fields": {"country": ["DE"]}}\n{"instances": [[1, 2]], "fields": "DE"}\n'
+    )
+    first, listed, text = read_lines(path, ONE)
+    assert isinstance(first, Request)
+    assert first.fields == {"country": "DE", "age": "30", "new": "true"}
+    assert str(listed) == "log.jsonl:2: fields.country: must be text, a number, true or false"
+    assert "fields: must be an object" in str(text)
+
+
 def test_a_line_nested_without_end_is_a_bad_line_like_any_other(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_text('{"instances":' + "[" * 100_000 + '\n{"instances": [[1, 2]]}\n')
