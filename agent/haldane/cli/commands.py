@@ -7,6 +7,7 @@ import click
 
 from haldane import __version__
 from haldane.cli.adopt import adopt
+from haldane.cli.backtest import backtest
 from haldane.cli.check import check
 from haldane.cli.exits import INFRASTRUCTURE, leave
 from haldane.cli.explain import explain
@@ -29,6 +30,7 @@ EXAMPLES = """Canary analysis for TensorFlow Serving.
   haldane status -w
   haldane explain credit_risk-4-1a2b
   haldane replay credit_risk-4-1a2b           judge it again from its evidence
+  haldane backtest credit_risk-4-1a2b         how often would this policy err
 
 \b
 Exit codes: 0 ok or pass, 1 fail verdict, 2 usage or config, 3 inconclusive
@@ -55,5 +57,5 @@ def main() -> None:
     pass
 
 
-for command in (run, status, rollout, explain, replay, forecast_, labels, check, adopt, sandbox, demo):
+for command in (run, status, rollout, explain, replay, backtest, forecast_, labels, check, adopt, sandbox, demo):
     main.add_command(command)

@@ -90,7 +90,7 @@ def _evidence_plot(story: Story, lines: Sequence[Line], need: float, name: str, 
     highest = max((y for line in lines for _, y in line.points), default=0.0)
     lowest = min((y for line in lines for _, y in line.points), default=0.0)
     low, high = max(LOWEST, min(-0.5, lowest)), min(need + MOST_ABOVE, max(need + 0.6, highest))
-    ticks = [(float(level), _level(level)) for level in range(math.ceil(low), math.floor(high) + 1)]
+    ticks = [(float(level), level_name(level)) for level in range(math.ceil(low), math.floor(high) + 1)]
     return draw(
         Plot(
             title=f"{name}: " + "; ".join(f"{line.name} {odds(line.points[-1][1])}" for line in lines),
@@ -105,7 +105,8 @@ def _evidence_plot(story: Story, lines: Sequence[Line], need: float, name: str, 
     )
 
 
-def _level(exponent: int) -> str:
+def level_name(exponent: int) -> str:
+    """A power of ten as odds: 100:1, 1:10."""
     return f"1:{10**-exponent:,}" if exponent < 0 else f"{10**exponent:,}:1"
 
 
