@@ -6,8 +6,8 @@ Tests of Statistical Hypotheses (log(1/a) over the information per pair).
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from statistics import NormalDist
 
 import numpy as np
@@ -20,6 +20,7 @@ from haldane.stats.betting import BETS, LATE_SHARE, LOG_WEIGHTS, Floats
 from haldane.stats.blocks import SCALE_REACH
 
 _QUANTILES: Floats = np.array([NormalDist().inv_cdf((i + 0.5) / 64) for i in range(64)])
+SLICE_SHARE = 0.1  # of all requests, where nobody says
 _MEAN_OF_BLOCK = 1.1  # sd of a 20 % trimmed mean over that of the mean, for readings with heavy tails
 
 
@@ -33,6 +34,7 @@ class Traffic:
     canary; `log_ratio_sd` the spread of log(canary / stable) latency;
     `loss_sd` the spread of the paired loss difference. `labelled_rows`: rows
     of a finite labelled set, each judged once; None for a labelled stream.
+    `shares` of all requests by slice; a slice not named there has a tenth.
     """
 
     pairs_per_second: float
@@ -43,11 +45,16 @@ class Traffic:
     disagreement: float = 0.005
     log_ratio_sd: float = 0.35
     loss_sd: float = 0.1
+    shares: Mapping[str, float] = field(default_factory=dict)
+
+    def share_of(self, rule: MetricRule, rules: Rules) -> float:
+        """The share of requests that this rule sees."""
+        return 1.0 if rule.slice is None else self.shares.get(rules.slices[rule.slice].name, SLICE_SHARE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlook:
-    """What one metric can show. Pairs and seconds count from the start, warm-up included; None: never."""
+    """What one metric can show. Pairs and seconds count from the start, with warm-up and other slices; None: never."""
 
     metric: str
     role: Role
@@ -61,10 +68,12 @@ class Outlook:
     rollback_pairs: int | None  # until a canary worse by twice the margin is rolled back
     rollback_seconds: float | None
     least_harm: float | None  # the smallest harm that is rolled back within `limit`
+    share: float = 1.0  # of all requests that it sees
 
     def sentence(self) -> str:
         """What to expect, in plain words."""
-        parts = [f"{self.metric} (margin {self.margin_text})"]
+        seen = f", {100 * self.share:.3g} % of requests" if self.share < 1 else ""
+        parts = [f"{self.metric} (margin {self.margin_text}{seen})"]
         if self.role is Role.OBJECTIVE:
             parts.append(self._promotion())
         if self.rollback_pairs is not None and self.rollback_seconds is not None:
@@ -100,14 +109,15 @@ Excesses = Callable[[float, float], tuple[Floats, Floats]]  # (margin, harm) -> 
 def _outlook(rule: MetricRule, rules: Rules, traffic: Traffic) -> Outlook:
     law, harmless, unit, step = _law(rule, rules, traffic)
     size = _size(rule, unit)
-    outputs = rule.name in ("accuracy", "loss", "disagreement", "drift")
+    outputs = rule.measures in ("accuracy", "loss", "disagreement", "drift")
+    seen = traffic.share_of(rule, rules)
     warmup = 0 if outputs else rules.warmup_pairs * traffic.servers
     budget = int(rules.budget_seconds * traffic.pairs_per_second)
     limit = min(rules.horizon_pairs, max(0, budget - warmup))
     if outputs and traffic.labelled_rows is not None:
         limit = min(limit, traffic.labelled_rows)
-    able = sum(other.weight for other in rules.metrics if other.role.rolls_back)
-    share = rule.weight / able if rule.role.rolls_back else 1.0
+    limit = int(limit * seen)
+    share = rule.weight / _weight_of_all(rules) if rule.role.rolls_back else 1.0
     against = -math.log(rules.alpha * share * (1 - LATE_SHARE))
 
     def promote(margin: float) -> float:
@@ -117,15 +127,15 @@ def _outlook(rule: MetricRule, rules: Rules, traffic: Traffic) -> Outlook:
         return step * _needed(law(size, harm), 1, against)
 
     promotes, rolls = promote(size), rollback(2 * size)
-    promotes_in = math.ceil(max(promotes, rules.least_pairs) + warmup) if promotes <= limit else None
-    rolls_in = math.ceil(rolls + warmup) if rolls <= limit else None
+    promotes_in = math.ceil(max(promotes / seen, rules.least_pairs) + warmup) if promotes <= limit else None
+    rolls_in = math.ceil(rolls / seen + warmup) if rolls <= limit else None
     top = 1.0 if unit != "ratio" else 100.0
     return Outlook(
         metric=rule.name,
         role=rule.role,
         unit=unit,
         margin=size,
-        margin_text=margin_text(rule.margin, rule.name),
+        margin_text=margin_text(rule.margin, rule.measures),
         limit=limit,
         promote_pairs=promotes_in,
         promote_seconds=None if promotes_in is None else promotes_in / traffic.pairs_per_second,
@@ -133,7 +143,16 @@ def _outlook(rule: MetricRule, rules: Rules, traffic: Traffic) -> Outlook:
         rollback_pairs=rolls_in,
         rollback_seconds=None if rolls_in is None else rolls_in / traffic.pairs_per_second,
         least_harm=_least(lambda harm: rollback(harm) <= limit, size, top),
+        share=seen,
     )
+
+
+def _weight_of_all(rules: Rules) -> float:
+    """What everything that can roll back weighs together."""
+    able = [rule.weight for rule in rules.metrics if rule.role.rolls_back]
+    able += [limit.weight for limit in rules.limits if limit.role.rolls_back]
+    able += [gauge.weight for gauge in rules.gauges if gauge.role.rolls_back]
+    return sum(able)
 
 
 def _size(rule: MetricRule, unit: str) -> float:
@@ -142,15 +161,15 @@ def _size(rule: MetricRule, unit: str) -> float:
 
 def _law(rule: MetricRule, rules: Rules, traffic: Traffic) -> tuple[Excesses, float, str, float]:
     """The law of a step's excess, the harm of a harmless canary, the unit, and pairs a step."""
-    if rule.name == "latency":
+    if rule.measures == "latency":
         return _block_law(rules, traffic), 0.0, "ratio", rules.block_pairs
-    if rule.name == "disagreement":
+    if rule.measures == "disagreement":
         return _share_law(0.0), traffic.disagreement, "share", 1
-    if rule.name == "loss":
+    if rule.measures == "loss":
         return _loss_law(rule, traffic), 0.0, "ratio" if not rule.margin.absolute else "loss", 1
     if rule.margin.relative:
         return _relative_law(rule, traffic), 0.0, "ratio", 1
-    discordance = traffic.discordance if rule.name in ("accuracy", "drift") else 2 * traffic.error_rate
+    discordance = traffic.discordance if rule.measures in ("accuracy", "drift") else 2 * traffic.error_rate
     return _share_law(discordance), 0.0, "share", 1
 
 

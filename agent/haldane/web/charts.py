@@ -111,8 +111,14 @@ def level_name(exponent: int) -> str:
 
 
 def metrics(story: Story) -> list[Chart]:
-    """Each metric's estimate, its band and its margin over time; a metric without data says so."""
-    return [_metric(story, finding) for finding in story.rulings[-1].findings] if story.rulings else []
+    """Each metric's estimate, its band and its margin over time; a metric without data says so.
+
+    Of slices only those that were named: the table has all.
+    """
+    if not story.rulings:
+        return []
+    last = story.rulings[-1]
+    return [_metric(story, one) for one in last.findings if not one.slice or one.metric in last.named]
 
 
 def _metric(story: Story, last: Finding) -> Chart:

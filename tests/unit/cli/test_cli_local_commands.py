@@ -152,6 +152,26 @@ def test_forecast_tells_what_can_be_shown(config):
     assert run("forecast", "dog", "--config", str(config)).exit_code == 2
 
 
+def test_forecast_tells_what_a_slice_can_show_with_its_share_of_the_traffic(config):
+    config.write_text(CONFIG + "analysis: {slices: [country=DE, country=FR]}\n")
+    result = run("forecast", "credit", "--config", str(config), "--share", "country=DE=2.5%")
+    assert result.exit_code == 0
+    assert "accuracy country=DE (margin -1pp, 2.5 % of requests): " in result.output
+    assert "accuracy country=FR (margin -1pp, 10 % of requests): " in result.output
+
+
+@pytest.mark.parametrize(
+    ("share", "says"),
+    [("country=AT=5%", "no slice 'country=AT'; the config has country=DE"), ("country=DE=0%", "country=DE=5%"),
+     ("country=DE=many", "country=DE=5%"), ("5%", "no slice ''")],
+)  # fmt: skip
+def test_a_share_of_no_slice_is_a_mistake(config, share, says):
+    config.write_text(CONFIG + "analysis: {slices: [country=DE]}\n")
+    result = run("forecast", "credit", "--config", str(config), "--share", share)
+    assert result.exit_code == 2
+    assert says in result.output
+
+
 def test_a_bug_of_ours_never_looks_like_a_verdict(monkeypatch):
     monkeypatch.setattr("haldane.cli.connection.Connection.get", lambda *_, **__: {})
     result = run("status")

@@ -4,6 +4,7 @@ import pytest
 from haldane.domain.evidence import Role, Verdict
 from haldane.judge.analysis import Analysis
 from haldane.judge.forecast import Outlook, Traffic, duration, forecast
+from haldane.judge.rules import Slice
 from haldane.testing.pairs import metric, pairs, rules
 
 
@@ -65,6 +66,19 @@ def test_latency_takes_at_least_nine_blocks() -> None:
     outlook = forecast(some, Traffic(pairs_per_second=20))[0]
     assert outlook.rollback_pairs is not None and outlook.rollback_pairs >= 7 * 160
     assert outlook.promote_pairs is not None and outlook.promote_pairs >= 5 * 160
+
+
+def test_a_slice_takes_as_much_longer_as_it_has_less_of_the_traffic() -> None:
+    german = Slice(field="country", value="DE")
+    base = metric("accuracy", "2pp", Role.GUARDRAIL)
+    some = rules(base, metric("german", "2pp", Role.GUARDRAIL, kind="accuracy", slice=0), slices=(german,))
+    whole, quarter = forecast(some, Traffic(pairs_per_second=20, shares={"country=DE": 0.25}))
+    assert whole.rollback_pairs is not None and quarter.rollback_pairs is not None
+    assert quarter.rollback_pairs == pytest.approx(4 * whole.rollback_pairs, rel=0.01)
+    assert quarter.limit == whole.limit // 4
+    assert whole.least_harm is not None and quarter.least_harm is not None
+    assert quarter.least_harm > whole.least_harm
+    assert "german (margin -2pp, 25 % of requests)" in quarter.sentence()
 
 
 def test_a_guardrail_promises_no_promotion() -> None:
