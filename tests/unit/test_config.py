@@ -290,7 +290,7 @@ def test_slices_are_judged_beside_all_requests(folder):
         analysis:
           slices:
             - country=DE
-            - {field: segment, values: [new, 7], role: objective, metrics: {accuracy: 3pp, latency: off}}
+            - {field: segment, values: [new, 7], role: objective, metrics: {latency: +30%, accuracy: off}}
         """,
     )
     rules = config.analysis.rules(rate_per_second=20)
@@ -299,11 +299,10 @@ def test_slices_are_judged_beside_all_requests(folder):
     assert sliced == {
         "errors country=DE": (Role.GUARDRAIL, 0),
         "accuracy country=DE": (Role.GUARDRAIL, 0),
-        "latency country=DE": (Role.GUARDRAIL, 0),
         "errors segment=new": (Role.OBJECTIVE, 1),
-        "accuracy segment=new": (Role.OBJECTIVE, 1),
+        "latency segment=new": (Role.OBJECTIVE, 1),
         "errors segment=7": (Role.OBJECTIVE, 2),
-        "accuracy segment=7": (Role.OBJECTIVE, 2),
+        "latency segment=7": (Role.OBJECTIVE, 2),
     }
     assert config.analysis.fields == {"country", "segment"}
 

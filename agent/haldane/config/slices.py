@@ -47,8 +47,8 @@ class SliceSection(Section):
     """What its metrics may do. An `objective` must be shown harmless in each of these slices before a promotion."""
 
     metrics: Annotated[dict[str, str], BeforeValidator(_margin_forms)] = Field(default_factory=dict)
-    """Margins that differ from the metric's own, by metric, or `off`. By default a slice is judged on errors, accuracy,
-    loss and latency as far as these can roll back."""
+    """Margins by metric, where they differ from the metric's own, or `off`. By default a slice is judged on errors,
+    accuracy and loss, as far as these can roll back; any other metric is judged in it when it is given a margin."""
 
     @field_validator("metrics")
     @classmethod
