@@ -21,6 +21,7 @@ ELSEWHERE = {
 ALSO_CALLED = {
     "alertmanager": ("prometheus-alertmanager",),
     "chromium": ("chromium-browser", "google-chrome"),
+    "prometheus-process-exporter": ("process-exporter",),
 }
 
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install the real programs that tests run against (Prometheus, Alertmanager, Chromium, PostgreSQL, and small tools) where apt can.
+# Install the real programs that tests run against (Prometheus, Alertmanager, a process exporter, Chromium, PostgreSQL, and small tools) where apt can.
 # Without apt or without being root it says what is missing: those tests then skip, or fail when CI=true.
 set -u
 
@@ -8,6 +8,7 @@ have() {
     chromium) command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 ;;
     prometheus) command -v prometheus >/dev/null 2>&1 && command -v promtool >/dev/null 2>&1 ;;
     prometheus-alertmanager) command -v prometheus-alertmanager >/dev/null 2>&1 || command -v alertmanager >/dev/null 2>&1 ;;
+    prometheus-process-exporter) command -v prometheus-process-exporter >/dev/null 2>&1 || command -v process-exporter >/dev/null 2>&1 ;;
     # The server itself is not on PATH.
     postgresql) ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1 ;;
     *) command -v "$1" >/dev/null 2>&1 ;;
@@ -15,7 +16,7 @@ have() {
 }
 
 missing() {
-    for part in prometheus prometheus-alertmanager chromium postgresql curl openssl git; do
+    for part in prometheus prometheus-alertmanager prometheus-process-exporter chromium postgresql curl openssl git; do
         have "$part" || printf '%s ' "$part"
     done
 }

@@ -4,6 +4,7 @@ PortError
 ├── Unavailable   no answer in time, or "later"     retry until the deadline
 ├── Refused       a clear no; asking again is idle  hold, and tell a person
 ├── Malformed     an answer in the wrong shape      count it, keep the bytes
+├── NoData        an answer that holds no number    no reading; nothing passes on it
 └── StaleWrite    another writer was first          reload, decide again
 """
 
@@ -47,6 +48,12 @@ class Malformed(PortError):
     reason = "malformed"
 
 
+class NoData(PortError):
+    """A sound answer that holds no number."""
+
+    reason = "no_data"
+
+
 class StaleWrite(PortError):
     """Another writer was first."""
 
@@ -86,6 +93,21 @@ class TrafficSource(Protocol):
     """Yields Requests, once or for ever."""
 
     def requests(self) -> AsyncIterator[Request]: ...
+
+
+class MetricSource(Protocol):
+    """Numbers by a query in the source's own language."""
+
+    async def ask(self, query: str) -> float:
+        """The one finite number that this query gives now; PortError, NoData among them, when there is none."""
+
+
+class ProcessMeter(Protocol):
+    """What one server's process has used so far; PortError when it cannot be read."""
+
+    async def cpu_seconds(self) -> float: ...
+
+    async def resident_bytes(self) -> float: ...
 
 
 class Store(Protocol):
@@ -181,10 +203,13 @@ __all__ = [
     "AlertSink",
     "Clock",
     "Malformed",
+    "MetricSource",
     "ModelServer",
     "ModelView",
+    "NoData",
     "Notifier",
     "PortError",
+    "ProcessMeter",
     "Refused",
     "StaleWrite",
     "Store",

@@ -45,6 +45,7 @@ class Telemetry:
     check_margin: Gauge
     check_evidence: Gauge
     notifications: Counter
+    reading_errors: Counter
 
     @classmethod
     def on(cls, registry: CollectorRegistry) -> "Telemetry":
@@ -102,6 +103,9 @@ class Telemetry:
             check_margin=Gauge("check_margin", "The largest harm accepted.", check, **own),
             check_evidence=Gauge("check_evidence_log10", "log10 e-value for a rollback.", check, **own),
             notifications=Counter("notifications_total", "Conditions told to it.", ["notifier", "result"], **own),
+            reading_errors=Counter(
+                "reading_errors_total", "Readings of a gauge that could not be had.", [*check, "reason"], **own
+            ),
         )
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -14,16 +15,20 @@ from prometheus_client import CollectorRegistry
 import haldane
 from haldane.adapters.replay import Replay
 from haldane.adapters.sql import SqlStore, open_store
+from haldane.app.meters import Facts, Sources, open_sources, readings
 from haldane.app.sources import Onward, first_request, open_source
 from haldane.config import Config
+from haldane.domain.entries import Entry
 from haldane.domain.fleet import Availability, ModelEntry, ModelName, ServerConfig, ServerName
 from haldane.domain.rollout import Rollout, RolloutId
 from haldane.domain.traffic import Batch, Request
 from haldane.engine.desk import Desk
+from haldane.engine.footprint import Footprints
 from haldane.engine.judging import Progress
 from haldane.engine.labels import Labels, LabelTerms
 from haldane.engine.lease import Lease
 from haldane.engine.pairing import ShadowLimits, addressing, pairs
+from haldane.engine.readings import Meters
 from haldane.judge.rules import Rules
 from haldane.ports import PortError, Refused, Unavailable
 from haldane.serving.channel import Tls
@@ -54,6 +59,8 @@ class Parts:
     desk: Desk
     telemetry: Telemetry
     lease: Lease
+    gauges_from: Sources
+    footprints: Footprints
     clock: SystemClock = field(default_factory=SystemClock)
     sources: dict[ModelName, Replay] = field(default_factory=dict)
     exhausted: dict[RolloutId, set[ServerName]] = field(default_factory=dict)  # ran out of threads: not shadowed again
@@ -140,10 +147,23 @@ class Parts:
             stopped=self.exhausted.setdefault(rollout.id, set()),
             keep=keep if rules.late_labels else None,
             slices=rules.slices,
+            switched=lambda server: progress.switchback is not None and progress.switchback.aa(server),
         )
         async with aclosing(batches):
             async for batch in batches:
                 yield batch
+
+    def readings(self, rollout: Rollout, progress: Progress) -> AsyncGenerator[Entry, None]:
+        """The gauges of one rollout."""
+        facts = Facts(self.footprints, self.clients, self.desk.base)
+        meters = Meters(
+            source=self.gauges_from.prometheus,
+            processes=self.gauges_from.processes,
+            fact=partial(facts.of, rollout.model),
+            loading=lambda server: self.loading(rollout.model, server),
+            telemetry=self.telemetry,
+        )
+        return readings(rollout, progress, meters, self.store)
 
 
 async def open_parts(config: Config, stack: AsyncExitStack) -> Parts:
@@ -159,7 +179,9 @@ async def open_parts(config: Config, stack: AsyncExitStack) -> Parts:
     telemetry.mode.labels(config.mode).set(1)
     lease = Lease(store)
     stack.push_async_callback(lease.release)
-    return Parts(config, clients, store, _desk(config, store), telemetry, lease)
+    gauges_from = await open_sources(config, stack)
+    footprints = Footprints(gauges_from.processes)
+    return Parts(config, clients, store, _desk(config, store), telemetry, lease, gauges_from, footprints)
 
 
 def _desk(config: Config, store: SqlStore) -> Desk:

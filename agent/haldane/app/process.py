@@ -73,6 +73,7 @@ async def _run(config: Config, stack: AsyncExitStack) -> None:
         group.create_task(parts.lease.run(), name="lease")
         group.create_task(_comfort("observer", observer.run), name="observer")
         group.create_task(_comfort("sources", parts.keep_preparing), name="sources")
+        group.create_task(_comfort("footprints", parts.footprints.run), name="footprints")
         if config.model_config_file is None:
             group.create_task(
                 _comfort("discover", lambda: keep_discovering(parts.desk, parts.clients)), name="discover"
@@ -162,6 +163,7 @@ def _assemble(parts: Parts, sinks: Mapping[str, AlertSink]) -> tuple[Agent, Obse
         labels=labels,
         on_ruling=on_ruling,
         on_move=on_move,
+        readings=parts.readings,
     )
     observer = Observer(
         parts.clients,
@@ -200,6 +202,7 @@ def _converge(
 
     def on_view(server: Server, view: ReplicaView | None) -> None:
         try:
+            parts.footprints.on_view(server, view)
             observer.on_view(server, view)
         except Exception:  # the comfort ring begins here: a gauge or a condition never ends the looking
             log.exception("observing_broke", what=f"view {server.name}")

@@ -1,13 +1,17 @@
 """`check config --online`: does the world look as the config says? Looks only, changes nothing."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 
+from haldane.app.meters import Sources, open_sources
 from haldane.app.sources import first_request, open_source
 from haldane.config import Config
 from haldane.domain.fleet import ModelName, ReplicaView, Server, ServerName
 from haldane.domain.rollout import Mode
+from haldane.engine.readings import fill_in
+from haldane.judge.gauges import Gauge
 from haldane.ports import PortError
 from haldane.rollout.wanted import STABLE
 from haldane.serving.channel import Tls
@@ -28,6 +32,7 @@ async def findings(config: Config) -> list[Finding]:
         views = {view.server: view for view, _ in looks if view is not None}
         for name in config.models:
             found += await _model(config, name, views, clients)
+        found += await _gauges(config, await open_sources(config, stack))
     return found
 
 
@@ -53,6 +58,44 @@ async def _server(config: Config, server: Server, client: ServingClient) -> tupl
     return view, found
 
 
+async def _gauges(config: Config, sources: Sources) -> list[Finding]:
+    """What each gauge that is read by a clock gives now; before a rollout there is no canary to ask about."""
+    asked = dict(_questions(config, sources))
+    answers = await asyncio.gather(*(question() for question in asked.values()), return_exceptions=True)
+    return [_reading(what, answer) for what, answer in zip(asked, answers, strict=True)]
+
+
+def _questions(config: Config, sources: Sources) -> Iterator[tuple[str, Callable[[], Awaitable[float]]]]:
+    """What is asked, in words, and how."""
+    for name in config.models:
+        stable = stable_version(config, name)
+        for rule in config.rules_of(name).gauges:
+            match rule.kind:
+                case Gauge.QUERY if sources.prometheus is not None and stable is not None:
+                    for server in [one.name for one in config.fleet] if "$server" in rule.query else [None]:
+                        query = fill_in(rule.query, ModelName(name), stable, "stable", server)
+                        yield f"{name}: {rule.name} of stable, {query}", partial(sources.prometheus.ask, query)
+                case Gauge.CPU:
+                    for server, meter in sources.processes.items():
+                        yield f"{server}: CPU seconds of its process", meter.cpu_seconds
+                case Gauge.MEMORY | Gauge.GROWTH:
+                    for server, meter in sources.processes.items():
+                        yield f"{server}: resident bytes of its process", meter.resident_bytes
+
+
+def _reading(what: str, answer: float | BaseException) -> Finding:
+    if isinstance(answer, PortError):
+        return False, f"{what}: {answer.detail}"
+    if isinstance(answer, BaseException):
+        raise answer
+    return True, f"{what}: {answer:.6g}"
+
+
+def stable_version(config: Config, name: str) -> int | None:
+    """What the config says users get; None when it does not."""
+    return config.models[name].at_rest(config.base.entry(ModelName(name)) if config.base else None)
+
+
 def _versions(view: ReplicaView, name: ModelName) -> str:
     loaded = view.models[name].loaded
     return ", ".join(map(str, loaded)) if loaded else "none loaded"
@@ -63,8 +106,7 @@ async def _model(
 ) -> list[Finding]:
     """Whether the stable version is served, and the traffic of the model can be read."""
     section, model = config.models[name], ModelName(name)
-    entry = config.base.entry(model) if config.base else None
-    stable = section.at_rest(entry)
+    stable = stable_version(config, name)
     if section.stable == "none":
         return [(True, f"{name}: no version is stable yet; the first is judged on absolute limits alone")]
     if stable is None:

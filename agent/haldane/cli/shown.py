@@ -96,11 +96,9 @@ def _interval(finding: dict[str, Any]) -> str:
 
 
 def quantity(value: float | None, unit: str) -> str:
-    """A harm in its own unit: a ratio or rate in percent, a share in percentage points."""
+    """A harm in its own unit, as the judge tells it."""
     if value is None:
         return "no data"
-    if unit == "ratio":
-        return f"{100 * value:+.1f} %"
-    if unit == "rate":
-        return f"{100 * value:.3g} %"
-    return f"{100 * value:+.2f} pp" if unit == "share" else f"{value:+.4g}"
+    from haldane.judge.verdict import quantity as told  # here, so that other commands start without numpy
+
+    return told(value, unit)

@@ -9,8 +9,10 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 
 from haldane.config.base import Section
 from haldane.config.quantities import Duration, DurationOrZero, Share
+from haldane.config.resources import GaugeSection
 from haldane.config.slices import SliceSection, slice_forms
 from haldane.domain.evidence import Role
+from haldane.judge.gauges import Gauge
 from haldane.judge.limit import LimitRule, parse_limits
 from haldane.judge.margin import parse_margin
 from haldane.judge.outputs import Loss, OutputKind, OutputRule, Tolerance
@@ -184,6 +186,18 @@ class AnalysisSection(Section):
     slice_weight: Annotated[float, Field(gt=0, le=10)] = SLICE_WEIGHT
     """What all slices of a metric together weigh, relative to the metric itself."""
 
+    gauges: dict[str, GaugeSection] = Field(default_factory=dict)
+    """Gauges to judge besides, by a name of your own: CPU, memory, load time, any PromQL query."""
+
+    @field_validator("gauges")
+    @classmethod
+    def _named_apart(cls, gauges: dict[str, GaugeSection]) -> dict[str, GaugeSection]:
+        if taken := sorted(set(gauges) & set(METRICS)):
+            raise ValueError(f"{taken[0]} is a metric's name; call the gauge otherwise")
+        if sum(gauge.kind is Gauge.CPU for gauge in gauges.values()) > 1:
+            raise ValueError("only one gauge can be of kind cpu: blocks of pairs have one schedule")
+        return gauges
+
     def rules(self, *, rate_per_second: float, floor: bool = False, classes: bool = False) -> Rules:
         """The same as the judge takes it; `floor`: A/A pairs are sent; `classes`: outputs are scores of classes."""
         metrics = tuple(_fitted(rule, floor=floor, classes=classes) for rule in self.metrics.rules())
@@ -192,6 +206,7 @@ class AnalysisSection(Section):
             metrics=metrics + sliced(metrics, slices, weight=self.slice_weight),
             slices=tuple(one.slice for one in slices),
             limits=self.metrics.limits(),
+            gauges=tuple(gauge.rule(name) for name, gauge in self.gauges.items()),
             alpha=self.alpha,
             beta=self.beta,
             least_pairs=self.least_pairs,

@@ -10,6 +10,7 @@ from haldane.config.sections import SOURCES, Config, ModelSection, TrafficSectio
 from haldane.domain.evidence import Role
 from haldane.domain.fleet import Clients, ModelName, Placement, Policy, ServerConfig
 from haldane.domain.rollout import Mode
+from haldane.judge.gauges import Gauge
 from haldane.judge.outputs import OutputKind
 
 Found = Iterator[tuple[Loc, str]]
@@ -31,6 +32,7 @@ def across(config: Config) -> Found:
         yield from _traffic(config, name, model, loc)
         if model.labels is not None and config.outputs_of(name).kind is OutputKind.ANY:
             yield (*loc, "labels"), _SAY_KIND.format(name=name)
+        yield from _gauges(config, name, model, loc)
         if config.base is not None:
             yield from _in_base(config, config.base, name, model, loc)
     if config.mode is Mode.ENFORCE:
@@ -118,6 +120,27 @@ def _traffic(config: Config, name: str, model: ModelSection, loc: Loc) -> Found:
     if not traffic.path.is_file():
         yield (*loc, traffic.kind), f"no such file: {traffic.path}"
     yield from _label(config, name, traffic, loc)
+
+
+def _gauges(config: Config, name: str, model: ModelSection, loc: Loc) -> Found:
+    """Every gauge must have somewhere to be read, or it would stay without data for ever."""
+    at: Loc = (*loc, "analysis", "gauges") if model.analysis else ("analysis", "gauges")
+    source = config.prometheus
+    paged = any(server.process_url for server in config.servers)
+    for gauge, section in config.analysis_of(name).gauges.items():
+        if section.kind is Gauge.QUERY and source is None:
+            yield (*at, gauge), "a query needs a server to ask: give prometheus: {url: http://HOST:9090}"
+        wanted = {Gauge.CPU: "cpu", Gauge.MEMORY: "memory", Gauge.GROWTH: "memory"}.get(section.kind)
+        if wanted and not paged and (source is None or getattr(source, wanted) is None):
+            yield (
+                (*at, gauge),
+                (
+                    f"no server says where its process is measured; give servers[].process_url, or prometheus.{wanted}"
+                    " with $server in the query"
+                ),
+            )
+    if source is not None and source.ca is not None and not source.ca.is_file():
+        yield ("prometheus", "ca"), f"no such file: {source.ca}"
 
 
 def _label(config: Config, name: str, traffic: TrafficSection, loc: Loc) -> Found:

@@ -201,6 +201,11 @@ def _resolve(config: Config, parse_models: ParseModels | None) -> Iterator[tuple
             setattr(config, target, _secret(file, variable))
         except ValueError as error:
             yield (f"{key}_file" if file else f"{key}_env",), str(error)
+    if (source := config.prometheus) is not None:
+        try:
+            config._prometheus_token = _secret(source.token_file, source.token_env)
+        except ValueError as error:
+            yield ("prometheus", "token_file" if source.token_file else "token_env"), str(error)
     loc, path = ("model_config_file",), config.model_config_file
     if path is None:
         return

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr
 from haldane.config.analysis import AnalysisSection, OutputsSection
 from haldane.config.base import Section
 from haldane.config.quantities import Address, Duration, DurationOrZero, HttpUrl
+from haldane.config.resources import PrometheusSection
 from haldane.domain.fleet import Clients, ModelEntry, Placement, Server, ServerConfig, ServerName
 from haldane.domain.rollout import Mode, Plan
 from haldane.judge.outputs import OutputKind
@@ -38,6 +39,14 @@ class ServerSection(Section):
     metrics_url: HttpUrl | None = None
     """Its Prometheus page, e.g. http://HOST:8501/monitoring/prometheus/metrics. `enforce` needs it: it is the only way
     to see, before the first reload, whether a server holds models that the config lacks."""
+
+    process_url: HttpUrl | None = None
+    """Page with the CPU seconds and resident bytes of its process (gauges cpu, memory, memory_growth), which Serving
+    does not export itself: that of a process exporter, e.g. http://HOST:9256/metrics, or any page with
+    process_cpu_seconds_total and process_resident_memory_bytes."""
+
+    process_group: str = ""
+    """Its `groupname` on that page, when it is a process exporter's."""
 
     canary: bool = False
     """A dedicated canary server, which takes no user traffic (placement: own_replicas)."""
@@ -253,9 +262,13 @@ class Config(Section):
     tls: TlsSection | None = None
     """TLS to the servers; plain text when left out."""
 
+    prometheus: PrometheusSection | None = None
+    """Where gauges with a query are read."""
+
     _base: ServerConfig | None = PrivateAttr(default=None)
     _token: SecretStr | None = PrivateAttr(default=None)
     _store_url: SecretStr | None = PrivateAttr(default=None)
+    _prometheus_token: SecretStr | None = PrivateAttr(default=None)
 
     @property
     def base(self) -> ServerConfig | None:
@@ -266,6 +279,11 @@ class Config(Section):
     def token(self) -> SecretStr | None:
         """The API's token that the config refers to; None when the agent is to make one."""
         return self._token
+
+    @property
+    def prometheus_token(self) -> SecretStr | None:
+        """The bearer token that the config refers to."""
+        return self._prometheus_token
 
     @property
     def store_url(self) -> SecretStr:

@@ -15,13 +15,14 @@ from typing import Protocol, TypeVar
 import numpy as np
 import structlog
 
-from haldane.domain.entries import Entry
+from haldane.domain.entries import READING_DTYPE, Entry
 from haldane.domain.evidence import Ruling
 from haldane.domain.labels import Awaiting
 from haldane.domain.rollout import Judged, Rollout, RolloutId
 from haldane.domain.traffic import PAIR_DTYPE, Batch, some_answer
 from haldane.engine.desk import Desk
 from haldane.engine.labels import Answers, Labels
+from haldane.engine.switchback import Switchback
 from haldane.judge.analysis import Analysis
 from haldane.judge.rules import Rules
 from haldane.ports import Clock, PortError, Store, Unavailable
@@ -48,6 +49,8 @@ class Progress:
     before_seconds: float = 0.0  # judged time before this process took over
     since: float = field(default_factory=time.monotonic)
     answers: Answers = field(default_factory=Answers)  # of pairs out or back that are not in the log yet
+    measured: set[int] = field(default_factory=set)  # places of the gauges that the log has readings of
+    switchback: Switchback | None = None  # says which kind of pair is sent, while CPU is told apart by it
 
     def elapsed(self) -> float:
         """Seconds of judging so far: down time and holds do not count."""
@@ -58,6 +61,18 @@ class Shadow(Protocol):
     """Sends pairs for one rollout and yields them in batches, for as long as it is iterated."""
 
     def __call__(self, rollout: Rollout, progress: Progress) -> AsyncGenerator[Batch, None]: ...
+
+
+class Readings(Protocol):
+    """Reads the gauges of one rollout and yields entries, for as long as it is iterated."""
+
+    def __call__(self, rollout: Rollout, progress: Progress) -> AsyncGenerator[Entry, None]: ...
+
+
+async def no_readings(rollout: Rollout, progress: Progress) -> AsyncGenerator[Entry, None]:
+    """Where there is nothing to read gauges from."""
+    for entry in tuple[Entry, ...]():
+        yield entry
 
 
 def rules_of(rollout: Rollout) -> Rules:
@@ -79,6 +94,8 @@ def folded(store: Store, rollout: Rollout) -> tuple[Analysis, Progress]:
             # A pair of stable with itself says nothing of the canary on that row: it stays to be judged.
             used = (entry["row"] >= 0) & ~entry["aa"] & some_answer(entry)
             progress.judged_rows |= set(np.unique(entry["row"][used]).tolist())
+        elif entry.dtype == READING_DTYPE:
+            progress.measured |= set(np.unique(entry["metric"]).tolist())
     progress.since = time.monotonic()
     return analysis, progress
 
@@ -96,6 +113,7 @@ class Judging:
     tell: Callable[[Judged], Awaitable[None]]
     labels: Labels
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # the log and the judge take entries in one order
+    readings: Readings = no_readings
 
     async def run(self) -> None:
         """Returns when the rollout is over."""
@@ -129,6 +147,8 @@ class Judging:
             group.create_task(self._rule_regularly(analysis, progress), name=f"looks {self.id}")
             if analysis.rules.late_labels and self.labels.terms(rollout.model):
                 group.create_task(self._take_labels(rollout, analysis, progress), name=f"labels {self.id}")
+            if analysis.rules.gauges:
+                group.create_task(self._take_readings(rollout, analysis, progress), name=f"gauges {self.id}")
             while True:
                 try:
                     await self._take_pairs(rollout, analysis, progress)
@@ -148,6 +168,13 @@ class Judging:
                     progress.answers.too_large = 0
                     progress.next_seq = int(batch["seq"].max()) + 1
                     progress.logged += len(batch)
+                await self._rule(analysis, progress)
+
+    async def _take_readings(self, rollout: Rollout, analysis: Analysis, progress: Progress) -> None:
+        """Until every gauge has been given up. They are few beside the pairs, so nothing caps them."""
+        async with aclosing(self.readings(rollout, progress)) as entries:
+            async for entry in entries:
+                await self._take_in(analysis, entry)
                 await self._rule(analysis, progress)
 
     async def _take_labels(self, rollout: Rollout, analysis: Analysis, progress: Progress) -> None:

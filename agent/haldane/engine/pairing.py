@@ -150,6 +150,7 @@ async def pairs(
     stopped: set[ServerName] | None = None,
     keep: Keep | None = None,
     slices: Sequence[Slice] = (),
+    switched: Callable[[ServerName], bool] = lambda _: False,
 ) -> AsyncGenerator[Batch, None]:
     """Batches of counted pairs, ascending in `seq`, until the source ends or every server was stopped.
 
@@ -159,6 +160,7 @@ async def pairs(
     `stopped` are servers not to be shadowed any more; those that run out of threads are added to
     it, so that a later run leaves them alone too. `keep` is handed the answers of each pair whose truth
     is not known, before its batch, maybe from another thread. `slices` are those of the rollout's rules.
+    `switched` is asked once for each pair sent: whether it must be A/A, whatever chance says.
     """
     stopped = set() if stopped is None else stopped
     shadow = _Shadow(
@@ -176,6 +178,7 @@ async def pairs(
         stopped,
         keep,
         slices,
+        switched,
     )
     tasks = shadow.start()
     try:
@@ -206,11 +209,12 @@ class _Shadow:
         stopped: set[ServerName],
         keep: Keep | None,
         slices: Sequence[Slice],
+        switched: Callable[[ServerName], bool],
     ) -> None:
         self._rollout, self._source, self._limits, self._score = rollout, source, limits, score
         self._address, self._masked, self._elapsed, self._telemetry = address, masked, elapsed, telemetry
         rate = limits.pairs_per_second / max(1, len(servers))
-        self._stopped, self._keep, self._slices = stopped, keep, slices
+        self._stopped, self._keep, self._slices, self._switched = stopped, keep, slices, switched
         self._lanes = [
             _Lane(
                 name,
@@ -301,7 +305,8 @@ class _Shadow:
     async def _send(self, lane: _Lane, request: Request, loop: asyncio.AbstractEventLoop) -> None:
         seq, self._next_seq = self._next_seq, self._next_seq + 1
         first_draw, second_draw = self._chance.random(2)
-        aa, canary_first = bool(first_draw < self._limits.aa_share), bool(second_draw < 0.5)
+        aa = self._switched(lane.name) or bool(first_draw < self._limits.aa_share)
+        canary_first = bool(second_draw < 0.5)
         address, masked = self._address(), self._masked(lane.name)
         self._out.add(seq)
         try:

@@ -14,7 +14,7 @@ from haldane.domain.evidence import Ruling
 from haldane.domain.rollout import Command, Rollout, RolloutId, Transition
 from haldane.engine.deliberate import Deliberate
 from haldane.engine.desk import Desk
-from haldane.engine.judging import Judging, Shadow
+from haldane.engine.judging import Judging, Readings, Shadow, no_readings
 from haldane.engine.labels import Labels
 from haldane.ports import Clock, Refused, Store
 
@@ -30,6 +30,7 @@ class Supervisor:
     on_ruling: Callable[[Rollout, Ruling], None]
     on_move: Callable[[Transition], None]
     labels: Labels
+    readings: Readings = no_readings
     taken_up: bool = False  # the desk shows every live rollout: before that nobody may act on it
     _running: dict[RolloutId, Deliberate] = field(default_factory=dict)
     _arrivals: asyncio.Queue[RolloutId] = field(default_factory=lambda: asyncio.Queue(1000))
@@ -77,6 +78,7 @@ class Supervisor:
             on_ruling=self.on_ruling,
             tell=deliberate.judged,
             labels=self.labels,
+            readings=self.readings,
         )
         try:
             async with asyncio.TaskGroup() as group:

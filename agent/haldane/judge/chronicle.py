@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from haldane.domain.evidence import State
 
+_NEVER = "{metric} never entered: it had no data when the metrics to judge were fixed"
+_SILENT = "{metric} has given no data since pair {last.pairs:,} ({last.seconds:,.0f} s)"
+
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
@@ -57,7 +60,14 @@ class Chronicle:
         for metric in metrics:
             last = self._last.get(metric)
             if entered is not None and metric not in entered:
-                told.append(f"{metric} never entered: it had no data when the metrics to judge were fixed")
+                told.append(_NEVER.format(metric=metric))
             elif last is not None and pairs - last.pairs >= patience:
-                told.append(f"{metric} has given no data since pair {last.pairs:,} ({last.seconds:,.0f} s)")
+                told.append(_SILENT.format(metric=metric, last=last))
         return told
+
+    def timed(self, metric: str, *, entered: bool, now: float, patience: float) -> list[str]:
+        """The same of one that is read by a clock; `now` and `patience` in seconds."""
+        last = self._last.get(metric)
+        if not entered:
+            return [_NEVER.format(metric=metric)]
+        return [_SILENT.format(metric=metric, last=last)] if last is not None and now - last.seconds > patience else []

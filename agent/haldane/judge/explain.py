@@ -218,6 +218,12 @@ def explain(ruling: Ruling, rules: Rules, language: str = "en") -> tuple[str, ..
     )
 
 
+def counted(finding: Finding) -> str:
+    """How much a finding rests on: pairs, or blocks of time or servers where pairs are not what counts."""
+    noun = {"gauge": " blocks", "fact": " servers"}.get(_FORM.get(finding.measures, ""), "")
+    return f"{finding.pairs:,}{noun}"
+
+
 def describe(finding: Finding, language: str = "en") -> str:
     """One Finding as a sentence."""
     text, detail = _TEXT[language], in_words(finding.detail, language)

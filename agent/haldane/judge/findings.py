@@ -25,6 +25,7 @@ class Watch:
     margin: float = 0.0  # in `unit`
     scale: float = 1.0  # one unit of the evidence, in `unit`
     last_entry: float | None = None  # second by which it must have data; None: fed by pairs, so counted in pairs
+    patience: float = math.inf  # seconds without data, of one not fed by pairs, before it is called silent
 
 
 def finding(

@@ -29,7 +29,9 @@ def without_baseline(rules: Rules) -> Rules:
             "a first version is judged on absolute limits alone, and there is none: give for example"
             ' analysis: {metrics: {errors: {limit: "1%"}, latency: {limit: {p99: 250ms}}}}'
         )
-    return replace(rules, metrics=(), slices=(), gauges=(), limits=tuple(limits), late_labels=False, baseline=False)
+    # Of gauges those that have a limit: what is relative to stable falls away.
+    gauges = tuple(replace(one, margin=0.0) for one in rules.gauges if one.limit is not None)
+    return replace(rules, metrics=(), slices=(), gauges=gauges, limits=tuple(limits), late_labels=False, baseline=False)
 
 
 def alone(batch: Batch) -> Batch:

@@ -95,7 +95,11 @@ class GaugeRule:
         return self.margin if self.higher_is_worse else 1 / (1 - self.margin) - 1
 
     @property
+    def vote_seconds(self) -> float:
+        """What one vote takes: a block, or two where neighbours are compared."""
+        return self.block_seconds * (2 if self.kind in (Gauge.CPU, Gauge.GROWTH) else 1)
+
+    @property
     def last_entry(self) -> float:
-        """Seconds of judging after which a gauge that gave nothing yet stays out."""
-        blocks = 6 if self.kind in (Gauge.CPU, Gauge.GROWTH) else 3  # these need two for a vote
-        return self.warmup_seconds + blocks * self.block_seconds
+        """Seconds of judging after which a gauge that gave nothing yet stays out: time for some spoilt votes."""
+        return self.warmup_seconds + 5 * self.vote_seconds

@@ -137,8 +137,13 @@ class Hearing:
 
     def notes(self) -> list[str]:
         """Which metrics are missing, and since when."""
-        names = [watch.name for watch in self.watches]
-        return self.chronicle.notes(names, self.entered, pairs=self.pairs, patience=self.terms.entry_pairs)
+        paired = [watch.name for watch in self.watches if watch.last_entry is None]
+        told = self.chronicle.notes(paired, self.entered, pairs=self.pairs, patience=self.terms.entry_pairs)
+        for watch in self.watches:
+            if watch.last_entry is not None:
+                entered = self._enters(watch)
+                told += self.chronicle.timed(watch.name, entered=entered, now=self.seconds, patience=watch.patience)
+        return told
 
     def findings(self) -> tuple[Finding, ...]:
         """What each metric says now, without intervals."""

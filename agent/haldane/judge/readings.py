@@ -31,10 +31,10 @@ class GaugeEvidence(RatioEvidence):
 
     def __init__(self, rule: GaugeRule) -> None:
         super().__init__(margin=rule.ratio, block_pairs=1, horizon_pairs=LADDER)
-        self._seconds = rule.block_seconds * (2 if rule.kind in (Gauge.CPU, Gauge.GROWTH) else 1)
+        self._seconds = rule.vote_seconds
 
     def detail(self) -> str:
-        blocks, above = self.ledger.total[17:19]
+        blocks, above = self.ledger.total[-2:]
         if not blocks:
             return f"no block of {self._seconds:g} s has been read yet"
         return f"{above:.0f} of {blocks:.0f} blocks of {self._seconds * self.block_pairs:g} s above the margin"
@@ -55,8 +55,8 @@ class FactEvidence:
         return len(self._facts)
 
     def fold(self, stable: Floats, canary: Floats) -> None:
-        """Facts of servers, shape (n,) each; stable's NaN where it is not known."""
-        for known, value in zip(stable.tolist(), canary.tolist(), strict=True):
+        """Facts of servers, shape (n,) each; stable's NaN, or nothing, where it is not known."""
+        for known, value in zip(np.where(stable > 0, stable, np.nan).tolist(), canary.tolist(), strict=True):
             if math.isfinite(value) and (math.isfinite(known) or not self._relative):
                 self._facts.append((known, value))
 
@@ -89,7 +89,7 @@ class FactEvidence:
 
     def _shown(self) -> list[float]:
         if self._relative:
-            return [value / known - 1 if known > 0 else math.inf for known, value in self._facts]
+            return [value / known - 1 for known, value in self._facts]
         return [value for _, value in self._facts]
 
     def detail(self) -> str:
@@ -232,6 +232,7 @@ def gauge_watch(rule: GaugeRule) -> Watch:
         margin=rule.limit if rule.limit is not None else rule.ratio * (2 if cpu else 1),
         scale=2.0 if cpu else 1.0,
         last_entry=rule.last_entry,
+        patience=math.inf if rule.kind.fact else 5 * rule.vote_seconds,
     )
 
 

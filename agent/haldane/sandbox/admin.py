@@ -1,5 +1,6 @@
-"""The admin endpoint: faults by JSON over HTTP, on 127.0.0.1 only, off unless --admin_port is given.
+"""The admin endpoint: faults and the process's own use, on 127.0.0.1 only, off unless --admin_port is given.
 
+GET    /metrics       CPU seconds and resident bytes of this process, as a process exporter tells them
 GET    /faults        what is in force
 POST   /faults        put one in force, answers with its id
 DELETE /faults[/ID]   end one, or all
@@ -11,7 +12,12 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
+
 from haldane.sandbox.faults import Faults, read
+
+_PROCESS = CollectorRegistry()
+ProcessCollector(registry=_PROCESS)
 
 
 def start(port: int, faults: Faults) -> ThreadingHTTPServer:
@@ -30,6 +36,9 @@ class _Handler(BaseHTTPRequestHandler):
     subject: Faults
 
     def do_GET(self) -> None:
+        if self.path == "/metrics":
+            self._send(HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(_PROCESS))
+            return
         if self.path != "/faults":
             self._not_found()
             return
@@ -65,9 +74,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(HTTPStatus.NOT_FOUND, {"error": f"nothing at {self.path}"})
 
     def _answer(self, status: HTTPStatus, body: dict[str, Any]) -> None:
-        data = json.dumps(body).encode() + b"\n"
+        self._send(status, "application/json", json.dumps(body).encode() + b"\n")
+
+    def _send(self, status: HTTPStatus, content_type: str, data: bytes) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

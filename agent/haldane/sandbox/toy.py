@@ -99,6 +99,7 @@ class ToyServable:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self._settings = settings
         self._k = np.float32(settings.get("k", 1.0))
+        self._held = b"\1" * int(settings.get("resident_bytes", 0))
         self.signatures: Mapping[str, Any] = {
             name: _signature(inputs, outputs) for name, (inputs, outputs) in _SIGNATURES[settings["recipe"]].items()
         }
@@ -111,6 +112,7 @@ class ToyServable:
             timeout_seconds = None
         if self._settings["recipe"] == "missing_variables":
             raise StatusError(grpc.StatusCode.FAILED_PRECONDITION, "Could not find variable k.")
+        _work(float(self._settings.get("cpu_seconds", 0)))
         delay = float(self._settings.get("delay_seconds", 0))
         if self._settings["recipe"] == "slow_predict":
             delay += float(self._settings.get("seconds", 1))
@@ -133,7 +135,14 @@ class ToyServable:
         return x * self._k if what == "times" else x + self._k
 
     def unload(self) -> None:
-        """Nothing to free."""
+        self._held = b""
+
+
+def _work(cpu_seconds: float) -> None:
+    """Use so much of this thread's CPU."""
+    until = time.thread_time() + cpu_seconds
+    while time.thread_time() < until:
+        pass
 
 
 def _floats(index: int, value: tensors.Array) -> npt.NDArray[np.float32]:

@@ -17,8 +17,13 @@ from typing import NamedTuple
 from haldane.judge.loads import Directory, LoadCounters
 
 LOAD_ATTEMPTS = "tensorflow:cc:saved_model:load_attempt_count"
+LOAD_LATENCY = "tensorflow:cc:saved_model:load_latency"
 REQUESTS = "tensorflow:serving:request_count"
-_KEPT = {LOAD_ATTEMPTS: ("model_path", "status"), REQUESTS: ("model_name", "status")}
+_KEPT = {
+    LOAD_ATTEMPTS: ("model_path", "status"),
+    LOAD_LATENCY: ("model_path",),
+    REQUESTS: ("model_name", "status"),
+}
 
 _NAME = re.compile(r":?[a-zA-Z_][a-zA-Z0-9_:]*")
 _LABEL = r'[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\]|\\.)*"'
@@ -27,7 +32,7 @@ _ONE_LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 _ESCAPE = re.compile(r"\\(.)")
 _VERSION = re.compile(r"\s*[+-]?[0-9]+\s*")  # what Serving takes for a version directory's name
 
-Counts = Mapping[tuple[str, str], float]
+Counts = Mapping[tuple[str, ...], float]
 
 
 class LoadPath(NamedTuple):
@@ -42,17 +47,18 @@ class MetricsPage:
     """The counters we use of one page.
 
     `load_attempts` by (model path, "success" or "fail"); `requests` by (model
-    name as clients wrote it, status); `corrupt` lines could not be read.
+    name as clients wrote it, status); `load_micros` by model path; `corrupt` lines could not be read.
     """
 
     load_attempts: Counts = field(default_factory=dict)
     requests: Counts = field(default_factory=dict)
+    load_micros: Counts = field(default_factory=dict)
     corrupt: int = 0
 
 
 def parse(page: str) -> MetricsPage:
     """Read a page; never raises. Series we do not use are checked for their shape only."""
-    kept: dict[str, dict[tuple[str, str], float]] = {name: {} for name in _KEPT}
+    kept: dict[str, dict[tuple[str, ...], float]] = {name: {} for name in _KEPT}
     corrupt = 0
     for raw in page.split("\n"):  # not splitlines: that also splits at characters a label may hold
         line = raw.strip()
@@ -65,10 +71,10 @@ def parse(page: str) -> MetricsPage:
             corrupt += 1
             continue
         corrupt += not _keep(series.rstrip(), value, kept)
-    return MetricsPage(kept[LOAD_ATTEMPTS], kept[REQUESTS], corrupt)
+    return MetricsPage(kept[LOAD_ATTEMPTS], kept[REQUESTS], kept[LOAD_LATENCY], corrupt)
 
 
-def _keep(series: str, value: float, kept: dict[str, dict[tuple[str, str], float]]) -> bool:
+def _keep(series: str, value: float, kept: dict[str, dict[tuple[str, ...], float]]) -> bool:
     """Put a series where it belongs; False when it is none."""
     name = series.partition("{")[0]
     labels = _KEPT.get(name.removeprefix(":"))
@@ -80,7 +86,7 @@ def _keep(series: str, value: float, kept: dict[str, dict[tuple[str, str], float
     found = {key: _ESCAPE.sub(r"\1", text) for key, text in _ONE_LABEL.findall(match[2])}
     if any(label not in found for label in labels) or not value >= 0:  # NaN is no count
         return False
-    key = (found[labels[0]], found[labels[1]])
+    key = tuple(found[label] for label in labels)
     family = kept[name.removeprefix(":")]
     family[key] = family.get(key, 0.0) + value
     return True
@@ -99,6 +105,17 @@ def loads(page: MetricsPage, status: str) -> dict[LoadPath, float]:
         if how == status and (path := load_path(model_path)):
             found[path] = found.get(path, 0.0) + count
     return found
+
+
+def load_seconds(page: MetricsPage) -> dict[LoadPath, float]:
+    """Mean seconds of an attempt to load, by version; only TensorFlow's part of it, without warm-up."""
+    attempts: dict[LoadPath, float] = {}
+    micros: dict[LoadPath, float] = {}
+    for counts, sums in ((page.load_attempts, attempts), (page.load_micros, micros)):
+        for (model_path, *_), count in counts.items():
+            if path := load_path(model_path):
+                sums[path] = sums.get(path, 0.0) + count
+    return {path: micros[path] / 1e6 / count for path, count in attempts.items() if count and path in micros}
 
 
 def models_seen(page: MetricsPage) -> frozenset[str]:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from haldane.domain.evidence import Finding, Role, Ruling, State, Verdict
 from haldane.domain.record import Record
 from haldane.domain.rollout import Phase, Rollout
+from haldane.judge.explain import counted
 from haldane.judge.verdict import odds, quantity
 from haldane.web import charts
 from haldane.web.plot import interval
@@ -185,7 +186,7 @@ def finding_row(finding: Finding) -> FindingRow:
         margin=quantity(finding.margin, finding.unit) if finding.margin is not None else "–",
         against=odds(finding.log10_harm) if measured else NO_DATA,
         for_it=odds(finding.log10_harmless) if measured else NO_DATA,
-        pairs=f"{finding.pairs:,}",
+        pairs=counted(finding),
         detail=finding.detail,
     )
 

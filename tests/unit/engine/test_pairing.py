@@ -164,6 +164,18 @@ async def test_the_same_seed_draws_the_same_order_and_another_seed_another():
     assert same["canary_first"].tolist() == again["canary_first"].tolist() != other["canary_first"].tolist()
 
 
+async def test_a_switchback_says_which_pairs_must_be_aa_and_is_asked_once_for_each():
+    asked = []
+
+    def switched(server):
+        asked.append(server)
+        return len(asked) % 2 == 0
+
+    found = await Run(source=stream(100), switched=switched).rows()
+    assert len(asked) == len(found) == 100
+    assert found["aa"].sum() == 50
+
+
 async def test_a_row_is_fresh_once_and_replays_are_not():
     judged = {2}
     found = await Run(source=rows(0, 1, 2, 0, 1, 3), judged_rows=judged).rows()

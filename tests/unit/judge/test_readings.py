@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from haldane.domain.entries import READING_DTYPE, Entry
 from haldane.domain.evidence import Finding, Role, Ruling, State, Verdict
 from haldane.judge.analysis import Analysis, trace
-from haldane.judge.explain import LANGUAGES, explain
+from haldane.judge.explain import LANGUAGES, counted, explain
+from haldane.judge.first import without_baseline
 from haldane.judge.gauges import Gauge, GaugeRule
 from haldane.judge.readings import Blocks
 from haldane.judge.rules import Rules
@@ -77,7 +79,7 @@ def test_the_warm_up_does_not_count() -> None:
 def test_a_gauge_without_data_in_time_never_enters_and_gives_its_share_back() -> None:
     analysis = Analysis(rules(ERRORS, gauges=(QUEUE,)))
     analysis.fold(pairs(1000))
-    analysis.fold(rows(np.arange(0, 400.0, 5), np.nan, np.nan))
+    analysis.fold(rows(np.arange(0, 600.0, 5), np.nan, np.nan))
     analysis.fold(every_five(30, ratio=3.0))
     found = of(analysis.ruling(1.0), "queue")
     assert (found.state, found.pairs) == (State.NO_DATA, 0)
@@ -124,7 +126,7 @@ def test_however_many_servers_there_are_a_block_of_time_gives_one_vote() -> None
 COUNTER = GaugeRule(name="work", kind=Gauge.QUERY, margin=0.1, counter=True, query="q")
 
 
-def counted(minutes: int, ratio: float) -> Entry:
+def growing(minutes: int, ratio: float) -> Entry:
     at = np.arange(0.0, 60 * minutes + 1, 5)
     rng = np.random.default_rng(3)
     steps = np.exp(rng.normal(0, 0.05, (2, len(at))))
@@ -132,13 +134,13 @@ def counted(minutes: int, ratio: float) -> Entry:
 
 
 def test_of_a_counter_the_rates_are_compared() -> None:
-    ruling = judged(COUNTER, pairs(1000), counted(16, 1.25))
+    ruling = judged(COUNTER, pairs(1000), growing(16, 1.25))
     assert ruling.named == ("work",)
     assert of(ruling, "work").estimate == pytest.approx(0.25, abs=0.05)
 
 
 def test_a_counter_that_is_reset_drops_one_reading_and_no_more() -> None:
-    entry = counted(16, 1.25)
+    entry = growing(16, 1.25)
     entry["canary"][100:] -= entry["canary"][99]
     found = of(judged(COUNTER, pairs(1000), entry), "work")
     assert found.state is State.HARMFUL
@@ -146,7 +148,7 @@ def test_a_counter_that_is_reset_drops_one_reading_and_no_more() -> None:
 
 
 def test_a_clock_that_jumps_drops_readings() -> None:
-    entry = counted(16, 1.25)
+    entry = growing(16, 1.25)
     entry["at"][90:] += 3600
     assert "1 of 168 readings dropped" in of(judged(COUNTER, entry), "work").detail
     entry["at"][90:] -= 3600
@@ -155,7 +157,7 @@ def test_a_clock_that_jumps_drops_readings() -> None:
 
 
 def test_a_side_not_scraped_anew_waits_and_is_no_zero() -> None:
-    entry = counted(16, 1.25)
+    entry = growing(16, 1.25)
     for index in range(1, len(entry)):  # the canary's exporter is read every 10 s
         if index % 2:
             entry["canary"][index] = entry["canary"][index - 1]
@@ -309,3 +311,25 @@ def test_every_kind_is_explained(language: str) -> None:
     assert all(rule.name in told for rule in gauges)
     assert ("100 MB" in told, "{" in told) == (True, False)
     assert language == "en" or not any(word in told for word in ("blocks", "servers", "readings"))
+
+
+def test_a_finding_says_what_it_counts() -> None:
+    ruling = judged(MEMORY, pairs(1000), facts(np.nan, 1e8, 1e8))
+    assert {found.metric: counted(found) for found in ruling.findings} == {"errors": "1,000", "memory": "2 servers"}
+    assert counted(of(judged(QUEUE, every_five(16)), "queue")) == "14 blocks"
+
+
+def test_notes_tell_of_gauges_by_the_clock_and_not_by_pairs() -> None:
+    analysis = Analysis(rules(ERRORS, gauges=(QUEUE, replace(QUEUE, name="other"))))
+    analysis.fold(every_five(9))
+    analysis.fold(pairs(5000, at=600.0))
+    assert [note for note in analysis.hearing.notes() if "queue" in note] == []
+    assert any("other never entered" in note for note in analysis.hearing.notes())
+    analysis.fold(rows(np.arange(545, 1000.0, 5), np.nan, np.nan))
+    assert any("queue has given no data since" in note for note in analysis.hearing.notes())
+
+
+def test_of_a_first_version_the_gauges_with_a_limit_are_judged() -> None:
+    both = replace(MEMORY, name="load", kind=Gauge.LOAD, limit=30.0, margin=0.5)
+    first = without_baseline(rules(ERRORS, gauges=(QUEUE, CPU, MEMORY, GROWTH, both)))
+    assert [(rule.name, rule.margin) for rule in first.gauges] == [("memory", 0.0), ("leak", 0.0), ("load", 0.0)]

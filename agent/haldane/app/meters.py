@@ -1,0 +1,102 @@
+"""Where gauges are read from, as the config says: a Prometheus, and a meter per server's process."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
+
+from haldane.adapters.process import PromqlMeter, open_process_page
+from haldane.adapters.promql import open_prometheus
+from haldane.config import Config
+from haldane.domain.entries import Entry
+from haldane.domain.fleet import ModelName, ServerConfig, ServerName
+from haldane.domain.rollout import Rollout
+from haldane.engine.footprint import Footprints
+from haldane.engine.judging import Progress, rules_of
+from haldane.engine.readings import Gauging, Meters
+from haldane.engine.switchback import Switchback
+from haldane.judge.gauges import Gauge
+from haldane.ports import MetricSource, PortError, ProcessMeter, Store
+from haldane.serving.client import ServingClient
+from haldane.serving.exposition import LoadPath, load_seconds, parse
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What the config opens; none of it need be up yet."""
+
+    prometheus: MetricSource | None
+    processes: Mapping[ServerName, ProcessMeter]
+
+
+async def open_sources(config: Config, stack: AsyncExitStack) -> Sources:
+    """The Prometheus and the process meters of this config, closed again with the stack."""
+    prometheus, given = None, config.prometheus
+    if given is not None:
+        secret = config.prometheus_token
+        prometheus = await stack.enter_async_context(
+            open_prometheus(
+                given.url,
+                timeout_seconds=given.timeout.total_seconds(),
+                token=secret.get_secret_value() if secret else None,
+                ca=str(given.ca) if given.ca else None,
+            )
+        )
+    processes: dict[ServerName, ProcessMeter] = {}
+    for server, section in zip(config.fleet, config.servers, strict=True):
+        if section.process_url:
+            processes[server.name] = await stack.enter_async_context(
+                open_process_page(server.name, section.process_url, group=section.process_group)
+            )
+        elif prometheus is not None and given is not None and (given.cpu or given.memory):
+            processes[server.name] = PromqlMeter(prometheus, server=server.name, cpu=given.cpu, memory=given.memory)
+    return Sources(prometheus, processes)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What loading a version took, from what was watched and from Serving's own counters."""
+
+    footprints: Footprints
+    clients: Mapping[ServerName, ServingClient]
+    base: ServerConfig
+
+    async def of(self, model: ModelName, kind: Gauge, server: ServerName, version: int) -> float | None:
+        """Bytes or seconds; None when nobody could tell."""
+        if kind is Gauge.MEMORY:
+            return self.footprints.bytes_of(server, model, version)
+        counted = await self._counted(model, server, version)
+        return self.footprints.seconds_of(server, model, version) if counted is None else counted
+
+    async def _counted(self, model: ModelName, server: ServerName, version: int) -> float | None:
+        entry = self.base.entry(model)
+        if entry is None or not entry.base_path:
+            return None
+        try:
+            page = await self.clients[server].scrape()
+        except PortError:
+            return None
+        path = LoadPath(entry.base_path.rstrip("/"), version)
+        return load_seconds(parse(page)).get(path) if page is not None else None
+
+
+async def readings(rollout: Rollout, progress: Progress, meters: Meters, store: Store) -> AsyncGenerator[Entry, None]:
+    """The gauges of one rollout by its frozen rules; the audit log tells when and why one cannot be read."""
+
+    async def note(gauge: str, why: str) -> None:
+        kind, data = (
+            ("readings_missing", {"metric": gauge, "why": why}) if why else ("readings_back", {"metric": gauge})
+        )
+        try:
+            await asyncio.to_thread(lambda: store.record(kind, data, rollout=rollout.id, model=rollout.model))
+        except PortError:
+            return  # the store is away; the log and our own metrics tell it too
+
+    def follow(switchback: Switchback | None) -> None:
+        progress.switchback = switchback
+
+    rules, measured = rules_of(rollout).gauges, frozenset(progress.measured)
+    gauging = Gauging(rollout, rules, meters, progress.elapsed, note, measured, follow)
+    async with aclosing(gauging.entries()) as entries:
+        async for entry in entries:
+            yield entry

@@ -1,0 +1,71 @@
+"""Prometheus goes away while a rollout is judged: its gauges have no data, and nothing is decided by that."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.fleet import AgentProcess, Fleet
+from tests.prometheus import Prometheus
+
+
+@pytest.fixture
+def prometheus(
+    fleet: Fleet, need_binary: Callable[[str], str], free_port: Callable[[], int], tmp_path: Path
+) -> Iterator[Prometheus]:
+    """Scrapes one sandbox under two names, so that both sides of a query are always equal."""
+    targets = dict.fromkeys(("stable", "canary"), fleet.first.admin_port)
+    with closing(Prometheus(need_binary("prometheus"), tmp_path, free_port(), targets)) as made:
+        made.start()
+        made.wait(lambda: made.series("process_resident_memory_bytes") == 2)
+        yield made
+
+
+def run(fleet: Fleet, prometheus: Prometheus, role: str) -> tuple[AgentProcess, str]:
+    """A rollout that is being judged, its gauge read for a while, and then Prometheus dies."""
+    fleet.add(2)
+    gauge = {
+        "query": 'process_resident_memory_bytes{job="$side"}',
+        "margin": "+20%",
+        "role": role,
+        "every": "500ms",
+        "block": "2s",
+        "warmup": "1s",
+    }
+    analysis: dict[str, Any] = {**fleet.config()["analysis"], "budget": "15s", "least_pairs": 1500}
+    agent = fleet.run_agent(
+        prometheus={"url": prometheus.url, "timeout": "1s"},
+        analysis={**analysis, "gauges": {"rss": gauge}},
+        shadow={"rate": 150, "concurrency": 4},
+    )
+    name = agent.begin(2)
+    agent.wait_phase(name, "SHADOWING")
+    agent.wait(lambda: blocks(agent, name) > 0, "gauge read")
+    prometheus.close()
+    return agent, name
+
+
+def blocks(agent: AgentProcess, name: str) -> int:
+    ruling = agent.get(f"/v1/rollouts/{name}").json()["ruling"]
+    return next((int(f["pairs"]) for f in ruling["findings"] if f["metric"] == "rss"), 0) if ruling else 0
+
+
+def test_a_guardrail_without_data_decides_nothing_and_the_audit_log_says_why(
+    fleet: Fleet, prometheus: Prometheus
+) -> None:
+    agent, name = run(fleet, prometheus, "guardrail")
+    over = agent.wait_phase(name, "SUCCEEDED", "ROLLED_BACK", "HELD")
+    assert (over["phase"], over["verdict"]) == ("SUCCEEDED", "pass"), over["why"]
+    missing = [record["data"] for record in agent.records(name) if record["kind"] == "readings_missing"]
+    assert missing and missing[0]["metric"] == "rss" and "prometheus" in missing[0]["why"]
+    assert (
+        'haldane_reading_errors_total{metric="rss",model="scorer",reason="unavailable"}' in agent.get("/metrics").text
+    )
+
+
+def test_an_objective_that_lost_its_data_is_never_passed(fleet: Fleet, prometheus: Prometheus) -> None:
+    agent, name = run(fleet, prometheus, "objective")
+    over = agent.wait_phase(name, "SUCCEEDED", "ROLLED_BACK", "HELD")
+    assert (over["phase"], over["verdict"]) == ("HELD", "inconclusive"), over["why"]
+    assert "rss" in over["why"]
