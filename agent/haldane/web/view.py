@@ -30,7 +30,7 @@ _BANNER = {
 }
 _STATE = {
     State.HARMFUL: ("bad", "harmful"),
-    State.HARMLESS: ("good", "within margin"),
+    State.HARMLESS: ("good", "within {bound}"),
     State.UNDECIDED: ("wait", "undecided"),
     State.NO_DATA: ("none", "no data"),
 }
@@ -167,7 +167,7 @@ def finding_row(finding: Finding) -> FindingRow:
     """One finding in words, with a picture of its interval against the margin."""
     state_look, state = _STATE[finding.state]
     if finding.state is State.HARMFUL and not finding.role.rolls_back:  # it withdraws nothing
-        state_look, state = "wait", "beyond margin"
+        state_look, state = "wait", "beyond {bound}"
     look, measured = charts.look_of(finding.metric), finding.state is not State.NO_DATA
 
     def number(value: float | None) -> str:
@@ -178,7 +178,7 @@ def finding_row(finding: Finding) -> FindingRow:
         metric=finding.metric,
         look=look,
         role="shown only" if finding.role is Role.INFO else finding.role,
-        state=state,
+        state=state.format(bound=finding.bound),
         state_look=state_look,
         picture=_picture(finding, look, span) if measured else Markup(""),
         estimate=number(finding.estimate),

@@ -4,12 +4,16 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
-from haldane.domain.evidence import State
+from haldane.domain.evidence import Role, State
 from haldane.domain.fleet import Condition
 from haldane.domain.rollout import Phase, RolloutId
+from haldane.judge.limit import parse_limits
+from haldane.judge.rules import Slice
 from haldane.testing.gallery import MemoryAgent, a_story, canary_pairs, records_of
+from haldane.testing.pairs import metric, pairs, rules
 from haldane.web import charts, report
 from haldane.web.story import Story
 from haldane.web.view import view
@@ -66,6 +70,34 @@ def test_the_verdict_comes_first(story=HARMFUL):
     assert text.index("Withdrawn") < text.index("What was found")
     assert "Harm shown after" in text
     assert "Version 2 of credit was withdrawn; version 1 is stable." in text
+
+
+BY_COUNTRY = rules(
+    metric("accuracy", "3pp"),
+    metric("accuracy country=DE", "3pp", Role.GUARDRAIL, kind="accuracy", slice=0),
+    metric("accuracy country=FR", "3pp", Role.GUARDRAIL, kind="accuracy", slice=1),
+    slices=(Slice(field="country", value="DE"), Slice(field="country", value="FR")),
+    limits=parse_limits("1%", "errors"),
+    entry_pairs=500,
+)
+
+
+def test_a_slice_proven_worse_is_named_and_drawn_and_the_others_are_in_the_table():
+    german = np.arange(1500) % 10 == 0
+    batch = pairs(1500, slices=np.where(german, 1, 2), canary_wrong=german & (np.arange(1500) % 50 == 0))
+    shown = view(a_story(batches=np.array_split(batch, 30), judged_by=BY_COUNTRY, phase=Phase.ROLLED_BACK))
+    assert "worse in country=DE: accuracy" in shown.why
+    assert [row.metric for row in shown.findings][1:3] == ["accuracy country=DE", "accuracy country=FR"]
+    assert not any("country=FR" in chart.heading for chart in shown.metrics)
+    assert any("country=DE" in chart.heading for chart in shown.metrics)
+    assert "Worse in country=DE: accuracy." in shown.sentences
+
+
+def test_a_limit_is_told_as_a_limit():
+    story = a_story(batches=np.array_split(pairs(1500), 30), judged_by=BY_COUNTRY)
+    row = next(row for row in view(story).findings if row.metric == "errors limit 1%")
+    assert (row.state, row.estimate, row.margin) == ("within limit", "0 %", "1 %")
+    assert any("canary alone" in chart.heading for chart in view(story).metrics)
 
 
 def test_findings_carry_estimate_interval_margin_and_evidence():
