@@ -290,7 +290,7 @@ def test_slices_are_judged_beside_all_requests(folder):
         analysis:
           slices:
             - country=DE
-            - {field: segment, values: [new, 7], role: objective, metrics: {latency: +30%, accuracy: off}}
+            - {field: segment, values: [new, 7], share: 20%, role: objective, metrics: {latency: +30%, accuracy: off}}
         """,
     )
     rules = config.analysis.rules(rate_per_second=20)
@@ -304,6 +304,7 @@ def test_slices_are_judged_beside_all_requests(folder):
         "errors segment=7": (Role.OBJECTIVE, 2),
         "latency segment=7": (Role.OBJECTIVE, 2),
     }
+    assert {rule.share for rule in rules.metrics if rule.slice} == {0.2}
     assert config.analysis.fields == {"country", "segment"}
 
 
@@ -316,6 +317,7 @@ def test_slices_are_judged_beside_all_requests(folder):
         ("[{field: country}]", "values"),
         ("[{field: country, values: []}]", "at least 1"),
         ("[{field: country, values: [NO]}]", "put it in quotes"),
+        ("[{field: country, values: [DE], share: 0.05}]", "with its unit"),
         ("[{field: country, values: [{a: 1}]}]", "texts or numbers"),
         ("[{field: country, values: [DE], metrics: {accuracy: 1}}]", "has no unit"),
         ("[{field: country, values: [DE], metrics: {accuracy: 5%}}]", "does not apply"),

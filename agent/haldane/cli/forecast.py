@@ -12,7 +12,11 @@ from haldane.cli.exits import USAGE, config_errors, leave
 @click.option("--config", metavar="FILE", type=click.Path(path_type=Path), required=True, help="The config file.")
 @click.option("--rows", type=click.IntRange(min=1), help="Labelled rows there are; each is judged once.")
 @click.option(
-    "--share", "shares", metavar="SLICE=PERCENT", multiple=True, help="How much of the traffic a slice has; else 10 %."
+    "--share",
+    "shares",
+    metavar="SLICE=PERCENT",
+    multiple=True,
+    help="How much of the traffic a slice has; else what the config says, or 10 %.",
 )
 def forecast_(model: str, config: Path, rows: int | None, shares: tuple[str, ...]) -> None:
     """How many pairs, and how long, a verdict on MODEL would take.

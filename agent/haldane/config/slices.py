@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, field_validator
 
 from haldane.config.base import Section
+from haldane.config.quantities import Share
 from haldane.domain.evidence import Role
 from haldane.judge.margin import Margin, parse_margin
 from haldane.judge.rules import METRICS, MetricRule, Slice
@@ -43,6 +44,10 @@ class SliceSection(Section):
     values: Annotated[tuple[str, ...], BeforeValidator(_values), Field(min_length=1)]
     """Each is a slice of its own."""
 
+    share: Share | None = None
+    """What each value has of all requests, such as "5%", rather too much than too little. Forecasts rest on it, and
+    latency is judged in blocks so much shorter."""
+
     role: Role = Role.GUARDRAIL
     """What its metrics may do. An `objective` must be shown harmless in each of these slices before a promotion."""
 
@@ -71,7 +76,7 @@ class SliceSection(Section):
             else:
                 margins[name] = parse_margin(margin, name)
         named = (Slice(field=self.field, value=value) for value in self.values)
-        return [SliceRule(slice=one, role=self.role, margins=margins) for one in named]
+        return [SliceRule(slice=one, role=self.role, margins=margins, share=self.share or 1.0) for one in named]
 
 
 def slice_forms(given: Any) -> Any:

@@ -186,7 +186,7 @@ def _watch(rule: MetricRule, rules: Rules) -> Watch:
     evidence: Evidence
     unit, margin, scale = "share", absolute, 1.0
     if rule.measures == "latency":
-        evidence = _latency(rule, rules)
+        evidence = _latency(rule, rules.seen_by(rule))
         unit, margin = "ratio", relative
     elif rule.measures == "loss":
         evidence = BoundedEvidence(absolute=absolute / rule.reach, relative=relative)

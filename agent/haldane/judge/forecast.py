@@ -34,7 +34,7 @@ class Traffic:
     canary; `log_ratio_sd` the spread of log(canary / stable) latency;
     `loss_sd` the spread of the paired loss difference. `labelled_rows`: rows
     of a finite labelled set, each judged once; None for a labelled stream.
-    `shares` of all requests by slice; a slice not named there has a tenth.
+    `shares` of all requests by slice; one not named there has what its rule says, or a tenth.
     """
 
     pairs_per_second: float
@@ -49,7 +49,9 @@ class Traffic:
 
     def share_of(self, rule: MetricRule, rules: Rules) -> float:
         """The share of requests that this rule sees."""
-        return 1.0 if rule.slice is None else self.shares.get(rules.slices[rule.slice].name, SLICE_SHARE)
+        if rule.slice is None:
+            return 1.0
+        return self.shares.get(rules.slices[rule.slice].name, rule.share if rule.share < 1.0 else SLICE_SHARE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +109,7 @@ Excesses = Callable[[float, float], tuple[Floats, Floats]]  # (margin, harm) -> 
 
 
 def _outlook(rule: MetricRule, rules: Rules, traffic: Traffic) -> Outlook:
-    law, harmless, unit, step = _law(rule, rules, traffic)
+    law, harmless, unit, step = _law(rule, rules.seen_by(rule), traffic)
     size = _size(rule, unit)
     outputs = rule.measures in ("accuracy", "loss", "disagreement", "drift")
     seen = traffic.share_of(rule, rules)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar
 
 from haldane.domain.evidence import Role
@@ -51,6 +51,7 @@ class MetricRule:
     margin: Margin
     kind: str = ""  # what it measures; "" when the name says it
     slice: int | None = None  # index into the rules' slices; None: all pairs
+    share: float = 1.0  # of all requests that it is expected to see
     weight: float = 1.0
     reach: float = 1.0
     floor: bool = False
@@ -62,6 +63,7 @@ class MetricRule:
         if self.measures not in METRICS:
             raise ValueError(f"unknown metric {self.measures!r}; known are {', '.join(METRICS)}")
         _require(0.0 < self.weight < math.inf, f"{self.name}: weight must be positive, got {self.weight!r}")
+        _require(0.0 < self.share <= 1.0, f"{self.name}: share must lie above 0 and up to 1, got {self.share!r}")
         _require(0.0 < self.reach < math.inf, f"{self.name}: reach must be positive, got {self.reach!r}")
         if self.measures == "latency":
             _require(self.margin.absolute == 0.0, 'latency: the margin is a ratio, for example "+10%"')
@@ -145,6 +147,13 @@ class Rules:
     def block_pairs(self) -> int:
         """Pairs in a base block of latency."""
         return block_length(dependence_seconds=self.dependence_seconds, pairs_per_second=self.rate_per_second)
+
+    def seen_by(self, rule: MetricRule) -> "Rules":
+        """The same with rate and horizon as they are for that rule's share of all requests."""
+        if rule.share == 1.0:
+            return self
+        horizon = max(1, round(self.horizon_pairs * rule.share))
+        return replace(self, rate_per_second=self.rate_per_second * rule.share, horizon_pairs=horizon)
 
     @property
     def last_pair(self) -> int:

@@ -29,6 +29,7 @@ class SliceRule:
     slice: Slice
     role: Role
     margins: Mapping[str, Margin | None]
+    share: float = 1.0  # of all requests, at most
 
 
 def sliced(metrics: Sequence[MetricRule], slices: Sequence[SliceRule], *, weight: float) -> tuple[MetricRule, ...]:
@@ -53,6 +54,7 @@ def sliced(metrics: Sequence[MetricRule], slices: Sequence[SliceRule], *, weight
                     name=f"{name} {one.slice.name}",
                     kind=base.measures,
                     slice=index,
+                    share=one.share,
                     role=one.role,
                     margin=margin or base.margin,
                     weight=base.weight * weight / counts[name],

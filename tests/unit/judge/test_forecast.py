@@ -81,6 +81,14 @@ def test_a_slice_takes_as_much_longer_as_it_has_less_of_the_traffic() -> None:
     assert "german (margin -2pp, 25 % of requests)" in quarter.sentence()
 
 
+def test_a_share_that_was_declared_is_taken_when_no_other_is_given() -> None:
+    german = metric("german", "+30%", kind="latency", slice=0, share=0.05)
+    some = rules(german, slices=(Slice(field="country", value="DE"),), dependence_seconds=2.0, rate_per_second=50.0)
+    (declared,), (given,) = (forecast(some, Traffic(pairs_per_second=50, shares=s)) for s in ({}, {"country=DE": 0.2}))
+    assert (declared.share, given.share) == (0.05, 0.2)
+    assert declared.rollback_pairs is not None  # its blocks are a twentieth of what they are for all requests
+
+
 def test_a_guardrail_promises_no_promotion() -> None:
     assert "identical" not in only("1pp", "errors", Role.GUARDRAIL).sentence()
 

@@ -75,6 +75,8 @@ def test_a_metric_is_judged_once() -> None:
         ("accuracy", Margin(relative=0.1), {}),
         ("errors", Margin(absolute=1.0), {}),
         ("errors", Margin(absolute=0.1), {"weight": 0.0}),
+        ("errors", Margin(absolute=0.1), {"share": 0.0}),
+        ("errors", Margin(absolute=0.1), {"share": 1.5}),
         ("errors", Margin(absolute=0.1), {"tail_quantile": 0.99}),
         ("latency", Margin(relative=0.1), {"tail_quantile": 1.0}),
     ],

@@ -1,5 +1,6 @@
 """Slices: their rules and shares, who belongs to one, and what is said of it."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,16 @@ def test_a_slice_has_no_tail_watch_of_its_own() -> None:
     latency = metric("latency", "+10%", tail_quantile=0.99)
     (rule,) = sliced((latency,), (slice_rule(DE, latency="+30%"),), weight=0.5)
     assert rule.tail_quantile is None and rule.margin.relative == pytest.approx(0.3)
+
+
+def test_latency_of_a_slice_is_judged_in_blocks_of_its_share() -> None:
+    latency = metric("latency", "+10%")
+    german = replace(slice_rule(DE, latency="+30%"), share=0.05)
+    some = rules(
+        latency, *sliced((latency,), (german,), weight=0.5), slices=(DE,), dependence_seconds=2.0, rate_per_second=100.0
+    )
+    whole, few = (watch.evidence.block_pairs for watch in Analysis(some).hearing.watches)  # type: ignore[attr-defined]
+    assert few == pytest.approx(whole / 20, abs=1)
 
 
 @pytest.mark.parametrize(
