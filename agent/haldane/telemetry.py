@@ -35,6 +35,7 @@ class Telemetry:
     set_aside: Counter
     shed: Counter
     labels: Counter
+    taken_back: Counter
     phase: Gauge
     phase_started: Gauge
     transitions: Counter
@@ -88,6 +89,9 @@ class Telemetry:
                 " came), dropped (too many). no_room: pairs that could not be kept to wait for one.",
                 ["model", "result"],
                 **own,
+            ),
+            taken_back=Counter(
+                "promotions_taken_back_total", "Promotions undone because labels showed harm later.", ["model"], **own
             ),
             phase=Gauge("rollout_phase", "1 for the phase the newest rollout is in.", ["model", "phase"], **own),
             phase_started=Gauge(

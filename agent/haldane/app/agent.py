@@ -28,6 +28,7 @@ from haldane.web.api import Unknown
 from haldane.web.story import AgentStatus, Story
 
 MOST_VERSION = 2**63 - 1  # an int64 on the wire
+MOST_ID_CHARS = 24  # of the model's name in a rollout's id: with version, nonce and "-revert" it stays below 64
 
 Prepare = Callable[[ModelName], Awaitable[None]]  # opens the model's traffic source; PortError when it cannot
 Clear = Callable[[ServerName], Awaitable[str]]  # why a server must not be changed, or ""
@@ -48,7 +49,7 @@ class Agent:
     prepare: Prepare
     clear: Clear
     waiting: dict[str, str] = field(default_factory=dict)  # what is not ready yet -> why
-    _starting: asyncio.Lock = field(default_factory=asyncio.Lock)  # two at once would both find no other rollout
+    starting: asyncio.Lock = field(default_factory=asyncio.Lock)  # two at once would both find no other rollout
 
     def unready(self) -> Sequence[str]:
         unseen = [
@@ -78,7 +79,7 @@ class Agent:
     # --- rollouts -------------------------------------------------------------------------------------------------
 
     async def start(self, model: str, version: int, *, by: str, why: str) -> Rollout:
-        async with self._starting:
+        async with self.starting:
             return await self._start(model, version, by=by, why=why)
 
     async def _start(self, model: str, version: int, *, by: str, why: str) -> Rollout:
@@ -91,7 +92,7 @@ class Agent:
         own = section.where is Placement.OWN_REPLICAS
         at = self.clock.now()
         rollout = Rollout(
-            id=RolloutId(f"{model.replace('/', '-')}-{version}-{secrets.token_hex(3)}"),
+            id=RolloutId(f"{model.replace('/', '-')[:MOST_ID_CHARS]}-{version}-{secrets.token_hex(3)}"),
             model=name,
             old=watched.stable,
             new=version,
@@ -222,7 +223,10 @@ class Agent:
         return await asyncio.to_thread(lambda: self.store.records(rollout, after=after, limit=limit))
 
     async def rulings(self, rollout: RolloutId) -> Sequence[Ruling]:
-        return await asyncio.to_thread(self.history.of, await self.rollout(rollout))
+        """A revert rests on what was judged of the promotion it takes back."""
+        found = await self.rollout(rollout)
+        judged = await self.rollout(found.reverts) if found.reverts else found
+        return await asyncio.to_thread(self.history.of, judged)
 
     async def archive(self, rollout: RolloutId) -> Iterator[bytes]:
         found = await self.rollout(rollout)

@@ -40,6 +40,10 @@ class History:
         self._live.pop(rollout, None)
         self._taken_over.discard(rollout)
 
+    def grew(self, rollout: RolloutId) -> None:
+        """Labels have come for a rollout that had ended."""
+        self._over.pop(rollout, None)
+
     def of(self, rollout: Rollout) -> list[Ruling]:
         """May take a second on a long pair log: call it in a worker thread."""
         if rollout.id in self._over:

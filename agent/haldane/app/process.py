@@ -20,11 +20,13 @@ from haldane.app.discover import keep_discovering
 from haldane.app.gauges import show_rollout, show_ruling, show_transition
 from haldane.app.history import History
 from haldane.app.parts import Parts, SystemClock, api_token, open_parts, put_at_rest
+from haldane.app.takeback import take_back
 from haldane.config import Config
 from haldane.domain.evidence import Ruling
 from haldane.domain.fleet import ReplicaView, Server, ServerName
 from haldane.domain.rollout import Mode, Rollout, Transition
 from haldane.engine.converge import Converge, Pace
+from haldane.engine.latewatch import LateWatch
 from haldane.engine.lease import Lease
 from haldane.engine.observe import Observer
 from haldane.engine.supervisor import Supervisor
@@ -64,7 +66,7 @@ async def _run(config: Config, stack: AsyncExitStack) -> None:
     socket = await stack.enter_async_context(listening(config.listen))
     parts = await open_parts(config, stack)
     sinks = await _sinks(config, stack, parts.clock)
-    agent, observer = _assemble(parts, sinks)
+    agent, observer, late = _assemble(parts, sinks)
     token = api_token(config)
     log.info("started", mode=config.mode, listen=config.listen, servers=len(parts.clients), version=haldane.__version__)
     async with asyncio.TaskGroup() as group:
@@ -81,7 +83,7 @@ async def _run(config: Config, stack: AsyncExitStack) -> None:
         for name, client in parts.clients.items():
             converge = _converge(parts, observer, agent.supervisor, name, client)
             group.create_task(converge.run(), name=f"converge {name}")
-        group.create_task(_act_when_allowed(parts, agent), name="supervisor")
+        group.create_task(_act_when_allowed(parts, agent, late), name="supervisor")
 
 
 async def _comfort(
@@ -96,17 +98,17 @@ async def _comfort(
         await asyncio.sleep(retry_seconds)
 
 
-async def _act_when_allowed(parts: Parts, agent: Agent) -> None:
+async def _act_when_allowed(parts: Parts, agent: Agent, late: LateWatch) -> None:
     """Take up rollouts once the lease is held; end the process when another agent has taken it."""
     agent.waiting["lease"] = NOT_HELD
     while not parts.lease.held():  # noqa: ASYNC110 - a lease begins and ends by the clock, which sets no event
         await asyncio.sleep(0.1)
     async with asyncio.TaskGroup() as group:
         group.create_task(_end_when_lost(parts.lease, agent, parts.telemetry), name="lease watch")
-        group.create_task(_supervise(parts, agent), name="rollouts")
+        group.create_task(_supervise(parts, agent, late), name="rollouts")
 
 
-async def _supervise(parts: Parts, agent: Agent) -> None:
+async def _supervise(parts: Parts, agent: Agent, late: LateWatch) -> None:
     """Read anew what an agent before this one left, while this one waited: nobody acts before that."""
     while True:
         try:
@@ -118,7 +120,9 @@ async def _supervise(parts: Parts, agent: Agent) -> None:
         except Unavailable as error:
             log.error("store_unavailable", detail=error.detail)
         await asyncio.sleep(STORE_RETRY_SECONDS)
-    await agent.supervisor.run()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(agent.supervisor.run(), name="subtrees")
+        group.create_task(_comfort("late labels", late.run), name="late labels")
 
 
 async def _end_when_lost(lease: Lease, agent: Agent, telemetry: Telemetry) -> None:
@@ -141,7 +145,7 @@ async def _sinks(config: Config, stack: AsyncExitStack, clock: SystemClock) -> d
     return {"alertmanager": sink}
 
 
-def _assemble(parts: Parts, sinks: Mapping[str, AlertSink]) -> tuple[Agent, Observer]:
+def _assemble(parts: Parts, sinks: Mapping[str, AlertSink]) -> tuple[Agent, Observer, LateWatch]:
     desk, telemetry = parts.desk, parts.telemetry
     history = History(parts.store)
 
@@ -153,6 +157,7 @@ def _assemble(parts: Parts, sinks: Mapping[str, AlertSink]) -> tuple[Agent, Obse
         show_transition(telemetry, transition)
         if transition.after.phase.final:
             history.over(transition.after.id)
+            late.add(transition.after)
 
     labels = parts.labels()
     supervisor = Supervisor(
@@ -176,6 +181,8 @@ def _assemble(parts: Parts, sinks: Mapping[str, AlertSink]) -> tuple[Agent, Obse
     )
     for rollout in reversed(parts.store.rollouts()):
         show_rollout(telemetry, rollout)
+    for model in parts.config.models:
+        telemetry.taken_back.labels(model)  # there from the start, so that an increase from 0 shows
     agent = Agent(
         config=parts.config,
         desk=desk,
@@ -188,7 +195,15 @@ def _assemble(parts: Parts, sinks: Mapping[str, AlertSink]) -> tuple[Agent, Obse
         prepare=parts.prepare,
         clear=parts.clear,
     )
-    return agent, observer
+
+    late = LateWatch(
+        store=parts.store,
+        clock=parts.clock,
+        labels=labels,
+        take_back=lambda promoted, ruling: take_back(agent, promoted, ruling),
+        on_labels=lambda rollout: history.grew(rollout.id),
+    )
+    return agent, observer, late
 
 
 def _converge(

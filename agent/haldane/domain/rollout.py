@@ -77,6 +77,7 @@ class Rollout:
     verdict: Verdict = Verdict.CONTINUE
     extensions: int = 0  # how often a person gave an inconclusive analysis its budget once more
     why: str = "started"
+    reverts: RolloutId | None = None  # the rollout whose promotion this one takes back
 
     @property
     def first(self) -> bool:
@@ -87,6 +88,13 @@ class Rollout:
     def serving(self) -> tuple[ServerName, ...]:
         """The servers that take user traffic, in flip order."""
         return tuple(name for name in self.servers if name not in self.dedicated)
+
+    @property
+    def settles(self) -> int | None:
+        """The version it has made stable; None while it has not ended, or where stable stays what it was."""
+        if self.phase is Phase.SUCCEEDED:
+            return self.new
+        return self.old if self.reverts is not None and self.phase is Phase.ROLLED_BACK else None
 
 
 class Progress(StrEnum):

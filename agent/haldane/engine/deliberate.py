@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from haldane.domain.rollout import Command, Event, Judged, Looked, Phase, Rollout, RolloutId, Transition
+from haldane.domain.rollout import Command, Event, Judged, Looked, Rollout, RolloutId, Transition
 from haldane.engine.desk import Desk
 from haldane.ports import Clock, Refused, StaleWrite, Store, Unavailable
 from haldane.rollout.machine import step
@@ -85,7 +85,7 @@ class Deliberate:
             [self._record(transition, event)] if after.phase != rollout.phase or _promoted_more(transition) else []
         )
         declared = self.desk.declared.get(after.model, after.old)
-        settled = (after.model, after.new, declared) if after.phase is Phase.SUCCEEDED else None
+        settled = None if after.settles is None else (after.model, after.settles, declared)
         told = False
         while True:
             try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from haldane.domain.evidence import Ruling
 from haldane.domain.fleet import Clients, ModelName, ReplicaView, Server, ServerConfig, ServerName
-from haldane.domain.rollout import Looked, Mode, Phase, Progress, Rollout, RolloutId
+from haldane.domain.rollout import Looked, Mode, Progress, Rollout, RolloutId
 from haldane.domain.traffic import Request
 from haldane.rollout.planner import Step, next_step, progress
 from haldane.rollout.wanted import CANARY, STABLE, Watched, compose
@@ -64,7 +64,7 @@ class Desk:
         return found[0] if found else None
 
     def put_rollout(self, rollout: Rollout, revision: int) -> None:
-        """What has just been committed. A final rollout leaves the desk; success moves the stable version.
+        """What has just been committed. A final rollout leaves the desk; one that moved the stable version says so.
 
         A live rollout of a model whose stable version nobody declared (observe mode) says it itself.
         """
@@ -77,8 +77,9 @@ class Desk:
                 self.put_stable(
                     rollout.model, rollout.old, rollout.old, rollout.clients, provable=False, released=released
                 )
-        if rollout.phase is Phase.SUCCEEDED and rollout.model in self.watched:
-            self.watched[rollout.model] = replace(self.watched[rollout.model], stable=rollout.new, released=True)
+        if rollout.settles is not None and rollout.model in self.watched:
+            at_rest = self.watched[rollout.model]
+            self.watched[rollout.model] = replace(at_rest, stable=rollout.settles, released=True)
         self.changed()
 
     def put_stable(

@@ -173,6 +173,8 @@ _ZH_PHRASES = (
     (r"([\d,]+) of ([\d,]+) requests", r"\2 个请求中有 \1 个"),
     (r"no losses yet", "尚无损失数据"),
     (r"no estimate yet", "尚无估计"),
+    (r"([\d,]+) labels came late", r"\1 个标签是事后到达的"),
+    (r"no label has come yet", "尚未收到任何标签"),
     (r"no more pairs will come", "不会再有新的请求对"),
     (r"the budget of ([\d,]+) s is spent", r"\1 秒的预算已用完"),
     (r"the horizon of ([\d,]+) pairs is reached", r"已达到 \1 对的上限"),

@@ -47,6 +47,14 @@ _FIRST = {
 }
 _QUOTED = "日志原文：{why}"  # people's words, as they were recorded
 _SINCE = {"en": "Seen since, and no reason to withdraw: {doubt}.", "zh": "此后还观察到（不构成撤回理由）：{doubt}。"}
+_REVERTS = {
+    "en": "It takes back the promotion of rollout {reverts}, whose evidence follows.",
+    "zh": "它撤回的是 {reverts} 的上线；以下是后者的证据。",
+}
+_TAKEN_BACK = {
+    "en": "The promotion was taken back later by rollout {revert}.",
+    "zh": "该上线后来被 {revert} 撤回。",
+}
 _NO_DATA = {"en": "No data: nothing was judged.", "zh": "没有数据：尚未进行任何判定。"}
 
 
@@ -57,9 +65,17 @@ def standing(story: Story, language: str = "en") -> str:
     return stands[rollout.phase].format(model=rollout.model, old=rollout.old, new=rollout.new)
 
 
+def _reverted(story: Story, language: str) -> list[str]:
+    """What a promotion and its revert have to say of each other."""
+    told = [_TAKEN_BACK[language].format(revert=revert) for revert in story.reverts]
+    if story.rollout.reverts is not None:
+        told.append(_REVERTS[language].format(reverts=story.rollout.reverts))
+    return told
+
+
 def explained(story: Story, language: str = "en") -> list[str]:
     """Where the rollout stands, why, then what the judge says of it."""
-    told = [standing(story, language), _why(story.rollout.why, language)]
+    told = [standing(story, language), _why(story.rollout.why, language), *_reverted(story, language)]
     if (ruling := story.ruling) is None:
         return [*told, _NO_DATA[language]]
     judged = explain(ruling, Rules.from_json(story.rollout.analysis), language)

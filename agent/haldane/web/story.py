@@ -66,6 +66,11 @@ class Story:
         )
 
     @property
+    def reverts(self) -> list[str]:
+        """The rollout that took its promotion back, as its records name it."""
+        return [str(record.data["revert"]) for record in self.records if record.kind == "promotion_taken_back"]
+
+    @property
     def doubt(self) -> str:
         """Why the newest ruling alone would not pass, though the rollout has; else empty."""
         told = self.ruling

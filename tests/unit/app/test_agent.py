@@ -6,20 +6,28 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from haldane.adapters.sql import open_store
 from haldane.app.agent import Agent
 from haldane.app.history import History
 from haldane.app.parts import put_at_rest
+from haldane.app.takeback import take_back
 from haldane.config import load_config
-from haldane.domain.fleet import ModelName, ServerConfig, ServerName
+from haldane.domain.evidence import Ruling, Verdict
+from haldane.domain.fleet import Clients, ModelName, ServerConfig, ServerName
+from haldane.domain.labels import Label
 from haldane.domain.rollout import CommandKind, Mode, Phase, RolloutId
 from haldane.engine.desk import Desk
+from haldane.engine.labels import Labels, LabelTerms
 from haldane.engine.supervisor import Supervisor
 from haldane.judge.rules import Rules
 from haldane.ports import Refused, Unavailable
+from haldane.rollout.revert import revert_id
+from haldane.telemetry import Telemetry
 from haldane.testing.builders import MODEL, a_rollout, a_view, an_entry
 from haldane.web.api import Unknown
+from haldane.web.sentences import explained
 
 
 class Clock:
@@ -55,7 +63,8 @@ class Place:
         for name in fleet:
             self.desk.put_view(name, a_view(1, labels={"stable": 1}, server=name))
         self.refusal, self.clearing, self.prepared = "", None, []
-        supervisor = Supervisor(self.desk, self.store, Clock(), None, lambda *_: None, lambda _: None, None)
+        self.moves, self.registry, self.terms = [], CollectorRegistry(), None
+        supervisor = Supervisor(self.desk, self.store, Clock(), None, lambda *_: None, self.moves.append, None)
         self.agent = Agent(
             config=self.config,
             desk=self.desk,
@@ -63,7 +72,7 @@ class Place:
             clock=Clock(),
             supervisor=supervisor,
             history=History(self.store),
-            labels=None,
+            labels=Labels(self.store, Clock(), Telemetry.on(self.registry), lambda model: self.terms, None),
             conditions=lambda: (),
             prepare=self.prepare,
             clear=self.clear,
@@ -247,3 +256,83 @@ def test_stable_is_what_rollouts_made_of_what_the_config_declares(place, settled
     put_at_rest(place.config, place.desk, {ModelName(name): value for name, value in settled.items()})
     assert place.desk.watched[MODEL].stable == stable
     assert place.desk.declared[MODEL] == 1
+
+
+# --- taking a promotion back ------------------------------------------------------------------------------------------
+
+HARM = Ruling(verdict=Verdict.FAIL, findings=(), pairs=9, seconds=3.0, log10_harm=3.0, why="accuracy is harmed")
+
+
+def promoted(place, stable=2):
+    """A rollout that made version 2 stable, in the store and on the desk."""
+    rollout = a_rollout(Phase.SUCCEEDED, analysis=place.config.rules_of(MODEL).to_json())
+    place.store.commit(rollout, None, [])
+    place.desk.put_stable(MODEL, stable, 1, Clients.LABEL, provable=True)
+    return rollout
+
+
+async def test_a_promotion_taken_back_is_a_rollout_of_its_own_with_records_on_both(place):
+    rollout = promoted(place)
+    assert await take_back(place.agent, rollout, HARM) == ""
+    ((made, _),) = place.store.live()
+    assert (made.phase, made.old, made.new, made.reverts) == (Phase.ROLLING_BACK, 1, 2, rollout.id)
+    assert "labels that came after version 2 was promoted show harm: accuracy is harmed" in made.why
+    (started,) = place.store.records(made.id)
+    assert (started.kind, started.data["by"], started.data["ruling"]["verdict"]) == (
+        "rollout_started",
+        "haldane",
+        "fail",
+    )
+    (told,) = place.store.records(rollout.id)
+    assert (told.kind, told.data["revert"]) == ("promotion_taken_back", made.id)
+    assert place.desk.wanted(ServerName("r0")).entry(MODEL).versions == (1,)
+    assert [one.after.phase for one in place.moves] == [Phase.ROLLING_BACK]
+    assert place.registry.get_sample_value("haldane_promotions_taken_back_total", {"model": MODEL}) == 1
+
+
+async def test_asked_again_it_only_does_what_was_left(place):
+    rollout = promoted(place)
+    await take_back(place.agent, rollout, HARM)
+    assert await take_back(place.agent, rollout, HARM) == ""
+    assert (len(place.store.live()), len(place.store.records(rollout.id))) == (1, 1)
+    other = replace(rollout, id=RolloutId("other"))
+    place.store.commit(replace(other, id=RolloutId("other-revert"), reverts=other.id), None, [])
+    assert await take_back(place.agent, other, HARM) == ""  # a crash came between the revert and its record
+    assert [record.kind for record in place.store.records(other.id)] == ["promotion_taken_back"]
+
+
+async def test_a_promotion_is_not_taken_back_where_that_could_do_harm(place):
+    rollout = promoted(place)
+    place.agent.waiting["lease"] = "not held"
+    assert await take_back(place.agent, rollout, HARM) == "not held"
+    place.agent.waiting.clear()
+    place.desk.put_rollout(a_rollout(Phase.SHADOWING, id=RolloutId("next")), 1)
+    assert "rollout next of this model is SHADOWING" in await take_back(place.agent, rollout, HARM)
+    place.desk.rollouts.clear()
+    place.desk.put_stable(MODEL, 3, 1, Clients.LABEL, provable=True)
+    assert "not stable any more" in await take_back(place.agent, rollout, HARM)
+    assert place.store.live() == []
+
+
+async def test_an_agent_that_observes_takes_nothing_back(tmp_path):
+    place = Place(tmp_path, "observe")
+    assert "observe mode" in await take_back(place.agent, promoted(place), HARM)
+    place.store.close()
+
+
+async def test_a_promotion_and_its_revert_tell_of_each_other(place):
+    rollout = promoted(place)
+    await take_back(place.agent, rollout, HARM)
+    first, second = await place.agent.story(rollout.id), await place.agent.story(revert_id(rollout.id))
+    for language, taken, takes in (("en", "taken back later by", "takes back"), ("zh", "后来被", "撤回的是")):
+        assert any(taken in line and "credit-2-test-revert" in line for line in explained(first, language))
+        assert any(takes in line and "credit-2-test" in line for line in explained(second, language))
+
+
+async def test_labels_are_taken_only_for_a_model_that_declares_them(place):
+    with pytest.raises(Unknown, match="credit"):
+        await place.agent.put_labels("nope", [])
+    with pytest.raises(Refused, match=r"set models\.credit\.labels"):
+        await place.agent.put_labels(MODEL, [])
+    place.terms = LabelTerms(60.0, count_late=True)
+    assert (await place.agent.put_labels(MODEL, [Label(1, 1.0)])).accepted == 1

@@ -12,6 +12,7 @@ from haldane.config.sections import ModelSection
 from haldane.domain.fleet import Clients
 from haldane.domain.rollout import Mode, Phase
 from haldane.engine.desk import Desk
+from haldane.engine.latewatch import LateWatch
 from haldane.engine.lease import Lease
 from haldane.engine.supervisor import Supervisor
 from haldane.ports import StaleWrite
@@ -28,13 +29,14 @@ class Standby:
         self.desk = Desk(mode=Mode.ENFORCE, servers={}, base=a_config(), watched={})
         self.desk.put_stable(MODEL, 1, 1, Clients.LABEL, provable=True)
         self.supervisor = Supervisor(self.desk, self.store, None, None, lambda *_: None, lambda _: None, None)
+        self.late = LateWatch(self.store, None, None, None, None)
         self.telemetry = Telemetry.on(CollectorRegistry())
         self.agent = SimpleNamespace(supervisor=self.supervisor, waiting={})
         section = ModelSection(stable=1, clients=Clients.LABEL)
         self.config = SimpleNamespace(models={MODEL: section})
 
     def run(self):
-        return asyncio.create_task(process._act_when_allowed(self, self.agent))
+        return asyncio.create_task(process._act_when_allowed(self, self.agent, self.late))
 
 
 @pytest.fixture

@@ -184,4 +184,15 @@ async def test_what_the_store_has_live_is_taken_up_and_only_then_may_anyone_act(
         await supervisor.command(RolloutId("over"), ABORT)
 
 
+async def test_a_revert_makes_the_old_version_stable_again_on_the_desk_and_in_the_store(store):
+    court = Court(store, a_rollout(Phase.ROLLING_BACK, reverts=RolloutId("first"), servers=(ServerName("r0"),)))
+    court.desk.put_stable(MODEL, 2, 1, Clients.LABEL, provable=False)
+    court.desk.put_view(ServerName("r0"), a_view(1, labels={"stable": 1}))
+    async with court.sitting() as task:
+        await asyncio.wait_for(task, 10)
+    assert court.stored().phase is Phase.ROLLED_BACK
+    assert store.settled() == {MODEL: (1, 1)}
+    assert court.desk.watched[MODEL].stable == 1
+
+
 assert deliberating.STORE_RETRY_SECONDS <= 1.0  # the tests above wait for one

@@ -9,7 +9,7 @@ import pytest
 from haldane.domain.evidence import Role, Ruling, Verdict
 from haldane.domain.traffic import Batch, Status
 from haldane.judge.analysis import Analysis
-from haldane.judge.explain import LANGUAGES, describe, explain
+from haldane.judge.explain import LANGUAGES, describe, explain, in_words
 from haldane.judge.limit import parse_limits
 from haldane.judge.rules import Rules
 from haldane.testing.pairs import metric, pairs, rules
@@ -160,3 +160,10 @@ def test_a_metric_that_stops_keeps_its_evidence_and_says_since_when() -> None:
 
 def test_a_metric_that_never_had_data_is_told() -> None:
     assert "loss never entered: it had no data when the metrics to judge were fixed" in ruled(pairs(1000)).notes
+
+
+def test_labels_that_come_late_are_told_in_both_languages() -> None:
+    assert in_words("3 bad on canary only, 1 on stable only; 1,234 labels came late", "zh").endswith(
+        "；1,234 个标签是事后到达的"
+    )
+    assert in_words("no label has come yet", "zh") == "尚未收到任何标签"
