@@ -99,3 +99,57 @@ def test_labels_that_are_right_leave_the_promotion_and_none_counts_twice(fleet: 
     pairs = {finding["metric"]: finding["pairs"] for finding in ruling["findings"]}
     assert 200 < pairs["accuracy"] <= ROWS
     assert agent.labels() == {"r0": {"stable": 2}, "r1": {"stable": 2}}
+
+
+def golden_agent(fleet: Fleet) -> AgentProcess:
+    """Traffic without right answers, and 600 rows of known answer that come first."""
+    lines = fleet.directory / "requests.jsonl"
+    lines.write_text("".join(json.dumps({"instances": [i / 100], "id": f"q{i}"}) + "\n" for i in range(ROWS)))
+    golden = fleet.directory / "golden"
+    golden.mkdir()
+    (golden / "first.csv").write_text("x,truth\n" + "".join(f"{i / 100},{i / 10}\n" for i in range(400)))
+    (golden / "second.jsonl").write_text(
+        "".join(json.dumps({"instances": [i / 100], "truth": i / 10}) + "\n" for i in range(400, 600))
+    )
+    model = {
+        "clients": "label",
+        "traffic": {"rest_jsonl": str(lines)},
+        "golden": {"path": str(golden), "label": "truth"},
+    }
+    judged = {**ANALYSIS, "least_pairs": 800, "metrics": {**ANALYSIS["metrics"], "accuracy": "2pp"}}
+    return fleet.run_agent(models={MODEL: model}, analysis=judged)
+
+
+def test_a_golden_set_shows_at_once_what_traffic_cannot(fleet: Fleet) -> None:
+    fleet.add(2, k=20.0)
+    agent = golden_agent(fleet)
+    name = agent.begin(2)
+    over = agent.wait_phase(name, "SUCCEEDED", "ROLLED_BACK", "HELD")
+    assert over["phase"] == "ROLLED_BACK", over["why"]
+    ruling = agent.get(f"/v1/rollouts/{name}").json()["ruling"]
+    assert ruling["named"] == ["accuracy"]
+    assert ruling["decided_pairs"] <= 600
+
+
+def test_each_row_of_a_golden_set_is_judged_once_and_can_show_that_accuracy_is_kept(fleet: Fleet) -> None:
+    fleet.add(2)
+    agent = golden_agent(fleet)
+    name = agent.begin(2)
+    over = agent.wait_phase(name, "SUCCEEDED", "ROLLED_BACK", "HELD")
+    assert over["phase"] == "SUCCEEDED", over["why"]
+    ruling = agent.get(f"/v1/rollouts/{name}").json()["ruling"]
+    pairs = {finding["metric"]: finding["pairs"] for finding in ruling["findings"]}
+    assert pairs["accuracy"] == 600
+    assert pairs["errors"] > 600
+
+
+def test_a_golden_set_with_a_mistake_refuses_the_rollout_with_file_and_line(fleet: Fleet) -> None:
+    fleet.add(2)
+    agent = golden_agent(fleet)
+    agent.stop()
+    with (fleet.directory / "golden" / "first.csv").open("a") as file:
+        file.write("7.0,\n")
+    agent.start()
+    answer = agent.post("/v1/rollouts", model=MODEL, version=2)
+    assert answer.status_code == 409
+    assert "first.csv, line 402: label 'truth' is missing or NaN" in answer.json()["error"]

@@ -419,3 +419,42 @@ def test_what_keeps_a_rollout_from_passing_by_itself_is_noted(folder, labels, no
     found = notes(load(folder, LATE.replace("LABELS", labels)))
     assert len(found) == bool(note)
     assert note in "".join(found)
+
+
+GOLDEN = """
+servers: [h:1]
+models: {m: {clients: label, stable: 1, TRAFFIC outputs: {kind: regression}, golden: GOLDEN}}
+"""
+TRAFFIC = "traffic: {labelled: rows.csv, label: bad, columns: [a]},"
+
+
+def golden_problems(folder: Path, golden: str, traffic: str = TRAFFIC) -> str:
+    (folder / "rows.csv").write_text("a,bad\n1,2\n")
+    found = problems(folder, GOLDEN.replace("TRAFFIC", traffic).replace("GOLDEN", golden))
+    return found["models.m.golden"][1]
+
+
+def test_a_golden_set_takes_what_it_does_not_say_from_the_traffic(folder):
+    (folder / "rows.csv").write_text("a,bad\n1,2\n")
+    config = load(folder, GOLDEN.replace("TRAFFIC", TRAFFIC).replace("GOLDEN", "rows.csv"))
+    model = config.models["m"]
+    source = model.golden.source(model.golden.path, model.traffic)
+    assert (source.kind, source.path, source.label, source.columns) == ("labelled", folder / "rows.csv", "bad", ("a",))
+    own = model.golden.model_copy(update={"label": "truth", "signature": "score", "columns": ("b",)})
+    source = own.source(folder / "g.tfrecord", model.traffic)
+    assert (source.kind, source.label, source.signature, source.columns) == ("examples", "truth", "score", ("b",))
+
+
+def test_mistakes_in_a_golden_set_are_told_with_file_and_line(folder):
+    (folder / "g.txt").write_text("")
+    (folder / "g.csv").write_text("x,y\n1,2\n")
+    (folder / "empty").mkdir()
+    assert "no such file or folder" in golden_problems(folder, "gone.csv")
+    assert "must be a .csv" in golden_problems(folder, "g.txt")
+    assert "g.csv, line 1: no column 'bad', which is the label; it has x, y" in golden_problems(folder, "g.csv")
+    assert "no .csv, .parquet, .tfrecord or .jsonl file" in golden_problems(folder, "empty")
+    assert "give models.m.traffic" in golden_problems(folder, "rows.csv", traffic="")
+    (folder / "rows.jsonl").write_text("{}\n")
+    without = "traffic: {rest_jsonl: rows.jsonl},"
+    assert "g.csv needs label" in golden_problems(folder, "g.csv", traffic=without)
+    assert "path" in str(problems(folder, GOLDEN.replace("TRAFFIC", TRAFFIC).replace("GOLDEN", "{label: x}")))

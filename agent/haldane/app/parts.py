@@ -15,8 +15,9 @@ from prometheus_client import CollectorRegistry
 import haldane
 from haldane.adapters.replay import Replay
 from haldane.adapters.sql import SqlStore, open_store
+from haldane.app.golden import Golden, GoldenFirst, open_golden
 from haldane.app.meters import Facts, Sources, open_sources, readings
-from haldane.app.sources import Onward, first_request, open_source
+from haldane.app.sources import Onward, first_request, open_source, signatures_of
 from haldane.config import Config
 from haldane.domain.entries import Entry
 from haldane.domain.fleet import Availability, ModelEntry, ModelName, ServerConfig, ServerName
@@ -30,7 +31,7 @@ from haldane.engine.lease import Lease
 from haldane.engine.pairing import ShadowLimits, addressing, pairs
 from haldane.engine.readings import Meters
 from haldane.judge.rules import Rules
-from haldane.ports import PortError, Refused, Unavailable
+from haldane.ports import PortError, Refused, TrafficSource, Unavailable
 from haldane.serving.channel import Tls
 from haldane.serving.client import ServingClient, open_client
 from haldane.serving.foreign import foreign_models
@@ -63,6 +64,7 @@ class Parts:
     footprints: Footprints
     clock: SystemClock = field(default_factory=SystemClock)
     sources: dict[ModelName, Replay] = field(default_factory=dict)
+    golden: dict[ModelName, Golden] = field(default_factory=dict)
     exhausted: dict[RolloutId, set[ServerName]] = field(default_factory=dict)  # ran out of threads: not shadowed again
 
     async def prepare(self, model: ModelName) -> None:
@@ -74,6 +76,10 @@ class Parts:
         section, watched = self.config.models[model], self.desk.watched[model]
         fields = self.config.analysis_of(model).fields
         source = await open_source(model, section, watched.stable, self.clients.values(), fields=fields)
+        if section.golden is not None and model not in self.golden:
+            signatures = await signatures_of(model, watched.stable, self.clients.values())
+            if golden := await open_golden(model, section, signatures, fields=fields):
+                self.golden[model] = golden
         if source is not None:
             self.desk.golden[model] = await first_request(source)
             self.desk.watched[model] = replace(self.desk.watched[model], provable=True)
@@ -99,6 +105,10 @@ class Parts:
         view = self.desk.views.get(server)
         states = [status.availability for seen in view.models.values() for status in seen.versions] if view else []
         return Availability.LOADING in states
+
+    def _from_golden_on(self, model: ModelName, traffic: TrafficSource, progress: Progress) -> TrafficSource:
+        golden = self.golden.get(model)
+        return traffic if golden is None else GoldenFirst(golden, traffic, progress.judged_rows)
 
     def scorer(self, model: ModelName) -> Scorer:
         return Scorer(self.config.outputs_of(model).rule())
@@ -130,7 +140,7 @@ class Parts:
         batches = pairs(
             rollout=rollout,
             servers={name: self.clients[name] for name in names if name in self.clients},
-            source=Onward(source, progress.judged_rows),
+            source=self._from_golden_on(rollout.model, Onward(source, progress.judged_rows), progress),
             limits=ShadowLimits(
                 pairs_per_second=shadow.rate,
                 concurrency=shadow.concurrency,

@@ -30,8 +30,8 @@ async def open_source(
     if section.traffic is None:
         return None
     traffic = section.traffic
-    signatures = {} if traffic.kind == "prediction_log" else await _signatures(model, stable, clients)
-    return Replay(traffic.path.name, lambda: _read(traffic, model, signatures, fields))
+    signatures = {} if traffic.kind == "prediction_log" else await signatures_of(model, stable, clients)
+    return Replay(traffic.path.name, lambda: read(traffic, model, signatures, fields))
 
 
 class Onward:
@@ -65,7 +65,7 @@ async def first_request(source: Replay) -> Request:
         await requests.aclose()  # type: ignore[attr-defined]
 
 
-async def _signatures(model: ModelName, stable: int, clients: Iterable[ServingClient]) -> dict[str, Signature]:
+async def signatures_of(model: ModelName, stable: int, clients: Iterable[ServingClient]) -> dict[str, Signature]:
     """Asked of the stable version on the first server that answers."""
     last: PortError = Unavailable("servers", "there is none")
     for client in clients:
@@ -76,9 +76,10 @@ async def _signatures(model: ModelName, stable: int, clients: Iterable[ServingCl
     raise last
 
 
-def _read(
-    traffic: TrafficSection, model: ModelName, signatures: Mapping[str, Signature], fields: frozenset[str]
+def read(
+    traffic: TrafficSection, model: ModelName, signatures: Mapping[str, Signature], fields: frozenset[str] = frozenset()
 ) -> Iterable[Request | Malformed]:
+    """The records of one source, once, with those of the fields that they have."""
     requests = _requests(traffic, model, signatures, fields)
     return with_fields(requests, fields) if fields else requests
 

@@ -5,9 +5,10 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 
+from haldane.app.golden import open_golden
 from haldane.app.meters import Sources, open_sources
-from haldane.app.sources import first_request, open_source
-from haldane.config import Config
+from haldane.app.sources import first_request, open_source, signatures_of
+from haldane.config import Config, ModelSection
 from haldane.domain.fleet import ModelName, ReplicaView, Server, ServerName
 from haldane.domain.rollout import Mode
 from haldane.engine.readings import fill_in
@@ -124,6 +125,18 @@ async def _model(
         request = await first_request(source)
     except PortError as error:
         return [*found, (False, f"{name}: traffic: {error}")]
+    if section.golden is not None:
+        found.append(await _golden(model, section, stable, clients))
     truth = f", first right answer {request.truth!r}" if request.truth is not None else ""
     truth += "".join(f", first {field} {request.fields.get(field, 'not given')}" for field in sorted(fields))
     return [*found, (True, f"{name}: {source.name} can be read as {request.api} requests{truth}")]
+
+
+async def _golden(model: ModelName, section: ModelSection, stable: int, clients: list[ServingClient]) -> Finding:
+    """Whether every row of the golden set can be sent and has its right answer."""
+    try:
+        golden = await open_golden(model, section, await signatures_of(model, stable, clients))
+    except PortError as error:
+        return False, str(error)
+    assert golden is not None
+    return True, f"{model}: golden set {golden.name} holds {golden.length:,} rows of known answer"

@@ -11,11 +11,12 @@ from haldane.config.checks import notes
 from haldane.config.load import load_config, zero_config
 from haldane.config.policy import load_analysis
 from haldane.config.problems import ConfigError, Problem
-from haldane.config.sections import Config, ModelSection, ServerSection, TlsSection, TrafficSection
+from haldane.config.sections import Config, GoldenSection, ModelSection, ServerSection, TlsSection, TrafficSection
 
 __all__ = [
     "Config",
     "ConfigError",
+    "GoldenSection",
     "ModelSection",
     "Problem",
     "ServerSection",

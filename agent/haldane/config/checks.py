@@ -1,12 +1,22 @@
 """Checks that need more than one key: what each finds, and what would be right."""
 
+import csv
 import difflib
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from haldane.config.problems import Loc
 from haldane.config.quantities import is_loopback
-from haldane.config.sections import SOURCES, Config, ModelSection, TrafficSection
+from haldane.config.sections import (
+    SOURCES,
+    Config,
+    GoldenSection,
+    ModelSection,
+    TrafficSection,
+    golden_files,
+    golden_kind,
+)
 from haldane.domain.evidence import Role
 from haldane.domain.fleet import Clients, ModelName, Placement, Policy, ServerConfig
 from haldane.domain.rollout import Mode
@@ -30,6 +40,8 @@ def across(config: Config) -> Found:
         loc: Loc = ("models", name)
         yield from _placement(config, model, loc)
         yield from _traffic(config, name, model, loc)
+        if model.golden is not None:
+            yield from _golden(config, name, model, model.golden, (*loc, "golden"))
         if model.labels is not None and config.outputs_of(name).kind is OutputKind.ANY:
             yield (*loc, "labels"), _SAY_KIND.format(name=name)
         yield from _gauges(config, name, model, loc)
@@ -45,7 +57,7 @@ def notes(config: Config) -> list[str]:
 
 
 def _note(config: Config, name: str, model: ModelSection) -> str:
-    if model.traffic is None or model.traffic.label is not None:
+    if model.traffic is None or model.traffic.label is not None or model.golden is not None:
         return ""
     if not any(one.name == "accuracy" and one.role is Role.OBJECTIVE for one in config.rules_of(name).metrics):
         return ""
@@ -152,6 +164,39 @@ def _label(config: Config, name: str, traffic: TrafficSection, loc: Loc) -> Foun
         yield (*loc, "labelled"), f"must be a .parquet or .csv file, got {traffic.path.name}"
     if traffic.label is not None and config.outputs_of(name).kind is OutputKind.ANY:
         yield (*loc, "label"), _SAY_KIND.format(name=name)
+
+
+def _golden(config: Config, name: str, model: ModelSection, golden: GoldenSection, loc: Loc) -> Found:
+    if model.traffic is None:
+        yield loc, f"is sent before traffic, and takes what it does not say from it; give models.{name}.traffic too"
+        return
+    if config.outputs_of(name).kind is OutputKind.ANY:
+        yield loc, _SAY_KIND.format(name=name)
+    if not golden.path.exists():
+        yield loc, f"no such file or folder: {golden.path}"
+        return
+    files = golden_files(golden.path)
+    if not files:
+        yield loc, f"no .csv, .parquet, .tfrecord or .jsonl file in {golden.path}"
+    for file in files:
+        yield from _golden_file(file, golden.source(file, model.traffic).label, loc)
+
+
+def _golden_file(file: Path, label: str | None, loc: Loc) -> Found:
+    """What can be told without a server: whether there is a right answer to read."""
+    if golden_kind(file) is None:
+        yield loc, f"must be a .csv, .parquet, .tfrecord or .jsonl file, or a folder of them; got {file.name}"
+    elif golden_kind(file) != "rest_jsonl" and label is None:
+        yield loc, f"{file.name} needs label: the column that holds the right answer"
+    elif file.suffix.lower() == ".csv" and label is not None:
+        try:
+            with file.open(encoding="utf-8-sig", newline="") as text:
+                columns = next(csv.reader(text), [])
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            yield loc, f"{file}, line 1: cannot be read: {error}"
+            return
+        if label not in columns:
+            yield loc, f"{file}, line 1: no column {label!r}, which is the label; it has {', '.join(columns) or 'none'}"
 
 
 def _in_base(config: Config, base: ServerConfig, name: str, model: ModelSection, loc: Loc) -> Found:

@@ -92,6 +92,54 @@ class TrafficSection(Section):
 SOURCES = ("labelled", "examples", "rest_jsonl", "prediction_log")
 
 
+_GOLDEN_KINDS = {
+    **dict.fromkeys((".csv", ".parquet"), "labelled"),
+    **dict.fromkeys((".tfrecord", ".tfrecords"), "examples"),
+    ".jsonl": "rest_jsonl",
+}
+
+
+def golden_kind(file: Path) -> str | None:
+    """Which of SOURCES a file of a golden set is, by its suffix; None for no known one."""
+    return _GOLDEN_KINDS.get(file.suffix.lower())
+
+
+def golden_files(path: Path) -> list[Path]:
+    """The file itself, or the files of known suffix in a folder, by name."""
+    return sorted(file for file in path.iterdir() if golden_kind(file)) if path.is_dir() else [path]
+
+
+class GoldenSection(Section):
+    """Rows of known answer that every canary gets first. A bare path stands for {path: ...}."""
+
+    path: Path
+    """A file, or a folder of them: .csv and .parquet (with `label`), .tfrecord of tf.train.Example (with `label`),
+    .jsonl as for rest_jsonl with the right answer as "truth" in each line."""
+
+    label: str | None = None
+    """Column or feature that holds the right answer; that of traffic when left out."""
+
+    signature: str | None = None
+    """Signature that is called; that of traffic when left out."""
+
+    columns: tuple[str, ...] = ()
+    """Columns of a table that fill a single input, as for traffic; those of traffic when left out."""
+
+    def source(self, file: Path, traffic: TrafficSection | None) -> TrafficSection:
+        """One of its files, to be read as traffic is; what is left out is taken from the traffic."""
+        base = traffic or TrafficSection()
+        return TrafficSection(
+            **{golden_kind(file) or "labelled": file},
+            label=self.label or base.label,
+            signature=self.signature or base.signature,
+            columns=self.columns or base.columns,
+        )
+
+
+def _golden_form(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str) else value
+
+
 class ShadowSection(Section):
     """How hard shadowing may press on the servers."""
 
@@ -168,6 +216,10 @@ class ModelSection(Section):
 
     traffic: TrafficSection | None = None
     """Requests to shadow. Without it nothing can be judged, and a rollout is inconclusive."""
+
+    golden: Annotated[GoldenSection | None, BeforeValidator(_golden_form)] = None
+    """Rows of known answer, sent in full as soon as the canary can be asked, each once, before any traffic: accuracy
+    has its first data at once."""
 
     labels: LabelsSection | None = None
     """Right answers come later (`labels: {}` for all defaults): accuracy and loss then need no data at the start."""

@@ -8,6 +8,8 @@ from enum import IntEnum, StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+GOLDEN_ROW = 1 << 40  # rows of a golden set are numbered from here on, so that the log tells them from traffic
+
 
 class Api(StrEnum):
     """Which PredictionService method a Request is for."""
@@ -34,6 +36,11 @@ class Request:
     row: int = -1
     truth: float | str | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def golden(self) -> bool:
+        """A row of the golden set: sent once, and always to both versions."""
+        return self.row >= GOLDEN_ROW
 
     @property
     def key(self) -> int:

@@ -305,7 +305,7 @@ class _Shadow:
     async def _send(self, lane: _Lane, request: Request, loop: asyncio.AbstractEventLoop) -> None:
         seq, self._next_seq = self._next_seq, self._next_seq + 1
         first_draw, second_draw = self._chance.random(2)
-        aa = self._switched(lane.name) or bool(first_draw < self._limits.aa_share)
+        aa = (self._switched(lane.name) or bool(first_draw < self._limits.aa_share)) and not request.golden
         canary_first = bool(second_draw < 0.5)
         address, masked = self._address(), self._masked(lane.name)
         self._out.add(seq)

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from haldane.domain.fleet import Clients
 from haldane.domain.rollout import Mode, Phase
-from haldane.domain.traffic import Api, Outcome, Request, Status
+from haldane.domain.traffic import GOLDEN_ROW, Api, Outcome, Request, Status
 from haldane.engine.pairing import Addressing, ShadowLimits, addressing, pairs, set_aside_because
 from haldane.judge.outputs import Scored, Scores
 from haldane.judge.rules import Slice
@@ -475,3 +475,10 @@ async def test_no_answer_is_kept_of_stable_with_itself():
     run = Run(source=stream(50), limits={"aa_share": 1.0}, keep=lambda *given: kept.append(given))
     assert (await run.rows())["aa"].all()
     assert kept == []
+
+
+async def test_a_row_of_the_golden_set_always_goes_to_the_canary():
+    requests = [Request(f"g{i}", Api.PREDICT, b"", row=GOLDEN_ROW + i, truth=1.0) for i in range(50)]
+    found = await Run(source=Requests(requests), limits={"aa_share": 1.0}).rows()
+    assert not found["aa"].any()
+    assert found["fresh"].all()
