@@ -66,6 +66,9 @@ def test_labels_that_show_harm_after_a_promotion_bring_the_old_version_back(flee
     assert f"它撤回的是 {name} 的上线" in explained(agent, back, "zh")
     assert 'haldane_promotions_taken_back_total{model="scorer"} 1.0' in agent.get("/metrics").text
 
+    replay = [HALDANE, "replay", name, "--config", str(agent.config_file)]  # the verdict on late labels included
+    subprocess.run(replay, check=True, capture_output=True, timeout=60)
+
     agent.kill()  # what stands at rest is what the revert left
     agent.start()
     agent.wait(lambda: agent.labels() == {"r0": {"stable": 1}, "r1": {"stable": 1}}, "at rest on version 1")

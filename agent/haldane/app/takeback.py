@@ -32,7 +32,7 @@ async def take_back(agent: Agent, promoted: Rollout, ruling: Ruling) -> str:
             made = known[0]
     records = await asyncio.to_thread(agent.store.records, promoted.id)
     if not any(record.kind == TAKEN_BACK for record in records):
-        await _tell(agent, promoted, made)
+        await _tell(agent, promoted, made, ruling)
     return ""
 
 
@@ -49,14 +49,15 @@ async def _start(agent: Agent, promoted: Rollout, ruling: Ruling) -> Rollout:
     why = f"labels that came after version {promoted.new} was promoted show harm: {ruling.why}"
     made = revert(promoted, at=agent.clock.now(), why=why)
     data: dict[str, Any] = {"by": "haldane", "why": why, "old": made.old, "new": made.new, "mode": made.mode}
-    data |= {"reverts": promoted.id, "labels": agent.desk.labels(made.model, made.servers), "ruling": asdict(ruling)}
+    data |= {"reverts": promoted.id, "labels": agent.desk.labels(made.model, made.servers)}
     await agent.supervisor.start(made, data)
     agent.supervisor.on_move(Transition(before=promoted, after=made, why=why))
     return made
 
 
-async def _tell(agent: Agent, promoted: Rollout, made: Rollout) -> None:
-    data = {"by": "haldane", "why": made.why, "revert": made.id}
+async def _tell(agent: Agent, promoted: Rollout, made: Rollout, ruling: Ruling) -> None:
+    """On the promotion's rollout, whose evidence it is: that is where it can be replayed."""
+    data = {"by": "haldane", "why": made.why, "revert": made.id, "ruling": asdict(ruling)}
     record, model = agent.store.record, promoted.model
     await asyncio.to_thread(lambda: record(TAKEN_BACK, data, rollout=promoted.id, model=model))
     agent.labels.telemetry.taken_back.labels(model).inc()

@@ -278,13 +278,10 @@ async def test_a_promotion_taken_back_is_a_rollout_of_its_own_with_records_on_bo
     assert (made.phase, made.old, made.new, made.reverts) == (Phase.ROLLING_BACK, 1, 2, rollout.id)
     assert "labels that came after version 2 was promoted show harm: accuracy is harmed" in made.why
     (started,) = place.store.records(made.id)
-    assert (started.kind, started.data["by"], started.data["ruling"]["verdict"]) == (
-        "rollout_started",
-        "haldane",
-        "fail",
-    )
+    assert (started.kind, started.data["by"]) == ("rollout_started", "haldane")
     (told,) = place.store.records(rollout.id)
     assert (told.kind, told.data["revert"]) == ("promotion_taken_back", made.id)
+    assert told.data["ruling"]["verdict"] == "fail"
     assert place.desk.wanted(ServerName("r0")).entry(MODEL).versions == (1,)
     assert [one.after.phase for one in place.moves] == [Phase.ROLLING_BACK]
     assert place.registry.get_sample_value("haldane_promotions_taken_back_total", {"model": MODEL}) == 1
