@@ -7,18 +7,18 @@ it is judged, so no verdict ever rests on pairs that are not on record.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import structlog
 
 from haldane.domain.entries import READING_DTYPE, Entry
-from haldane.domain.evidence import Ruling
+from haldane.domain.evidence import Ruling, Verdict
 from haldane.domain.labels import Awaiting
-from haldane.domain.rollout import Judged, Rollout, RolloutId
+from haldane.domain.rollout import Judged, Phase, Rollout, RolloutId
 from haldane.domain.traffic import PAIR_DTYPE, Batch, some_answer
 from haldane.engine.desk import Desk
 from haldane.engine.labels import Answers, Labels
@@ -47,14 +47,14 @@ class Progress:
     logged: int = 0  # pairs in the log, which is capped
     judged_rows: set[int] = field(default_factory=set)
     before_seconds: float = 0.0  # judged time before this process took over
-    since: float = field(default_factory=time.monotonic)
+    since: float | None = field(default_factory=time.monotonic)  # None: held, time stands still
     answers: Answers = field(default_factory=Answers)  # of pairs out or back that are not in the log yet
     measured: set[int] = field(default_factory=set)  # places of the gauges that the log has readings of
     switchback: Switchback | None = None  # says which kind of pair is sent, while CPU is told apart by it
 
     def elapsed(self) -> float:
         """Seconds of judging so far: down time and holds do not count."""
-        return self.before_seconds + time.monotonic() - self.since
+        return self.before_seconds + (0.0 if self.since is None else time.monotonic() - self.since)
 
 
 class Shadow(Protocol):
@@ -119,14 +119,21 @@ class Judging:
         """Returns when the rollout is over."""
         while (rollout := self.desk.rollout(self.id)) is not None:
             if rollout.phase.judging:
-                await self._while_judging(rollout)
+                await self._while(lambda phase: phase.judging, self._hear(rollout))
+            elif rollout.phase is Phase.HELD and self._expects_labels(rollout):
+                await self._while(lambda phase: phase is Phase.HELD, self._hear_labels(rollout))
             else:
                 await self.desk.wait_changed(5.0)
 
-    async def _while_judging(self, rollout: Rollout) -> None:
-        """Judge until the phase is another; the shadow is cancelled cleanly then."""
-        hearing = asyncio.create_task(self._hear(rollout), name=f"pairing {self.id}")
-        watching = asyncio.create_task(self.desk.wait_until(lambda: not self._judging()), name=f"phase {self.id}")
+    async def _while(self, holds: Callable[[Phase], bool], deed: Coroutine[Any, Any, None]) -> None:
+        """Do that until the phase is another; the shadow is cancelled cleanly then."""
+
+        def over() -> bool:
+            rollout = self.desk.rollout(self.id)
+            return rollout is None or not holds(rollout.phase)
+
+        hearing = asyncio.create_task(deed, name=f"pairing {self.id}")
+        watching = asyncio.create_task(self.desk.wait_until(over), name=f"phase {self.id}")
         try:
             await asyncio.wait((hearing, watching), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -137,15 +144,20 @@ class Judging:
             if isinstance(result, Exception):
                 raise result
 
-    def _judging(self) -> bool:
-        rollout = self.desk.rollout(self.id)
-        return rollout is not None and rollout.phase.judging
+    def _expects_labels(self, rollout: Rollout) -> bool:
+        return rules_of(rollout).late_labels and self.labels.terms(rollout.model) is not None
+
+    async def _hear_labels(self, rollout: Rollout) -> None:
+        """While it is held no pair is sent and the budget stands still, but labels come all the same."""
+        analysis, progress = await self._from_store(lambda: folded(self.store, rollout))
+        progress.since = None
+        await self._take_labels(rollout, analysis, progress)
 
     async def _hear(self, rollout: Rollout) -> None:
         analysis, progress = await self._from_store(lambda: folded(self.store, rollout))
         async with asyncio.TaskGroup() as group:
             group.create_task(self._rule_regularly(analysis, progress), name=f"looks {self.id}")
-            if analysis.rules.late_labels and self.labels.terms(rollout.model):
+            if self._expects_labels(rollout):
                 group.create_task(self._take_labels(rollout, analysis, progress), name=f"labels {self.id}")
             if analysis.rules.gauges:
                 group.create_task(self._take_readings(rollout, analysis, progress), name=f"gauges {self.id}")
@@ -239,4 +251,6 @@ class Judging:
             return
         self.desk.rulings[self.id] = ruling
         self.on_ruling(rollout, ruling)
+        if rollout.phase is Phase.HELD and ruling.verdict is not Verdict.FAIL:
+            return  # a person decides; only harm is no matter for waiting
         await self.tell(Judged(at=self.clock.now(), verdict=ruling.verdict, why=ruling.why))

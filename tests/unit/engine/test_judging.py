@@ -344,3 +344,21 @@ async def test_a_model_that_declares_no_labels_keeps_none(hearing):
         hearing.batches.put_nowait(unlabelled(hearing, 1))
         await hearing.until(lambda: hearing.told)
     assert put(hearing, 0).unknown == 1
+
+
+async def test_labels_that_come_while_it_is_held_are_judged_and_only_harm_is_told(labelled):
+    async with labelled.sitting():
+        await labelled.until(lambda: labelled.shadows)
+        labelled.batches.put_nowait(unlabelled(labelled, 200))
+        await labelled.until(lambda: labelled.shown and labelled.shown[-1].pairs == 200)
+        labelled.move(Phase.HELD, held_from=Phase.BAKING)
+        await labelled.until(lambda: labelled.closed == 1)
+        told = len(labelled.told)
+        put(labelled, 0)
+        await labelled.until(lambda: counted(labelled, "joined") == 1)
+        assert len(labelled.told) == told
+        put(labelled, *range(1, 200))
+        await labelled.until(lambda: len(labelled.told) > told)
+        assert labelled.told[-1].verdict is Verdict.FAIL
+        assert len(labelled.shadows) == 1
+        assert set(np.concatenate(late_entries(labelled))["at"]) == {0.01 * 199}  # the budget stands still
