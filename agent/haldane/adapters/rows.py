@@ -19,7 +19,10 @@ _ROLLOUT = TypeAdapter(Rollout)
 
 
 def rollout_to_json(rollout: Rollout) -> str:
-    return json.dumps({"schema": SCHEMA, **asdict(rollout)}, sort_keys=True, separators=(",", ":"))
+    body = {"schema": SCHEMA, **asdict(rollout)}
+    if rollout.reverts is None:
+        del body["reverts"]  # came later: the release before it reads every rollout but a revert
+    return json.dumps(body, sort_keys=True, separators=(",", ":"))
 
 
 def rollout_from_json(text: str) -> Rollout:
