@@ -227,8 +227,12 @@ class SqlStore:
             return sql_labels.arrived(connection, rollout, model, after=after, limit=limit)
 
     def stop_waiting(self, rollout: RolloutId) -> int:
-        with self._writing() as connection:
-            return sql_labels.stop_waiting(connection, rollout)
+        waited, some = 0, 1
+        while some:
+            with self._writing() as connection:
+                some, unjoined = sql_labels.stop_waiting(connection, rollout)
+            waited += unjoined
+        return waited
 
     def record(self, kind: str, data: dict[str, Any], *, rollout: str = "", model: str = "") -> Record:
         with self._writing() as connection:

@@ -18,6 +18,7 @@ from haldane.domain.rollout import RolloutId
 from haldane.domain.traffic import Api
 
 _AT_ONCE = 500  # keys in one statement
+_LET_GO_AT_ONCE = 5000  # pairs in one transaction: others want to write, and the lease to be renewed
 
 META = sa.MetaData()
 AWAITING = sa.Table(
@@ -199,11 +200,13 @@ def mark_joined(connection: sa.Connection, rollout: RolloutId, model: ModelName,
         connection.execute(sa.update(LABELS).where(*labels).values(used=True))
 
 
-def stop_waiting(connection: sa.Connection, rollout: RolloutId) -> int:
+def stop_waiting(connection: sa.Connection, rollout: RolloutId) -> tuple[int, int]:
+    """Let some of its pairs go: how many, and how many of them were never joined."""
     mine = AWAITING.c.rollout == rollout
-    waited = connection.scalar(sa.select(sa.func.count()).select_from(AWAITING).where(mine, ~AWAITING.c.joined))
-    connection.execute(sa.delete(AWAITING).where(mine))
-    return waited or 0
+    some = connection.execute(sa.select(AWAITING.c.request, AWAITING.c.joined).where(mine).limit(_LET_GO_AT_ONCE)).all()
+    for keys in _portions([row.request for row in some]):
+        connection.execute(sa.delete(AWAITING).where(mine, AWAITING.c.request.in_(keys)))
+    return len(some), sum(not row.joined for row in some)
 
 
 def _key(request: int) -> str:
