@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from tests.e2e.test_labels import run_agent, send_labels
 from tests.fleet import AgentProcess, Fleet
 
 from haldane.adapters.sql import open_store
@@ -119,3 +120,20 @@ def test_killed_while_held(fleet: Fleet) -> None:
     agent.post(f"/v1/rollouts/{name}/commands", kind="abort")
     agent.wait_phase(name, "ROLLED_BACK")
     agent.wait(lambda: agent.labels() == WITHDRAWN, "withdrawn")
+
+
+def test_killed_while_a_promotion_is_taken_back(fleet: Fleet) -> None:
+    fleet.add(2, k=20.0)
+    agent = run_agent(fleet, wait="8s")
+    name = agent.begin(2)
+    agent.wait_phase(name, "SUCCEEDED", "ROLLED_BACK", "HELD")
+    agent.wait(lambda: agent.labels() == PROMOTED, "promoted")
+    fleet.break_(1, **REFUSE)  # so that the revert does not get through at once
+    send_labels(agent)
+    back = f"{name}-revert"
+    agent.wait(lambda: agent.get(f"/v1/rollouts/{back}").status_code == 200, "being taken back")
+    kill_and_restart(fleet, agent, back, "ROLLING_BACK")
+    assert agent.wait_phase(back, "ROLLED_BACK", "STUCK")["phase"] == "ROLLED_BACK"
+    agent.wait(lambda: agent.labels() == WITHDRAWN, "withdrawn")
+    agent.wait(lambda: "promotion_taken_back" in [one["kind"] for one in agent.records(name)], "on record")
+    assert [one["kind"] for one in agent.records(name)].count("promotion_taken_back") == 1

@@ -27,7 +27,11 @@ def refusal(promoted: Rollout, *, stable: int | None, live: Iterable[Rollout]) -
 
 
 def revert(promoted: Rollout, *, at: float, why: str) -> Rollout:
-    """The rollout that makes the old version stable again and withdraws the new one."""
+    """The rollout that makes the old version stable again and withdraws the new one.
+
+    After a promotion the old version is unloaded, so it may have to be loaded first: there is time for that.
+    """
+    plan = promoted.plan
     return replace(
         promoted,
         id=revert_id(promoted.id),
@@ -35,6 +39,7 @@ def revert(promoted: Rollout, *, at: float, why: str) -> Rollout:
         phase=Phase.ROLLING_BACK,
         held_from=None,
         promoted=(),
+        plan=replace(plan, change_seconds=plan.load_seconds + plan.change_seconds),
         started_at=at,
         phase_since=at,
         verdict=Verdict.FAIL,

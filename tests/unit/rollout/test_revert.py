@@ -48,6 +48,14 @@ def test_a_revert_begins_with_its_rollback_and_ends_with_the_old_version_stable(
     assert (done.phase, done.settles, made.settles) == (Phase.ROLLED_BACK, 1, None)
 
 
+def test_a_revert_has_time_to_load_the_old_version_before_it_counts_as_stuck() -> None:
+    made = revert(PROMOTED, at=0.0, why="labels show harm")
+    behind = {R0: Progress.BEHIND, R1: Progress.SETTLED}
+    plan = PROMOTED.plan
+    assert step(made, Looked(plan.load_seconds, behind)).after.phase is Phase.ROLLING_BACK
+    assert step(made, Looked(plan.load_seconds + plan.change_seconds, behind)).after.phase is Phase.STUCK
+
+
 def test_only_a_revert_moves_stable_when_it_is_rolled_back() -> None:
     assert a_rollout(Phase.ROLLED_BACK).settles is None
     assert a_rollout(Phase.SUCCEEDED).settles == 2
