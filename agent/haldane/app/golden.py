@@ -11,8 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from haldane.app.sources import read
-from haldane.config import GoldenSection, ModelSection, TrafficSection
-from haldane.config.sections import golden_files, golden_kind
+from haldane.config import GoldenSection, ModelSection, TrafficSection, golden_files, golden_kind
 from haldane.domain.fleet import ModelName
 from haldane.domain.traffic import GOLDEN_ROW, Request
 from haldane.ports import Malformed, PortError, Refused, TrafficSource

@@ -11,7 +11,8 @@ from haldane.config.checks import notes
 from haldane.config.load import load_config, zero_config
 from haldane.config.policy import load_analysis
 from haldane.config.problems import ConfigError, Problem
-from haldane.config.sections import Config, GoldenSection, ModelSection, ServerSection, TlsSection, TrafficSection
+from haldane.config.sections import Config, ModelSection, ServerSection, TlsSection
+from haldane.config.traffic import GoldenSection, TrafficSection, golden_files, golden_kind
 
 __all__ = [
     "Config",
@@ -22,6 +23,8 @@ __all__ = [
     "ServerSection",
     "TlsSection",
     "TrafficSection",
+    "golden_files",
+    "golden_kind",
     "load_analysis",
     "load_config",
     "notes",

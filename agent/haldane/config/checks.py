@@ -8,15 +8,8 @@ from urllib.parse import urlsplit
 
 from haldane.config.problems import Loc
 from haldane.config.quantities import is_loopback
-from haldane.config.sections import (
-    SOURCES,
-    Config,
-    GoldenSection,
-    ModelSection,
-    TrafficSection,
-    golden_files,
-    golden_kind,
-)
+from haldane.config.sections import Config, ModelSection
+from haldane.config.traffic import SOURCES, GoldenSection, TrafficSection, golden_files, golden_kind
 from haldane.domain.evidence import Role
 from haldane.domain.fleet import Clients, ModelName, Placement, Policy, ServerConfig
 from haldane.domain.rollout import Mode

@@ -7,7 +7,7 @@ Paths are absolute once loaded; relative ones resolve against the config file.
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr
 
@@ -15,6 +15,7 @@ from haldane.config.analysis import AnalysisSection, OutputsSection
 from haldane.config.base import Section
 from haldane.config.quantities import Address, Duration, DurationOrZero, HttpUrl
 from haldane.config.resources import PrometheusSection
+from haldane.config.traffic import GoldenSection, LabelsSection, TrafficSection, golden_form
 from haldane.domain.fleet import Clients, ModelEntry, Placement, Server, ServerConfig, ServerName
 from haldane.domain.rollout import Mode, Plan
 from haldane.judge.outputs import OutputKind
@@ -50,94 +51,6 @@ class ServerSection(Section):
 
     canary: bool = False
     """A dedicated canary server, which takes no user traffic (placement: own_replicas)."""
-
-
-class TrafficSection(Section):
-    """Where requests to shadow come from; exactly one source."""
-
-    labelled: Path | None = None
-    """Rows with a known answer: .parquet or .csv. Needs `label`."""
-
-    examples: Path | None = None
-    """TFRecord file of tf.train.Example; with `label`, rows of known answer."""
-
-    rest_jsonl: Path | None = None
-    """One request a line in Serving's REST form ({"instances": ...} or {"inputs": ...})."""
-
-    prediction_log: Path | None = None
-    """TFRecord file of tensorflow.serving.PredictionLog, as Serving's request logger writes it."""
-
-    label: str | None = None
-    """Column (or Example feature) that holds the right answer; never sent to the model."""
-
-    signature: str = "serving_default"
-    """Signature that is called; its method (Predict, Classify, Regress) is read from the model."""
-
-    columns: tuple[str, ...] = ()
-    """Columns of a table, in order, that fill a single input of shape [n, d]; by default a column per input."""
-
-    @property
-    def kind(self) -> str:
-        """Which source is given: labelled, examples, rest_jsonl or prediction_log."""
-        return next(name for name in SOURCES if getattr(self, name) is not None)
-
-    @property
-    def path(self) -> Path:
-        """The file of the source."""
-        path = getattr(self, self.kind)
-        assert isinstance(path, Path)
-        return path
-
-
-SOURCES = ("labelled", "examples", "rest_jsonl", "prediction_log")
-
-
-_GOLDEN_KINDS = {
-    **dict.fromkeys((".csv", ".parquet"), "labelled"),
-    **dict.fromkeys((".tfrecord", ".tfrecords"), "examples"),
-    ".jsonl": "rest_jsonl",
-}
-
-
-def golden_kind(file: Path) -> str | None:
-    """Which of SOURCES a file of a golden set is, by its suffix; None for no known one."""
-    return _GOLDEN_KINDS.get(file.suffix.lower())
-
-
-def golden_files(path: Path) -> list[Path]:
-    """The file itself, or the files of known suffix in a folder, by name."""
-    return sorted(file for file in path.iterdir() if golden_kind(file)) if path.is_dir() else [path]
-
-
-class GoldenSection(Section):
-    """Rows of known answer that every canary gets first. A bare path stands for {path: ...}."""
-
-    path: Path
-    """A file, or a folder of them: .csv and .parquet (with `label`), .tfrecord of tf.train.Example (with `label`),
-    .jsonl as for rest_jsonl with the right answer as "truth" in each line."""
-
-    label: str | None = None
-    """Column or feature that holds the right answer; that of traffic when left out."""
-
-    signature: str | None = None
-    """Signature that is called; that of traffic when left out."""
-
-    columns: tuple[str, ...] = ()
-    """Columns of a table that fill a single input, as for traffic; those of traffic when left out."""
-
-    def source(self, file: Path, traffic: TrafficSection | None) -> TrafficSection:
-        """One of its files, to be read as traffic is; what is left out is taken from the traffic."""
-        base = traffic or TrafficSection()
-        return TrafficSection(
-            **{golden_kind(file) or "labelled": file},
-            label=self.label or base.label,
-            signature=self.signature or base.signature,
-            columns=self.columns or base.columns,
-        )
-
-
-def _golden_form(value: Any) -> Any:
-    return {"path": value} if isinstance(value, str) else value
 
 
 class ShadowSection(Section):
@@ -181,18 +94,6 @@ class PlanSection(Section):
         )
 
 
-class LabelsSection(Section):
-    """Right answers that come after the answers they judge, by POST /v1/labels or `haldane labels send`."""
-
-    wait: Duration = timedelta(hours=24)
-    """How long after its answer a label is on time. The bake lasts at least as long, and for as long after it a
-    promotion is taken back when labels show harm."""
-
-    late: Literal["count", "ignore"] = "count"
-    """What becomes of a label that is not on time: `count` judges it all the same while the rollout is watched,
-    `ignore` leaves it out."""
-
-
 class ModelSection(Section):
     """One model to look after."""
 
@@ -217,7 +118,7 @@ class ModelSection(Section):
     traffic: TrafficSection | None = None
     """Requests to shadow. Without it nothing can be judged, and a rollout is inconclusive."""
 
-    golden: Annotated[GoldenSection | None, BeforeValidator(_golden_form)] = None
+    golden: Annotated[GoldenSection | None, BeforeValidator(golden_form)] = None
     """Rows of known answer, sent in full as soon as the canary can be asked, each once, before any traffic: accuracy
     has its first data at once."""
 
