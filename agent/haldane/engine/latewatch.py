@@ -75,8 +75,13 @@ class LateWatch:
             if not self._waits(watched.rollout):
                 self._let_go(watched.rollout)
         while self._over:
-            await asyncio.to_thread(self.labels.stop_waiting, self._over[-1].id)
-            self._over.pop()
+            rollout = self._over.pop()
+            try:
+                await asyncio.to_thread(self.labels.stop_waiting, rollout.id)
+            except PortError as error:
+                self._over.append(rollout)
+                log.warning("pairs_still_wait", rollout=rollout.id, detail=str(error))
+                return
 
     def _waits(self, rollout: Rollout) -> bool:
         terms = self.labels.terms(rollout.model)

@@ -151,6 +151,18 @@ async def test_a_store_that_is_away_only_delays(aftermath, monkeypatch):
     assert aftermath.taken == [aftermath.rollout.id]
 
 
+async def test_pairs_that_could_not_be_let_go_are_let_go_later(store, monkeypatch):
+    def away(*_):
+        raise Unavailable("store", "away")
+
+    aftermath = Aftermath(store, Phase.ROLLED_BACK)
+    with monkeypatch.context() as broken:
+        broken.setattr(aftermath.store, "stop_waiting", away)
+        await aftermath.watch.look()
+    await aftermath.watch.look()
+    assert aftermath.waiting() == 0
+
+
 async def test_rollouts_that_declared_no_labels_or_are_live_are_not_watched(aftermath):
     aftermath.watch.add(
         a_rollout(Phase.SUCCEEDED, id=RolloutId("plain"), phase_since=1000.0, analysis=rules().to_json())
