@@ -110,7 +110,7 @@ class View:
 def view(story: Story) -> View:
     """The view of one story; without rulings its findings and charts are empty."""
     rollout, last = story.rollout, story.ruling
-    look, banner = banner_of(rollout)
+    look, banner = ("bad", "Promoted, then taken back") if story.reverts else banner_of(rollout)
     told = explained(story)[2:]
     return View(
         anchor="".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in rollout.id),

@@ -9,6 +9,7 @@ import pytest
 
 from haldane.domain.evidence import Role, State
 from haldane.domain.fleet import Condition
+from haldane.domain.record import chain
 from haldane.domain.rollout import Phase, RolloutId
 from haldane.judge.limit import parse_limits
 from haldane.judge.rules import Slice
@@ -247,3 +248,13 @@ def test_evidence_begins_at_even_odds():
 def test_a_long_trace_stays_a_small_page():
     many = replace(GOOD, rulings=list(GOOD.rulings) * 40)
     assert len(report.page(many)) < 200_000
+
+
+def test_a_promotion_that_was_taken_back_does_not_look_like_a_success():
+    last = GOOD.records[-1]
+    told = {"by": "haldane", "why": "labels show harm", "revert": "credit-3-revert"}
+    record = chain(last, at=last.at + 60, kind="promotion_taken_back", rollout="credit-3", model="credit", data=told)
+    story = replace(GOOD, records=[*GOOD.records, record])
+    assert view(GOOD).banner == "Promoted"
+    assert (view(story).look, view(story).banner) == ("bad", "Promoted, then taken back")
+    assert "The promotion was taken back later by rollout credit-3-revert." in words(report.page(story))
