@@ -126,16 +126,18 @@ async def _model(
     except PortError as error:
         return [*found, (False, f"{name}: traffic: {error}")]
     if section.golden is not None:
-        found.append(await _golden(model, section, stable, clients))
+        found.append(await _golden(model, section, stable, clients, fields))
     truth = f", first right answer {request.truth!r}" if request.truth is not None else ""
     truth += "".join(f", first {field} {request.fields.get(field, 'not given')}" for field in sorted(fields))
     return [*found, (True, f"{name}: {source.name} can be read as {request.api} requests{truth}")]
 
 
-async def _golden(model: ModelName, section: ModelSection, stable: int, clients: list[ServingClient]) -> Finding:
+async def _golden(
+    model: ModelName, section: ModelSection, stable: int, clients: list[ServingClient], fields: frozenset[str]
+) -> Finding:
     """Whether every row of the golden set can be sent and has its right answer."""
     try:
-        golden = await open_golden(model, section, await signatures_of(model, stable, clients))
+        golden = await open_golden(model, section, await signatures_of(model, stable, clients), fields=fields)
     except PortError as error:
         return False, str(error)
     assert golden is not None

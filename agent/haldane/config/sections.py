@@ -7,7 +7,7 @@ Paths are absolute once loaded; relative ones resolve against the config file.
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr
 

@@ -20,6 +20,8 @@ def refusal(promoted: Rollout, *, stable: int | None, live: Iterable[Rollout]) -
     """Why the promotion is not to be taken back now, or "". `stable`: the model's stable version now."""
     if promoted.phase is not Phase.SUCCEEDED or promoted.mode is not Mode.ENFORCE or promoted.reverts is not None:
         return f"rollout {promoted.id} promoted nothing"
+    if promoted.first:
+        return f"version {promoted.new} is the first: there is none to go back to"
     for other in live:
         if other.model == promoted.model:
             return f"rollout {other.id} of this model is {other.phase}"

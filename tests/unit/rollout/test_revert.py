@@ -29,6 +29,7 @@ PROMOTED = a_rollout(Phase.SUCCEEDED, promoted=(R0, R1), verdict=Verdict.PASS)
         ({"phase": Phase.BAKING}, 2, (), "promoted nothing"),
         ({"mode": Mode.OBSERVE}, 2, (), "promoted nothing"),
         ({"reverts": RolloutId("first")}, 2, (), "promoted nothing"),
+        ({"old": 2}, 2, (), "there is none to go back to"),
     ],
 )
 def test_a_promotion_is_taken_back_only_where_it_still_stands_alone(
