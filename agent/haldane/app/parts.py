@@ -68,22 +68,27 @@ class Parts:
     exhausted: dict[RolloutId, set[ServerName]] = field(default_factory=dict)  # ran out of threads: not shadowed again
 
     async def prepare(self, model: ModelName) -> None:
-        """Open the model's source and take its golden request; PortError when it cannot be read."""
-        if model in self.sources:
+        """Open the model's source and take its golden request, then its golden set; PortError when one cannot be read.
+
+        The request first: labels are restored with it, whatever is wrong with the set.
+        """
+        if model in self.sources and (model in self.golden or self.config.models[model].golden is None):
             return
         if model not in self.config.models or model not in self.desk.watched:
             raise Refused(model, "a rollout of it is live, but the config does not have it any more")
         section, watched = self.config.models[model], self.desk.watched[model]
-        fields = self.config.analysis_of(model).fields
-        source = await open_source(model, section, watched.stable, self.clients.values(), fields=fields)
-        if section.golden is not None and model not in self.golden:
-            signatures = await signatures_of(model, watched.stable, self.clients.values())
-            if golden := await open_golden(model, section, signatures, fields=fields):
-                self.golden[model] = golden
-        if source is not None:
+        clients, fields = self.clients.values(), self.config.fields_of(model)
+        source = self.sources.get(model) or await open_source(model, section, watched.stable, clients, fields=fields)
+        if source is None:
+            return
+        if model not in self.sources:
             self.desk.golden[model] = await first_request(source)
             self.desk.watched[model] = replace(self.desk.watched[model], provable=True)
             self.sources[model] = source
+        if section.golden is not None:
+            signatures = await signatures_of(model, watched.stable, clients)
+            golden = await open_golden(model, section, signatures, fields=self.config.analysis_of(model).fields)
+            self.golden |= {model: golden} if golden else {}
 
     async def keep_preparing(self) -> None:
         """Golden requests are wanted from the start, so that labels can be restored after a restart."""

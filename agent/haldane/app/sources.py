@@ -1,6 +1,7 @@
 """From the settings of one model to its traffic source and the first request of it."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import replace
 
 from haldane.adapters.replay import Replay
 from haldane.adapters.tables import TableForm, read_table
@@ -31,7 +32,18 @@ async def open_source(
         return None
     traffic = section.traffic
     signatures = {} if traffic.kind == "prediction_log" else await signatures_of(model, stable, clients)
-    return Replay(traffic.path.name, lambda: read(traffic, model, signatures, fields))
+    named_by = section.labels.id if section.labels else ""
+    return Replay(traffic.path.name, lambda: named(read(traffic, model, signatures, fields), named_by))
+
+
+def named(requests: Iterable[Request | Malformed], field: str) -> Iterable[Request | Malformed]:
+    """The requests with the value of that field as their id, which labels that come later name; "": as they are."""
+    if not field:
+        return requests
+    return (
+        replace(one, id=one.fields[field]) if isinstance(one, Request) and field in one.fields else one
+        for one in requests
+    )
 
 
 class Onward:

@@ -118,7 +118,7 @@ async def _model(
         if model not in view.models or not view.models[model].available(stable)
     ]
     try:
-        fields = config.analysis_of(name).fields
+        fields = config.fields_of(name)
         source = await open_source(model, section, stable, clients, fields=fields)
         if source is None:
             return [*found, (True, f"{name}: no traffic is given, so a rollout can only be inconclusive")]
@@ -126,7 +126,7 @@ async def _model(
     except PortError as error:
         return [*found, (False, f"{name}: traffic: {error}")]
     if section.golden is not None:
-        found.append(await _golden(model, section, stable, clients, fields))
+        found.append(await _golden(model, section, stable, clients, config.analysis_of(name).fields))
     truth = f", first right answer {request.truth!r}" if request.truth is not None else ""
     truth += "".join(f", first {field} {request.fields.get(field, 'not given')}" for field in sorted(fields))
     return [*found, (True, f"{name}: {source.name} can be read as {request.api} requests{truth}")]

@@ -272,6 +272,11 @@ class Config(Section):
             plan if labels is None else replace(plan, bake_seconds=max(plan.bake_seconds, labels.wait.total_seconds()))
         )
 
+    def fields_of(self, model: str) -> frozenset[str]:
+        """The fields of that model's requests that anything goes by: slices, and late labels."""
+        labels = self.models[model].labels
+        return self.analysis_of(model).fields | ({labels.id} if labels and labels.id else set())
+
     def analysis_of(self, model: str) -> AnalysisSection:
         """How that model's canaries are judged."""
         return self.models[model].analysis or self.analysis

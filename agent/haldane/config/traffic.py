@@ -104,6 +104,10 @@ class LabelsSection(Section):
     """How long after its answer a label is on time. The bake lasts at least as long, and for as long after it a
     promotion is taken back when labels show harm."""
 
+    id: str = ""
+    """Field of a request that holds its id: a feature of an Example, an input of one value, a key of "fields" in a line
+    of rest_jsonl. Left out, the "id" of a line of rest_jsonl; other sources have no ids of their own."""
+
     late: Literal["count", "ignore"] = "count"
     """What becomes of a label that is not on time: `count` judges it all the same while the rollout is watched,
     `ignore` leaves it out."""

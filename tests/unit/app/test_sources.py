@@ -1,10 +1,11 @@
 import pytest
 
 from haldane.adapters.replay import Replay
-from haldane.app.sources import Onward, first_request, open_source
+from haldane.app.sources import Onward, first_request, named, open_source
 from haldane.config.sections import ModelSection
 from haldane.domain.traffic import Api, Request
 from haldane.ports import Malformed, Unavailable
+from haldane.tensors import Signature, TensorSpec
 
 
 class Rows:
@@ -73,3 +74,23 @@ async def test_without_a_server_that_knows_the_model_the_source_is_not_ready(tmp
 
 async def test_a_model_without_traffic_has_no_source():
     assert await open_source("credit", ModelSection.model_validate({"clients": "label"}), 1, [NoServer()]) is None
+
+
+def test_requests_are_named_by_the_field_that_labels_name():
+    asked = [Request("rows:1", Api.PREDICT, b"", fields={"loan": "4711"}), Request("rows:2", Api.PREDICT, b"")]
+    bad = Malformed("rows:3", "not JSON")
+    assert [getattr(one, "id", None) for one in named([*asked, bad], "loan")] == ["4711", "rows:2", None]
+    assert list(named([*asked, bad], "")) == [*asked, bad]
+
+
+async def test_a_source_asks_for_the_field_that_names_its_requests(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"instances": [0.5], "fields": {"loan": 4711}}\n')
+    given = {"clients": "label", "traffic": {"rest_jsonl": tmp_path / "rows.jsonl"}, "labels": {"id": "loan"}}
+
+    class Server:
+        async def signatures(self, model, version):
+            spec = TensorSpec("x", 1, (-1,))
+            return {"serving_default": Signature("serving_default", "tensorflow/serving/predict", {"x": spec}, {})}
+
+    source = await open_source("credit", ModelSection.model_validate(given), 1, [Server()])
+    assert (await first_request(source)).id == "4711"
