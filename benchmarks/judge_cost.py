@@ -33,6 +33,7 @@ from trials.scenario import Metric, Scenario
 
 from haldane.domain.traffic import Batch as PairBatch
 from haldane.judge.analysis import Analysis
+from haldane.judge.rules import Tail
 from haldane.stats.means import CountEvidence
 from haldane.testing.pairs import metric as metric_rule
 from haldane.testing.pairs import pairs, rules
@@ -136,7 +137,7 @@ def one_metric(kind: str, metric: Metric, size: int) -> Subject:
 
 def whole_analysis(size: int) -> Subject:
     """Errors, accuracy, loss and latency with its tail, from columns of pairs."""
-    tail = metric_rule("latency", "+5%", tail_quantile=0.99, tail_margin=0.25)
+    tail = metric_rule("latency", "+5%", tails=(Tail(quantile=0.99),))
     judged = metric_rule("errors", "1pp"), metric_rule("accuracy", "1pp"), metric_rule("loss", "0.02 loss"), tail
     analysis = Analysis(rules(*judged, horizon_pairs=LONG))
     return Subject(

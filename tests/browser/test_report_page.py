@@ -105,7 +105,7 @@ def test_every_plot_has_a_size_and_its_words_stay_inside(browser, tmp_path):
              return [whole.width, whole.height, outside.map(text => text.textContent)];
            })"""
     )
-    assert len(places) == 5
+    assert len(places) == 6
     for width, height, outside in places:
         assert width > 350
         assert height > 120

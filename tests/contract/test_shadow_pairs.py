@@ -123,6 +123,8 @@ async def test_pairs_flow_with_outputs_compared_and_held_against_the_truth(bench
     assert (aa["distance"] == 0).all()
     assert np.allclose(ab["distance"], 10 * ab["row"])
     assert (ab["disagrees"] == (ab["row"] > 0)).all()
+    assert np.allclose(found["stable_output"], 10 * found["row"])
+    assert np.allclose(ab["canary_output"], 20 * ab["row"])
     assert (found["stable_loss"] == 0).all()
     assert np.allclose(ab["canary_loss"], (10.0 * ab["row"]) ** 2 / 1e6)
     assert np.bincount(ab["row"][ab["fresh"]], minlength=ROWS).max() == 1

@@ -20,6 +20,7 @@ from haldane.judge.rules import Rules
 from haldane.stats.betting import Floats
 from haldane.stats.blocks import RatioEvidence
 from haldane.stats.means import BoundedEvidence, CountEvidence
+from haldane.testing.chance import most
 from haldane.testing.pairs import metric, pairs, rules
 
 TRIALS = 300
@@ -27,15 +28,6 @@ LOOK_EVERY = 200  # pairs: twenty looks or more in every trial
 ALPHA, BETA = 0.01, 0.05
 
 Draw = Callable[[np.random.Generator, int], Batch]
-
-
-def most(rate: float, trials: int = TRIALS) -> int:
-    """The largest count of errors still believable at this rate (one suite in a thousand sees more)."""
-    upto, count = 0.0, -1
-    while upto < 0.999:
-        count += 1
-        upto += math.comb(trials, count) * rate**count * (1 - rate) ** (trials - count)
-    return count
 
 
 def verdicts(some: Rules, draw: Draw, *, n: int = 4000, trials: int = TRIALS, seed: int = 1) -> Counter[Verdict]:

@@ -13,6 +13,7 @@ import pytest
 from haldane.stats.betting import LATE_STARTS, Floats
 from haldane.stats.drift import DriftEvidence
 from haldane.stats.floor import FloorEvidence
+from haldane.testing.chance import most
 
 TRIALS = 300
 PAIRS, LOOK_EVERY = 6000, 200
@@ -21,15 +22,6 @@ ALPHA, BETA = 0.01, 0.05
 
 Readings = tuple[Floats, Floats]
 Draw = Callable[[np.random.Generator], Readings]
-
-
-def most(rate: float, trials: int = TRIALS) -> int:
-    """The largest count of errors still believable at this rate (one suite in a thousand sees more)."""
-    upto, count = 0.0, -1
-    while upto < 0.999:
-        count += 1
-        upto += math.comb(trials, count) * rate**count * (1 - rate) ** (trials - count)
-    return count
 
 
 def looked_at(evidence: FloorEvidence | DriftEvidence, readings: Readings, truth: float) -> tuple[bool, bool, bool]:

@@ -249,6 +249,14 @@ def test_a_model_config_that_cannot_be_read_is_told_with_its_own_line(folder):
         ("servers: [h:1]\n"
          "analysis: {metrics: {errors: off, accuracy: off, latency: off, disagreement: off, drift: off}}",
          "analysis.metrics", "every metric is off"),
+        ("servers: [h:1]\nanalysis: {metrics: {latency: {tails: [{quantile: 0.2}]}}}",
+         "analysis.metrics.latency.tails[0].quantile", "greater than 0.5"),
+        ("servers: [h:1]\nanalysis: {metrics: {latency: {tails: [{quantile: 0.99, margin: 20}]}}}",
+         "analysis.metrics.latency.tails[0].margin", "string"),
+        ("servers: [h:1]\nanalysis: {metrics: {latency: {tails: [{quantile: 0.99, margin: 2pp}]}}}",
+         "analysis.metrics.latency", "does not apply"),
+        ("servers: [h:1]\nanalysis: {metrics: {errors: {tails: [{quantile: 0.99}]}}}",
+         "analysis.metrics.errors", "only latency has tails"),
         ("servers: [h:1", "", "not YAML"),
         ("", "", "empty"),
         ("- 1", "", "block"),
@@ -273,6 +281,13 @@ def test_secrets_come_by_reference_and_cannot_be_printed(folder, monkeypatch):
     shown = f"{config!r} {config} {config.model_dump()} {config.token} {config.store_url}"
     assert "s3cret" not in shown
     assert "hidden" not in shown
+
+
+def test_several_tails_of_latency_are_watched(folder):
+    tails = "[{quantile: 0.95, margin: +20%}, {quantile: 0.99}]"
+    config = load(folder, f"servers: [h:1]\nanalysis: {{metrics: {{latency: {{tails: {tails}}}}}}}\n")
+    rule = next(one for one in config.analysis.rules(rate_per_second=20).metrics if one.name == "latency")
+    assert [(tail.quantile, tail.margin) for tail in rule.tails] == [(0.95, 0.2), (0.99, 0.25)]
 
 
 def test_a_metric_can_be_switched_off_or_given_by_its_margin_alone(folder):

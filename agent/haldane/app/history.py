@@ -31,6 +31,7 @@ class History:
         if rulings and (rulings[-1].pairs, rulings[-1].verdict) == (ruling.pairs, ruling.verdict):
             rulings[-1] = ruling
             return
+        rulings[-1:] = [one.without_spreads() for one in rulings[-1:]]
         rulings.append(ruling)
         if len(rulings) > MOST_RULINGS:
             del rulings[1:-1:2]

@@ -16,7 +16,7 @@ from haldane.judge.gauges import Gauge
 from haldane.judge.limit import LimitRule, parse_limits
 from haldane.judge.margin import parse_margin
 from haldane.judge.outputs import Loss, OutputKind, OutputRule, Tolerance
-from haldane.judge.rules import METRICS, WEIGHTS, MetricRule, Rules
+from haldane.judge.rules import METRICS, WEIGHTS, MetricRule, Rules, Tail
 from haldane.judge.slices import SLICE_WEIGHT, sliced
 
 MetricName = Literal["errors", "accuracy", "disagreement", "drift", "loss", "latency"]
@@ -30,6 +30,20 @@ DEFAULTS: Mapping[str, tuple[Role, str]] = {
     "disagreement": (Role.INFO, "5pp"),
     "drift": (Role.INFO, "5pp"),
 }
+
+
+class TailSection(Section):
+    """A watch on the slowest requests, for rollback only."""
+
+    quantile: Annotated[float, Field(gt=0.5, lt=1)]
+    """Where the tail begins: 0.95 watches the slowest one in twenty."""
+
+    margin: str = "+25%"
+    """How much slower the tail may be."""
+
+    def tail(self) -> Tail:
+        """The same as the judge takes it; ValueError says what would be right."""
+        return Tail(quantile=self.quantile, margin=parse_margin(self.margin, "latency").relative)
 
 
 class MetricSection(Section):
@@ -56,26 +70,20 @@ class MetricSection(Section):
     reach: Annotated[float, Field(gt=0)] | None = None
     """Loss only: the largest loss that counts."""
 
-    tail_quantile: Annotated[float, Field(gt=0.5, lt=1)] | None = None
-    """Latency only: also watch this quantile, for rollback only."""
-
-    tail_margin: Annotated[float, Field(gt=0)] | None = None
-    """Latency only: how much slower the tail may be, as a ratio; 0.25 when left out."""
+    tails: tuple[TailSection, ...] = ()
+    """Latency only: quantiles to watch beside the typical ratio, such as [{quantile: 0.95, margin: +20%}]. A regression
+    of the slowest requests is then a reason to roll back; together they take half of latency's share of alpha."""
 
     def rule(self, name: str) -> MetricRule:
         """The same as the judge takes it; ValueError says what would be right."""
         role, margin = DEFAULTS.get(name, (Role.OBJECTIVE, ""))
-        given: dict[str, Any] = {
-            "reach": self.reach,
-            "tail_quantile": self.tail_quantile,
-            "tail_margin": self.tail_margin,
-        }
         return MetricRule(
             name=name,
             role=self.role or role,
             margin=parse_margin(margin if self.margin is None else self.margin, name),
             weight=self.weight or WEIGHTS[name],
-            **{key: value for key, value in given.items() if value is not None},
+            reach=1.0 if self.reach is None else self.reach,
+            tails=tuple(tail.tail() for tail in self.tails),
         )
 
     def limits(self, name: str) -> tuple[LimitRule, ...]:

@@ -1,6 +1,6 @@
 """What evidence says: a Finding per metric, one Verdict for all."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -41,6 +41,43 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "inconclusive"
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """An estimate with the ends of a confidence sequence; None: not bounded on that side yet."""
+
+    estimate: float
+    lower: float | None
+    upper: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Quantile:
+    """The value below which this share of readings lies, on both sides, and their ratio minus 1."""
+
+    share: float
+    stable: Span
+    canary: Span
+    ratio: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Exceedance:
+    """Shares of readings above a threshold; `proven` is how much canary's is larger at least, 0.0 when neither is."""
+
+    threshold: float
+    stable: float
+    canary: float
+    proven: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How a metric's readings are distributed on both sides, in the unit of the readings. Shown; decides nothing."""
+
+    quantiles: tuple[Quantile, ...]
+    exceedance: Exceedance | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """What one metric's evidence says, in numbers a reader can check.
@@ -68,6 +105,7 @@ class Finding:
     crossed_pairs: int | None = None  # when the evidence for a harmful or harmless state first sufficed
     crossed_seconds: float | None = None
     since_pair: int | None = None  # the late start that carried it; None: the beginning
+    spread: Spread | None = None  # of latency, in the newest ruling only
 
     @property
     def bound(self) -> str:
@@ -91,3 +129,7 @@ class Ruling:
     entries: int = 0  # of the evidence log, that it rests on: folding so many again gives the same ruling
     extensions: int = 0  # of horizon and budget by a person, when it was given
     notes: tuple[str, ...] = ()  # what was left out and why, as short sentences
+
+    def without_spreads(self) -> "Ruling":
+        """The same for a history, in which only the newest one shows distributions."""
+        return replace(self, findings=tuple(replace(one, spread=None) for one in self.findings))

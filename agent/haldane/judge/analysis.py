@@ -18,6 +18,7 @@ from haldane.judge.limit import LimitRule
 from haldane.judge.notes import left_out
 from haldane.judge.readings import Blocks, gauge_watch, told
 from haldane.judge.rules import MetricRule, Rules
+from haldane.judge.spread import Distribution
 from haldane.stats.betting import Evidence
 from haldane.stats.blocks import RatioEvidence
 from haldane.stats.bounds import log_e_signs
@@ -52,6 +53,11 @@ class Analysis:
         self.hearing = Hearing(watches, _terms(rules))
         self.blocks = {rule.name: Blocks(rule) for rule in rules.gauges}
         self._seconds = 0.0
+        self.distributions = {
+            rule.name: Distribution(rules)
+            for rule in rules.metrics
+            if rule.measures == "latency" and rule.slice is None
+        }
         self._floors = frozenset(rule.name for rule in rules.metrics if rule.floor)
 
     def fold(self, entry: Entry) -> None:
@@ -79,6 +85,8 @@ class Analysis:
             tally=self.tally,
             warmup_pairs=self.rules.warmup_pairs,
         )
+        for name, distribution in self.distributions.items():
+            distribution.fold(*readings[name])
         self._clock(batch)
         self.hearing.hear(readings, pairs=self.tally.pairs, seconds=self._seconds, doubts=self.doubts())
 
@@ -123,23 +131,27 @@ class Analysis:
         stable, canary = sides
         return max(log_e_signs(canary, stable), log_e_signs(stable, canary)) >= math.log(2 / self.rules.alpha)
 
-    def ruling(self, seconds: float, *, final: bool = False) -> Ruling:
+    def ruling(self, seconds: float, *, final: bool = False, spread: bool = True) -> Ruling:
         """What the evidence says at `seconds` since the rollout started; `final`: no more will come.
 
-        Intervals are computed here, so it costs about a millisecond per metric.
+        Intervals are computed here, so it costs about a millisecond per metric; with the `spread` of latency two.
         """
         spent = "no more pairs will come" if final else ""
         if seconds >= self.rules.last_second:
             spent = f"the budget of {self.rules.last_second:,.0f} s is spent"
         ruling = self.hearing.ruling(doubts=self.doubts(), spent=spent, dress=self._dressed)
         return replace(
-            ruling,
+            self._with_spreads(ruling) if spread else ruling,
             why=ruling.why if self.rules.baseline else f"no baseline; {ruling.why}",
             seconds=seconds,
             entries=self.entries,
             extensions=self.rules.extensions,
             notes=self.notes(),
         )
+
+    def _with_spreads(self, ruling: Ruling) -> Ruling:
+        shown = {name: distribution.spread() for name, distribution in self.distributions.items()}
+        return replace(ruling, findings=tuple(replace(one, spread=shown.get(one.metric)) for one in ruling.findings))
 
     def notes(self) -> tuple[str, ...]:
         """What was left out, which metrics are missing, and what single replicas show, as short sentences."""
@@ -160,13 +172,13 @@ class Analysis:
 
 
 def trace(rules: Rules, entries: Iterable[Entry], servers: Sequence[str] = ()) -> list[Ruling]:
-    """The Ruling after every entry, for plots and for judging again with other rules."""
+    """The Ruling after every entry, for plots and for judging again with other rules; spreads in the last one only."""
     analysis = Analysis(rules, servers)
     rulings = []
     for entry in entries:
         analysis.fold(entry)
-        rulings.append(analysis.ruling(analysis.hearing.seconds))
-    return rulings
+        rulings.append(analysis.ruling(analysis.hearing.seconds, spread=False))
+    return [*rulings[:-1], analysis.ruling(analysis.hearing.seconds)] if rulings else []
 
 
 def _terms(rules: Rules) -> Terms:
@@ -226,12 +238,11 @@ def _limit_watch(limit: LimitRule) -> Watch:
 
 def _latency(rule: MetricRule, rules: Rules) -> RatioEvidence:
     margin, size, horizon = rule.margin.relative, rules.block_pairs, rules.horizon_pairs
-    if rule.tail_quantile is None:
+    if not rule.tails:
         return RatioEvidence(margin=margin, block_pairs=size, horizon_pairs=horizon)
     return LatencyEvidence(
         margin=margin,
         block_pairs=size,
         horizon_pairs=horizon,
-        quantile=rule.tail_quantile,
-        tail_margin=rule.tail_margin,
+        tails=[(tail.quantile, tail.margin) for tail in rule.tails],
     )

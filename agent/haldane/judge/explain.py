@@ -7,12 +7,13 @@ was valid when given.
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from haldane.domain.evidence import Finding, Role, Ruling, State, Verdict
 from haldane.judge.chinese import PHRASES
 from haldane.judge.gauges import Gauge
 from haldane.judge.rules import Rules
+from haldane.judge.spread import sentences
 from haldane.judge.verdict import odds, quantity
 
 LANGUAGES = ("en", "zh")
@@ -47,7 +48,7 @@ _MEASURE = {
     "en": {
         "errors": "share of failed requests",
         "accuracy": "share of wrong answers",
-        "disagreement": "share of answers that differ from stable's",
+        "disagreement": "share of answers that differ from stable's, less the noise floor",
         "drift": "largest gap between the distributions of outputs",
         "latency": "typical latency relative to stable",
         "loss": "mean loss",
@@ -60,7 +61,7 @@ _MEASURE = {
     "zh": {
         "errors": "失败请求占比",
         "accuracy": "错误答案占比",
-        "disagreement": "与稳定版本不同的答案占比",
+        "disagreement": "与稳定版本不同的答案占比（扣除噪声基线）",
         "drift": "两侧输出分布的最大差距",
         "latency": "相对稳定版本的典型延迟",
         "loss": "平均损失",
@@ -214,7 +215,7 @@ def explain(ruling: Ruling, rules: Rules, language: str = "en") -> tuple[str, ..
     return (
         opening,
         *_reasons(ruling, rules, language),
-        *(describe(finding, language) for finding in _harmful_first(ruling.findings)),
+        *(said for finding in _harmful_first(ruling.findings) for said in _told(finding, language)),
         *_strength(ruling, rules, language),
         *(_TEXT[language]["note"].format(note=in_words(note, language)) for note in ruling.notes),
     )
@@ -224,6 +225,12 @@ def counted(finding: Finding) -> str:
     """How much a finding rests on: pairs, or blocks of time or servers where pairs are not what counts."""
     noun = {"gauge": " blocks", "fact": " servers"}.get(_FORM.get(finding.measures, ""), "")
     return f"{finding.pairs:,}{noun}"
+
+
+def _told(finding: Finding, language: str) -> Iterator[str]:
+    yield describe(finding, language)
+    if finding.spread is not None:
+        yield from sentences(finding.spread, _METRIC[language].get(finding.metric, finding.metric), language)
 
 
 def describe(finding: Finding, language: str = "en") -> str:

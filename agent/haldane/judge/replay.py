@@ -133,7 +133,9 @@ def _folds(analysis: Analysis, entries: Iterable[Entry]) -> Iterator[None]:
 def _asked_again(analysis: Analysis, one: Recorded) -> dict[str, Any]:
     """The ruling in the form of a record, which is what can be compared: JSON keeps every bit of a number."""
     analysis.extend(int(one.ruling.get("extensions", 0)))
-    ruling: dict[str, Any] = json.loads(json.dumps(asdict(analysis.ruling(float(one.ruling["seconds"])))))
+    spread = any(found.get("spread") for found in one.ruling.get("findings", ()))  # not every ruling shows it
+    again = analysis.ruling(float(one.ruling["seconds"]), spread=spread)
+    ruling: dict[str, Any] = json.loads(json.dumps(asdict(again)))
     return ruling
 
 

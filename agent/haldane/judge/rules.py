@@ -35,6 +35,18 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tail:
+    """A watch on the slow tail of latency: canary's may be slower by `margin`, as a ratio, from this quantile on."""
+
+    quantile: float
+    margin: float = 0.25
+
+    def __post_init__(self) -> None:
+        _require(0.5 < self.quantile < 1.0, f"latency: a tail begins between 0.5 and 1, not at {self.quantile!r}")
+        _require(0.0 < self.margin < math.inf, f"latency: the margin of a tail must be positive: {self.margin!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MetricRule:
     """How one metric is judged.
 
@@ -42,8 +54,8 @@ class MetricRule:
     metrics that can roll back). `reach` is the largest loss that counts.
     `floor`: disagreement is judged beyond what stable disagrees with itself,
     so that there must be A/A pairs. `classes`: outputs are indices of classes,
-    of which drift compares the shares. `tail_quantile` with `tail_margin` also watches the tail of latency, for
-    rollback only.
+    of which drift compares the shares. `tails` of latency are watched for
+    rollback only, and share half of its stake.
     """
 
     name: str
@@ -56,8 +68,7 @@ class MetricRule:
     reach: float = 1.0
     floor: bool = False
     classes: bool = False
-    tail_quantile: float | None = None
-    tail_margin: float = 0.25
+    tails: tuple[Tail, ...] = ()
 
     def __post_init__(self) -> None:
         if self.measures not in METRICS:
@@ -73,10 +84,9 @@ class MetricRule:
         _require(self.margin.absolute < reach, f"{self.name}: margin {self.margin.absolute!r} allows any harm at all")
         _require(not self.floor or self.measures == "disagreement", f"{self.name}: only disagreement has a noise floor")
         _require(not self.classes or self.measures == "drift", f"{self.name}: only drift compares classes")
-        if self.tail_quantile is not None:
-            _require(self.measures == "latency", f"{self.name}: only latency has a tail watch")
-            _require(0.5 < self.tail_quantile < 1.0, f"latency: tail_quantile {self.tail_quantile!r} not in (0.5, 1)")
-            _require(0.0 < self.tail_margin < math.inf, f"latency: tail_margin must be positive: {self.tail_margin!r}")
+        _require(not self.tails or self.measures == "latency", f"{self.name}: only latency has tails to watch")
+        quantiles = [tail.quantile for tail in self.tails]
+        _require(len(set(quantiles)) == len(quantiles), f"{self.name}: a tail is listed twice: {quantiles}")
 
     @property
     def measures(self) -> str:
@@ -211,11 +221,24 @@ class Rules:
         )
 
 
+_ONE_TAIL = {"tail_quantile", "tail_margin"}  # how rules named a single watch before there were several
+
+
 def _metric(data: Any) -> MetricRule:
-    values = _known(data, {entry.name for entry in fields(MetricRule)}, "metric")
+    values = _known(data, {entry.name for entry in fields(MetricRule)} | _ONE_TAIL, "metric")
     role = Role(values.get("role", ""))
     margin = _known(values.get("margin"), {"absolute", "relative"}, "margin")
-    return _build(MetricRule, {**values, "role": role, "margin": _build(Margin, margin)})
+    tails = tuple(_build(Tail, _known(tail, {"quantile", "margin"}, "tail")) for tail in _tails(values))
+    return _build(MetricRule, {**values, "role": role, "margin": _build(Margin, margin), "tails": tails})
+
+
+def _tails(values: dict[str, Any]) -> list[Any]:
+    """The tails among a metric's values, taken out of them."""
+    quantile, margin = values.pop("tail_quantile", None), values.pop("tail_margin", 0.25)
+    tails = values.pop("tails", [])
+    if not isinstance(tails, list):
+        raise ValueError("metric: tails must be a list")
+    return tails if quantile is None else [{"quantile": quantile, "margin": margin}]
 
 
 def _gauge(data: Any) -> GaugeRule:

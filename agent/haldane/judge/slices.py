@@ -59,7 +59,7 @@ def sliced(metrics: Sequence[MetricRule], slices: Sequence[SliceRule], *, weight
                     margin=margin or base.margin,
                     weight=base.weight * weight / counts[name],
                     # A tail watch needs more pairs than a slice has, and 20 kB each.
-                    tail_quantile=None,
+                    tails=(),
                 )
             )
     return tuple(rules)

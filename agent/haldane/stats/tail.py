@@ -8,6 +8,7 @@ cluster of slow requests count once.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,35 +123,46 @@ class TailEvidence:
 
 
 class LatencyEvidence(RatioEvidence):
-    """The typical ratio, with a watch on the tail: either shows harm, the typical ratio alone shows harmlessness."""
+    """The typical ratio, with watches on the tail: any shows harm, the typical ratio alone shows harmlessness.
+
+    `tails` are (quantile, margin); half of the stake is on the typical ratio,
+    the other half is shared by them.
+    """
 
     def __init__(
-        self, *, margin: float, block_pairs: int, horizon_pairs: int | None, quantile: float, tail_margin: float
+        self, *, margin: float, block_pairs: int, horizon_pairs: int | None, tails: Sequence[tuple[float, float]]
     ) -> None:
         super().__init__(margin=margin, block_pairs=block_pairs, horizon_pairs=horizon_pairs)
-        self.tail = TailEvidence(quantile=quantile, margin=tail_margin)
+        self.tails = {
+            quantile: TailEvidence(quantile=quantile, margin=tail_margin) for quantile, tail_margin in sorted(tails)
+        }
 
     def fold(self, stable: Floats, canary: Floats) -> None:
-        # The tail first: its blocks may know of these pairs only what was known before them.
-        self.tail.fold(np.log(stable), np.log(canary), block_pairs=self.block_pairs)
+        # The tails first: their blocks may know of these pairs only what was known before them.
+        for tail in self.tails.values():
+            tail.fold(np.log(stable), np.log(canary), block_pairs=self.block_pairs)
         super().fold(stable, canary)
 
     def start(self) -> None:
         super().start()
-        self.tail.start()
+        for tail in self.tails.values():
+            tail.start()
 
     def log_harm(self) -> float:
-        """The average of both e-values."""
-        return float(np.logaddexp(super().log_harm(), self.tail.log_harm())) - math.log(2)
+        """The average of the e-value of the typical ratio and the average one of the tails."""
+        tails = np.logaddexp.reduce([tail.log_harm() for tail in self.tails.values()]) - math.log(len(self.tails))
+        return float(np.logaddexp(super().log_harm(), tails)) - math.log(2)
 
     def carrier(self) -> int:
-        """Of whichever of the two speaks louder."""
-        if self.tail.log_harm() > super().log_harm():
-            return carrier_of(self.tail.log_e_by_start())
+        """Of whichever speaks loudest."""
+        loudest = max(self.tails.values(), key=TailEvidence.log_harm)
+        if loudest.log_harm() > super().log_harm():
+            return carrier_of(loudest.log_e_by_start())
         return super().carrier()
 
     def holds(self) -> bool:
-        return super().holds() or self.tail.holds()
+        return super().holds() or any(tail.holds() for tail in self.tails.values())
 
     def detail(self) -> str:
-        return f"{super().detail()}; {self.tail.detail()}"
+        tails = (f"p{100 * quantile:g}: {tail.detail()}" for quantile, tail in self.tails.items())
+        return "; ".join([super().detail(), *tails])

@@ -93,6 +93,5 @@ def _evidence(metric: Mapping[str, Any], config: Mapping[str, Any]) -> Evidence:
                 margin=metric["margin_rel"],
                 block_pairs=size,
                 horizon_pairs=horizon,
-                quantile=metric["tail_q"],
-                tail_margin=metric["tail_margin_rel"],
+                tails=[(metric["tail_q"], metric["tail_margin_rel"])],
             )

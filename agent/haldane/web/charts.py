@@ -123,6 +123,8 @@ def metrics(story: Story) -> list[Chart]:
 
 def _metric(story: Story, last: Finding) -> Chart:
     what = {"ratio": "canary to stable", "rate": "canary alone"}.get(last.unit, "harm, canary minus stable")
+    if last.measures == "drift":  # it has no direction
+        what = "largest gap between the outputs of both sides"
     heading = f"{last.metric}: {what}"
     points = list(_bands(story.rulings, last.metric))
     if last.state is State.NO_DATA or not points or last.margin is None:

@@ -56,12 +56,13 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plot:
-    """What to draw. `ticks` are (value, label) of the y axis; x is seconds."""
+    """What to draw. `ticks` are (value, label) of the y axis; x is seconds, unless `x_ticks` say what it is."""
 
     title: str  # what it shows, for those who cannot see it
     x: tuple[float, float]
     y: tuple[float, float]
     ticks: Sequence[tuple[float, str]]
+    x_ticks: Sequence[tuple[float, str]] = ()
     lines: Sequence[Line] = ()
     bands: Sequence[Band] = ()
     rules: Sequence[Rule] = ()
@@ -115,10 +116,10 @@ def _grid(plot: Plot) -> Iterator[Markup]:
         y = _y(plot, value)
         yield Markup('<path class="grid" d="M{} {:.1f}H{}"/>').format(LEFT, y, width - RIGHT)
         yield _text(LEFT - 7, y + 4, label, "tick", "end")
-    for value in time_steps(*plot.x):
+    for value, label in plot.x_ticks or [(value, short_time(value)) for value in time_steps(*plot.x)]:
         x = _x(plot, value)
         anchor = "end" if x > width - RIGHT - 16 else "middle"  # the last one would stick out
-        yield _text(min(x, width - RIGHT), height - BOTTOM + 16, short_time(value), "tick", anchor)
+        yield _text(min(x, width - RIGHT), height - BOTTOM + 16, label, "tick", anchor)
     yield Markup('<path class="axis" d="M{0} {1}V{2}H{3}"/>').format(LEFT, TOP, height - BOTTOM, width - RIGHT)
 
 

@@ -14,6 +14,7 @@ from haldane.domain.rollout import Phase, Rollout
 from haldane.judge.explain import counted
 from haldane.judge.verdict import odds, quantity
 from haldane.web import charts
+from haldane.web.distribution import distributions
 from haldane.web.plot import interval
 from haldane.web.sentences import explained, standing
 from haldane.web.story import Labels, Story
@@ -127,7 +128,7 @@ def view(story: Story) -> View:
         facts=list(_facts(story, last)),
         findings=[finding_row(one) for one in last.findings] if last else [],
         evidence=charts.evidence(story),
-        metrics=charts.metrics(story),
+        metrics=[*charts.metrics(story), *distributions(story)],
         labels=list(label_rows(story.labels_before, story.labels_after)),
         records=[_record_row(one, story) for one in story.records],
         sentences=told,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from haldane.domain.evidence import Finding, Role, Ruling, State, Verdict
 from haldane.domain.traffic import Batch, Status, empty_batch
 from haldane.judge.analysis import Analysis, trace
-from haldane.judge.rules import Rules
+from haldane.judge.rules import Rules, Tail
 from haldane.testing.pairs import metric, pairs, rules
 
 ERRORS = metric("errors", "1pp")
@@ -366,7 +366,7 @@ def test_trace_ends_where_the_analysis_does() -> None:
 
 
 def test_a_slow_tail_fails_latency_when_watched() -> None:
-    watched = rules(metric("latency", "+10%", tail_quantile=0.95, tail_margin=0.15))
+    watched = rules(metric("latency", "+10%", tails=(Tail(quantile=0.95, margin=0.15),)))
     slow = np.where(np.random.default_rng(1).random(20_000) < 0.05, 5.0, 1.0)
     stream = noisy(20_000)
     stream["canary_seconds"] *= slow

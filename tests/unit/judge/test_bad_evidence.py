@@ -19,13 +19,13 @@ from haldane.judge.explain import LANGUAGES, explain
 from haldane.judge.gauges import Gauge, GaugeRule
 from haldane.judge.limit import parse_limits
 from haldane.judge.margin import Margin, parse_margin
-from haldane.judge.rules import Rules
+from haldane.judge.rules import Rules, Tail
 from haldane.testing.pairs import metric, pairs, rules
 
 EVERY = rules(
     metric("errors", "1pp"),
     metric("accuracy", "1pp"),
-    metric("latency", "+10%", tail_quantile=0.99),
+    metric("latency", "+10%", tails=(Tail(quantile=0.99),)),
     metric("loss", "0.1 loss"),
     metric("disagreement", "5pp"),
     metric("drift", "5pp"),

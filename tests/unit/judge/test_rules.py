@@ -5,14 +5,30 @@ import pytest
 
 from haldane.domain.evidence import Role
 from haldane.judge.margin import Margin
-from haldane.judge.rules import MetricRule, Rules, Slice
+from haldane.judge.rules import MetricRule, Rules, Slice, Tail
 from haldane.testing.pairs import metric, rules
 
 
 def test_rules_come_back_from_their_json_unchanged() -> None:
-    some = rules(metric("errors", "1pp"), metric("latency", "+10%", Role.GUARDRAIL, tail_quantile=0.99), alpha=0.02)
+    tails = Tail(quantile=0.95), Tail(quantile=0.99, margin=0.4)
+    some = rules(metric("errors", "1pp"), metric("latency", "+10%", Role.GUARDRAIL, tails=tails), alpha=0.02)
     assert Rules.from_json(some.to_json()) == some
     assert Rules.from_json(some.to_json()).digest == some.digest
+
+
+@pytest.mark.parametrize(
+    ("stored", "tails"),
+    [
+        ({"tail_quantile": 0.99, "tail_margin": 0.4}, (Tail(quantile=0.99, margin=0.4),)),
+        ({"tail_quantile": 0.99}, (Tail(quantile=0.99),)),
+        ({"tail_quantile": None, "tail_margin": 0.25}, ()),
+    ],
+)
+def test_rules_stored_with_a_single_tail_are_still_read(stored: dict[str, Any], tails: tuple[Tail, ...]) -> None:
+    text = json.loads(rules(metric("latency", "+10%")).to_json())
+    del text["metrics"][0]["tails"]
+    text["metrics"][0] |= stored
+    assert Rules.from_json(json.dumps(text)).metrics[0].tails == tails
 
 
 def test_other_rules_have_another_digest() -> None:
@@ -21,6 +37,10 @@ def test_other_rules_have_another_digest() -> None:
 
 def _changed(**values: Any) -> str:
     return json.dumps({**json.loads(rules().to_json()), **values})
+
+
+def _latency(**values: Any) -> dict[str, Any]:
+    return {"name": "latency", "role": "objective", "margin": {"relative": 0.1}, **values}
 
 
 @pytest.mark.parametrize(
@@ -35,6 +55,9 @@ def _changed(**values: Any) -> str:
         (_changed(metrics=[{"name": "errors"}]), "Role"),
         (_changed(metrics=[{"name": "errors", "role": "objective"}]), "margin"),
         (_changed(metrics=[]), "at least one metric"),
+        (_changed(metrics=[_latency(tails=0.99)]), "tails must be a list"),
+        (_changed(metrics=[_latency(tails=[{"quantile": 0.99, "margn": 1}])]), "unknown key margn"),
+        (_changed(metrics=[_latency(tails=[{"quantile": 1.5}])]), "between 0.5 and 1"),
         (_changed(alpha=0), "alpha"),
     ],
 )
@@ -77,8 +100,8 @@ def test_a_metric_is_judged_once() -> None:
         ("errors", Margin(absolute=0.1), {"weight": 0.0}),
         ("errors", Margin(absolute=0.1), {"share": 0.0}),
         ("errors", Margin(absolute=0.1), {"share": 1.5}),
-        ("errors", Margin(absolute=0.1), {"tail_quantile": 0.99}),
-        ("latency", Margin(relative=0.1), {"tail_quantile": 1.0}),
+        ("errors", Margin(absolute=0.1), {"tails": (Tail(quantile=0.99),)}),
+        ("latency", Margin(relative=0.1), {"tails": (Tail(quantile=0.9), Tail(quantile=0.9))}),
     ],
 )
 def test_a_metric_rule_that_makes_no_sense_is_refused(name: str, margin: Margin, more: dict[str, Any]) -> None:

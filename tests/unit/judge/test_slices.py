@@ -11,7 +11,7 @@ from haldane.domain.traffic import Batch
 from haldane.judge.analysis import Analysis
 from haldane.judge.explain import explain
 from haldane.judge.margin import parse_margin
-from haldane.judge.rules import Rules, Slice
+from haldane.judge.rules import Rules, Slice, Tail
 from haldane.judge.slices import SliceRule, as_text, membership, sliced
 from haldane.judge.verdict import why_failed
 from haldane.testing.pairs import metric, pairs, rules
@@ -62,9 +62,9 @@ def test_slices_are_guardrails_with_the_metrics_own_margin_and_share_half_its_we
 
 
 def test_a_slice_has_no_tail_watch_of_its_own() -> None:
-    latency = metric("latency", "+10%", tail_quantile=0.99)
+    latency = metric("latency", "+10%", tails=(Tail(quantile=0.99),))
     (rule,) = sliced((latency,), (slice_rule(DE, latency="+30%"),), weight=0.5)
-    assert rule.tail_quantile is None and rule.margin.relative == pytest.approx(0.3)
+    assert rule.tails == () and rule.margin.relative == pytest.approx(0.3)
 
 
 def test_latency_of_a_slice_is_judged_in_blocks_of_its_share() -> None:

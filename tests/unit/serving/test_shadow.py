@@ -71,6 +71,7 @@ def test_pairs_are_scored_together_and_an_unreadable_answer_is_marked_and_wrong(
     assert found.scores.stable_wrong.tolist() == [0, 0, 0, 1]
     assert found.canary_unreadable.tolist() == [False, False, True, False]
     assert not found.stable_unreadable.any()
+    assert found.scores.canary_output.tolist() == pytest.approx([0.9, 0.1, np.nan, np.nan], nan_ok=True)
 
 
 @pytest.mark.parametrize(

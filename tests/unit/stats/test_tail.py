@@ -19,14 +19,14 @@ def latencies(seed: int, n: int, *, tail: float = 1.0, slow_share: float = 0.05)
 
 
 def evidence(tail_margin: float = 0.15) -> LatencyEvidence:
-    return LatencyEvidence(margin=0.1, block_pairs=4, horizon_pairs=20_000, quantile=0.95, tail_margin=tail_margin)
+    return LatencyEvidence(margin=0.1, block_pairs=4, horizon_pairs=20_000, tails=[(0.95, tail_margin)])
 
 
 def test_no_data_is_evidence_of_one_to_one() -> None:
     one = evidence()
     one.fold(np.empty(0), np.empty(0))
     assert one.log_harm() == pytest.approx(0.0)
-    assert one.tail.log_harm() == pytest.approx(0.0)
+    assert one.tails[0.95].log_harm() == pytest.approx(0.0)
     assert not one.holds()
 
 
@@ -42,7 +42,7 @@ def test_an_equal_tail_is_not_blamed() -> None:
     found = [evidence() for _ in range(20)]
     for seed, one in enumerate(found):
         one.fold(*latencies(seed, 10_000))
-    assert max(one.tail.log_harm() for one in found) < math.log(20)
+    assert max(one.tails[0.95].log_harm() for one in found) < math.log(20)
 
 
 def test_a_suspicion_about_the_tail_holds_a_promotion() -> None:
@@ -102,3 +102,17 @@ def test_the_state_does_not_grow_with_the_pairs() -> None:
 def test_a_watch_that_makes_no_sense_is_refused(quantile: float, margin: float) -> None:
     with pytest.raises(ValueError, match="quantile"):
         TailEvidence(quantile=quantile, margin=margin)
+
+
+def test_several_tails_share_the_stake_of_one() -> None:
+    """What only the slowest one in a hundred show is found by the watch that looks there."""
+    slow = np.random.default_rng(5).random(40_000) < 0.02
+    stable, canary = latencies(5, 40_000)
+    canary = np.where(slow, 3 * canary, canary)
+    several = LatencyEvidence(margin=0.1, block_pairs=4, horizon_pairs=None, tails=[(0.98, 0.15), (0.6, 0.15)])
+    several.fold(stable, canary)
+    each = [tail.log_harm() for tail in several.tails.values()]
+    assert list(several.tails) == [0.6, 0.98]
+    assert each[1] > each[0]
+    assert several.log_harm() == pytest.approx(each[1] - math.log(4), abs=0.1)
+    assert "p60: " in several.detail() and "p98: " in several.detail()
