@@ -35,11 +35,12 @@ class SliceRule:
 def sliced(metrics: Sequence[MetricRule], slices: Sequence[SliceRule], *, weight: float) -> tuple[MetricRule, ...]:
     """The rules of all slices, in the slices' order.
 
-    All slices of a metric together weigh `weight` times what it weighs, in equal
-    parts. ValueError when a slice is to be judged on a metric that is not there.
+    All slices of a metric that can roll back weigh together `weight` times what it
+    weighs, in equal parts. ValueError when a slice is to be judged on a metric that is not there.
     """
     by_name = {rule.name: rule for rule in metrics}
-    counts = {name: sum(name in one.margins for one in slices) for name in by_name}
+    able = [one for one in slices if one.role.rolls_back]
+    counts = {name: max(1, sum(name in one.margins for one in able)) for name in by_name}
     rules = []
     for index, one in enumerate(slices):
         if not one.margins:

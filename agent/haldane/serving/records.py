@@ -154,9 +154,9 @@ class ExampleForm:
         example = wire.Example.FromString(data)
         features = example.features.feature
         truth = None if self.label is None else _truth(features, self.label)
+        sliced = _sliced(features, self.fields)  # before the label goes: slices by the right answer are its classes
         if self.label is not None:
             del features[self.label]
-        sliced = _sliced(features, self.fields)
         api = {CLASSIFY_METHOD: Api.CLASSIFY, REGRESS_METHOD: Api.REGRESS}.get(self.signature.method, Api.PREDICT)
         if api is not Api.PREDICT:
             return Request(where, api, _input_body(api, self.signature.name, example), row, truth, sliced)

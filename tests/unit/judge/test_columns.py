@@ -1,12 +1,15 @@
 """Several rules of one kind, each with its own share of the pairs."""
 
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from haldane.domain.evidence import Finding, State, Verdict
 from haldane.domain.traffic import Status
 from haldane.judge.analysis import Analysis
 from haldane.judge.columns import Tally, split
 from haldane.judge.rules import Slice
+from haldane.stats.means import CountEvidence
 from haldane.testing.pairs import metric, pairs, rules
 
 SLICES = tuple(Slice(field="country", value=value) for value in ("DE", "FR"))
@@ -20,6 +23,19 @@ def test_a_slice_gets_the_pairs_whose_bit_is_set() -> None:
     assert found["accuracy"][1].tolist() == [0, 1, 0, 1]
     assert found["accuracy country=DE"][1].tolist() == [1, 1]
     assert found["accuracy country=FR"][1].tolist() == [0, 1]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 1), st.booleans(), st.booleans()), min_size=1, max_size=60))
+def test_slices_that_part_all_pairs_add_up_to_the_whole(seen: list[tuple[int, bool, bool]]) -> None:
+    country, stable, canary = (np.array(column) for column in zip(*seen, strict=True))
+    batch = pairs(len(seen), slices=1 << country, stable_wrong=stable, canary_wrong=canary)
+    found = split(batch, (metric("accuracy", "1pp"), GERMAN, FRENCH), tally=Tally(), warmup_pairs=0)
+    whole, german, french = (CountEvidence(absolute=0.01) for _ in range(3))
+    for evidence, name in ((whole, "accuracy"), (german, GERMAN.name), (french, FRENCH.name)):
+        evidence.fold(*found[name])
+    german.merge(french)
+    assert german.log_harm() == whole.log_harm()
 
 
 def test_rules_of_one_kind_keep_their_own_reach() -> None:

@@ -67,6 +67,11 @@ def test_a_slice_has_no_tail_watch_of_its_own() -> None:
     assert rule.tails == () and rule.margin.relative == pytest.approx(0.3)
 
 
+def test_slices_that_cannot_roll_back_take_no_part_of_the_weight() -> None:
+    some = sliced((ACCURACY,), (slice_rule(DE), slice_rule(FR, Role.SIGNAL)), weight=0.5)
+    assert some[0].weight == pytest.approx(0.2)
+
+
 def test_latency_of_a_slice_is_judged_in_blocks_of_its_share() -> None:
     latency = metric("latency", "+10%")
     german = replace(slice_rule(DE, latency="+30%"), share=0.05)

@@ -164,6 +164,14 @@ def test_examples_may_be_sliced_by_features_that_are_no_inputs(tmp_path):
     assert set(wire.PredictRequest.FromString(german.body).inputs) == {"x"}
 
 
+def test_the_right_answer_may_be_sliced_by_and_is_still_not_sent(tmp_path):
+    path = write(tmp_path / "set", example(x=1.0, y=1))
+    (request,) = read_examples(path, model("classify", x=(FLOAT, (-1, 1))), label="y", fields=frozenset({"y"}))
+    assert (request.fields, request.truth) == ({"y": "1"}, 1.0)
+    (sent,) = wire.ClassificationRequest.FromString(request.body).input.example_list.examples
+    assert "y" not in sent.features.feature
+
+
 @pytest.mark.parametrize(("method", "api"), [("classify", Api.CLASSIFY), ("regress", Api.REGRESS)])
 def test_a_classify_or_regress_signature_takes_the_example_without_its_label(tmp_path, method, api):
     path = write(tmp_path / "set", example(x=1.0, y=b"good"))
