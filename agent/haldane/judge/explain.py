@@ -239,7 +239,7 @@ def describe(finding: Finding, language: str = "en") -> str:
     bound = _BOUND[language][finding.bound]
     measures, measured = finding.measures or finding.metric, _RATE if finding.bound == "limit" else _MEASURE
     words = {
-        "metric": _named(finding.metric, language),
+        "metric": metric_in(finding.metric, language),
         "bound": bound,
         "role": _ROLE[language][finding.role],
         "pairs": f"{finding.pairs:,}",
@@ -280,7 +280,7 @@ def _interval(finding: Finding, language: str) -> str:
 def _reasons(ruling: Ruling, rules: Rules, language: str) -> list[str]:
     text = _TEXT[language]
     if ruling.verdict is Verdict.FAIL:
-        names = [_named(name, language) for name in ruling.named]
+        names = [metric_in(name, language) for name in ruling.named]
         proven = text["named"].format(names=", ".join(names)) if names else text["jointly"]
         return [proven, *_worse_in(ruling, language)]
     if ruling.verdict in (Verdict.CONTINUE, Verdict.INCONCLUSIVE):
@@ -294,7 +294,7 @@ def _worse_in(ruling: Ruling, language: str) -> list[str]:
     by_slice: dict[str, list[str]] = {}
     for finding in named:
         metric = finding.metric.removesuffix(f" {finding.slice}")
-        by_slice.setdefault(finding.slice, []).append(_named(metric, language))
+        by_slice.setdefault(finding.slice, []).append(metric_in(metric, language))
     return [_TEXT[language]["slice"].format(slice=one, names=", ".join(them)) for one, them in by_slice.items()]
 
 
@@ -321,10 +321,10 @@ def in_words(english: str, language: str) -> str:
         return english
     for pattern, chinese in (*PHRASES, *_ZH_PHRASES):
         english = re.sub(pattern, chinese, english)
-    return _named(english, language)
+    return metric_in(english, language)
 
 
-def _named(text: str, language: str) -> str:
+def metric_in(text: str, language: str) -> str:
     """The text with the names of metrics in that language; a metric of our users keeps the name they gave it."""
     for metric, name in _METRIC[language].items():
         text = re.sub(rf"\b{metric}\b", name, text, flags=re.ASCII)

@@ -6,52 +6,23 @@ Tests of Statistical Hypotheses (log(1/a) over the information per pair).
 """
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from statistics import NormalDist
-
-import numpy as np
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 from haldane.domain.evidence import Role
+from haldane.judge import laws
+from haldane.judge.gauges import Gauge, GaugeRule
+from haldane.judge.laws import Law, steps_needed
+from haldane.judge.limit import LimitRule
 from haldane.judge.margin import margin_text
 from haldane.judge.rules import MetricRule, Rules
-from haldane.judge.verdict import quantity
-from haldane.stats.betting import BETS, LATE_SHARE, LOG_WEIGHTS, Floats
-from haldane.stats.blocks import SCALE_REACH
+from haldane.judge.traffic import Traffic
+from haldane.stats.betting import LATE_SHARE
+from haldane.stats.drift import LEARNING_PAIRS, PLACES
+from haldane.stats.tail import LEAST_PAIRS
 
-_QUANTILES: Floats = np.array([NormalDist().inv_cdf((i + 0.5) / 64) for i in range(64)])
-SLICE_SHARE = 0.1  # of all requests, where nobody says
-_MEAN_OF_BLOCK = 1.1  # sd of a 20 % trimmed mean over that of the mean, for readings with heavy tails
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Traffic:
-    """What is known or guessed of the traffic beforehand.
-
-    `discordance` is the share of pairs of which exactly one side is wrong
-    when both versions are equally good; `error_rate` the share of requests
-    that fail; `disagreement` the share of answers that differ for a harmless
-    canary; `log_ratio_sd` the spread of log(canary / stable) latency;
-    `loss_sd` the spread of the paired loss difference. `labelled_rows`: rows
-    of a finite labelled set, each judged once; None for a labelled stream.
-    `shares` of all requests by slice; one not named there has what its rule says, or a tenth.
-    """
-
-    pairs_per_second: float
-    servers: int = 1
-    labelled_rows: int | None = None
-    discordance: float = 0.03
-    error_rate: float = 1e-4
-    disagreement: float = 0.005
-    log_ratio_sd: float = 0.35
-    loss_sd: float = 0.1
-    shares: Mapping[str, float] = field(default_factory=dict)
-
-    def share_of(self, rule: MetricRule, rules: Rules) -> float:
-        """The share of requests that this rule sees."""
-        if rule.slice is None:
-            return 1.0
-        return self.shares.get(rules.slices[rule.slice].name, rule.share if rule.share < 1.0 else SLICE_SHARE)
+LATE_TRUTH = ("accuracy", "loss")  # measures that need the right answers
+OUTPUTS = (*LATE_TRUTH, "disagreement", "drift")  # measures that take a row once, warm-up included
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,156 +42,196 @@ class Outlook:
     rollback_seconds: float | None
     least_harm: float | None  # the smallest harm that is rolled back within `limit`
     share: float = 1.0  # of all requests that it sees
+    bound: str = "margin"  # or "limit": then harm is what canary does, not how it differs
+    fact: bool = False  # measured once on each server, so nothing is waited for
 
-    def sentence(self) -> str:
-        """What to expect, in plain words."""
-        seen = f", {100 * self.share:.3g} % of requests" if self.share < 1 else ""
-        parts = [f"{self.metric} (margin {self.margin_text}{seen})"]
-        if self.role is Role.OBJECTIVE:
-            parts.append(self._promotion())
-        if self.rollback_pairs is not None and self.rollback_seconds is not None:
-            worse = quantity(2 * self.margin, self.unit)
-            parts.append(f"a canary worse by {worse} is caught after about {_many(self.rollback_pairs)} pairs")
-            parts[-1] += f" ({duration(self.rollback_seconds)})"
-        if self.least_harm is None:
-            parts.append(f"no harm can be shown with {_many(self.limit)} pairs")
-        else:
-            parts.append(f"harm of less than {quantity(self.least_harm, self.unit)} will not be caught in time")
-        return f"{parts[0]}: " + "; ".join(parts[1:])
 
-    def _promotion(self) -> str:
-        if self.promote_pairs is not None and self.promote_seconds is not None:
-            return (
-                f"an identical canary passes after about {_many(self.promote_pairs)} pairs "
-                f"({duration(self.promote_seconds)})"
-            )
-        reason = f"even an identical canary will not pass with the {_many(self.limit)} pairs that can be had"
-        if self.least_margin is None:
-            return reason
-        return f"{reason}; the smallest margin it could keep is {quantity(self.least_margin, self.unit)}"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Question:
+    """One metric as the forecast asks about it."""
+
+    name: str
+    role: Role
+    weight: float
+    unit: str
+    margin: float
+    text: str
+    law: Law
+    harmless: float = 0.0  # the harm of a harmless canary
+    step: float = 1.0  # pairs a step of evidence
+    harm_step: float | None = None  # the same for harm, where it differs
+    start: float = 0.0  # pairs before the first that counts
+    reach: int | None = None  # pairs it can have at all
+    share: float = 1.0  # of all pairs
+    against: float = 0.0  # what the evidence for harm is divided by, in nats
+    in_favour: float = 0.0
+    harm_law: Law | None = None
+    bound: str = "margin"
+    top: float = 1.0  # no harm is larger
 
 
 def forecast(rules: Rules, traffic: Traffic) -> tuple[Outlook, ...]:
-    """What can be shown under these rules with this traffic, per metric."""
-    return tuple(_outlook(rule, rules, traffic) for rule in rules.metrics)
+    """What can be shown under these rules with this traffic: each metric, its tail, each limit and gauge."""
+    weights = [(rule.role, rule.weight) for rule in rules.metrics]
+    weights += [(limit.role, limit.weight) for limit in rules.limits]
+    weights += [(gauge.role, gauge.weight) for gauge in rules.gauges]
+    total = sum(weight for role, weight in weights if role.rolls_back) or 1.0
+    asked = [_outlook(question, rules, traffic, total) for question in _questions(rules, traffic)]
+    return (*asked, *(_fact(rule) for rule in rules.gauges if rule.kind.fact))
 
 
-Excesses = Callable[[float, float], tuple[Floats, Floats]]  # (margin, harm) -> excess over the margin, probability
+def _questions(rules: Rules, traffic: Traffic) -> Iterator[_Question]:
+    for rule in rules.metrics:
+        yield _metric(rule, rules.seen_by(rule), traffic)
+        if rule.tail_quantile is not None:
+            yield _tail(rule, rules.seen_by(rule), traffic)
+    yield from (_limit(limit, rules, traffic) for limit in rules.limits)
+    # Growth has no stable side to be compared with: how it spreads is not known before.
+    yield from (_gauge(one, traffic) for one in rules.gauges if not one.kind.fact and one.kind is not Gauge.GROWTH)
 
 
-def _outlook(rule: MetricRule, rules: Rules, traffic: Traffic) -> Outlook:
-    law, harmless, unit, step = _law(rule, rules.seen_by(rule), traffic)
-    size = _size(rule, unit)
-    outputs = rule.measures in ("accuracy", "loss", "disagreement", "drift")
-    seen = traffic.share_of(rule, rules)
-    warmup = 0 if outputs else rules.warmup_pairs * traffic.servers
-    budget = int(rules.budget_seconds * traffic.pairs_per_second)
-    limit = min(rules.horizon_pairs, max(0, budget - warmup))
-    if outputs and traffic.labelled_rows is not None:
-        limit = min(limit, traffic.labelled_rows)
-    limit = int(limit * seen)
-    share = rule.weight / _weight_of_all(rules) if rule.role.rolls_back else 1.0
-    against = -math.log(rules.alpha * share * (1 - LATE_SHARE))
+def _outlook(asked: _Question, rules: Rules, traffic: Traffic, total: float) -> Outlook:
+    rate = traffic.pairs_per_second
+    left = max(0.0, rules.budget_seconds * rate - asked.start)
+    reach = math.inf if asked.reach is None else asked.reach
+    limit = int(min(rules.horizon_pairs, left, reach) * asked.share)
+    weight = asked.weight / total if asked.role.rolls_back else 1.0
+    against = asked.against - math.log(rules.alpha * weight * (1 - LATE_SHARE))
 
     def promote(margin: float) -> float:
-        return step * _needed(law(margin, harmless), -1, -math.log(rules.beta))
+        steps = steps_needed(asked.law(margin, asked.harmless), -1, asked.in_favour - math.log(rules.beta))
+        return asked.step * steps
 
     def rollback(harm: float) -> float:
-        return step * _needed(law(size, harm), 1, against)
+        law = asked.harm_law or asked.law
+        return (asked.harm_step or asked.step) * steps_needed(law(asked.margin, harm), 1, against)
 
-    promotes, rolls = promote(size), rollback(2 * size)
-    promotes_in = math.ceil(max(promotes / seen, rules.least_pairs) + warmup) if promotes <= limit else None
-    rolls_in = math.ceil(rolls / seen + warmup) if rolls <= limit else None
-    top = 1.0 if unit != "ratio" else 100.0
+    promotes, rolls = promote(asked.margin), rollback(2 * asked.margin)
+    promotes_in = math.ceil(max(promotes / asked.share, rules.least_pairs) + asked.start) if promotes <= limit else None
+    rolls_in = math.ceil(rolls / asked.share + asked.start) if rolls <= limit else None
     return Outlook(
-        metric=rule.name,
-        role=rule.role,
-        unit=unit,
-        margin=size,
-        margin_text=margin_text(rule.margin, rule.measures),
+        metric=asked.name,
+        role=asked.role,
+        unit=asked.unit,
+        margin=asked.margin,
+        margin_text=asked.text,
         limit=limit,
         promote_pairs=promotes_in,
-        promote_seconds=None if promotes_in is None else promotes_in / traffic.pairs_per_second,
-        least_margin=_least(lambda margin: promote(margin) <= limit, harmless, top),
+        promote_seconds=None if promotes_in is None else promotes_in / rate,
+        least_margin=_least(lambda margin: promote(margin) <= limit, asked.harmless, asked.top),
         rollback_pairs=rolls_in,
-        rollback_seconds=None if rolls_in is None else rolls_in / traffic.pairs_per_second,
-        least_harm=_least(lambda harm: rollback(harm) <= limit, size, top),
-        share=seen,
+        rollback_seconds=None if rolls_in is None else rolls_in / rate,
+        least_harm=_least(lambda harm: rollback(harm) <= limit, asked.margin, asked.top),
+        share=asked.share,
+        bound=asked.bound,
     )
 
 
-def _weight_of_all(rules: Rules) -> float:
-    """What everything that can roll back weighs together."""
-    able = [rule.weight for rule in rules.metrics if rule.role.rolls_back]
-    able += [limit.weight for limit in rules.limits if limit.role.rolls_back]
-    able += [gauge.weight for gauge in rules.gauges if gauge.role.rolls_back]
-    return sum(able)
+def _metric(rule: MetricRule, rules: Rules, traffic: Traffic) -> _Question:
+    outputs = rule.measures in OUTPUTS
+    relative = rule.measures == "latency" or bool(rule.margin.relative and not (rule.margin.absolute and outputs))
+    asked = _Question(
+        name=rule.name,
+        role=rule.role,
+        weight=rule.weight,
+        unit="ratio" if relative else "loss" if rule.measures == "loss" else "share",
+        margin=rule.margin.relative if relative else rule.margin.absolute,
+        text=margin_text(rule.margin, rule.measures),
+        law=laws.share_law(traffic.discordance),
+        start=0 if outputs else rules.warmup_pairs * traffic.servers,
+        reach=traffic.labelled_rows if outputs else None,
+        share=traffic.share_of(rule, rules),
+        top=100.0 if relative else rule.reach if rule.measures == "loss" else 1.0,
+    )
+    match rule.measures:
+        case "accuracy":
+            return asked
+        case "latency":
+            tail = math.log(2) if rule.tail_quantile is not None else 0.0  # averaged with the tail's evidence
+            return replace(asked, law=laws.latency_law(rules, traffic), step=rules.block_pairs, against=tail)
+        case "loss":
+            return replace(asked, law=laws.loss_law(rule, traffic))
+        case "disagreement":
+            asked = replace(asked, law=laws.share_law(0.0), harmless=traffic.disagreement)
+            if not rule.floor:
+                return asked
+            rounds, step = laws.round_law(traffic), laws.pairs_a_round(traffic)
+            return replace(asked, harm_law=rounds, harm_step=step, in_favour=math.log(2))  # averaged with the rounds'
+        case "drift":
+            return replace(asked, start=LEARNING_PAIRS, against=math.log(2 * PLACES))
+        case _ if rule.margin.relative:
+            return replace(asked, law=laws.relative_law(rule, traffic))
+        case _:
+            return replace(asked, law=laws.share_law(2 * traffic.error_rate))
 
 
-def _size(rule: MetricRule, unit: str) -> float:
-    return rule.margin.relative if unit == "ratio" else rule.margin.absolute
+def _tail(rule: MetricRule, rules: Rules, traffic: Traffic) -> _Question:
+    """It can only show harm, at the middle one of its three thresholds."""
+    return _Question(
+        name=f"{rule.name} p{100 * (rule.tail_quantile or 0.0):g}",
+        role=rule.role if not rule.role.rolls_back else Role.GUARDRAIL,
+        weight=rule.weight,
+        unit="ratio",
+        margin=rule.tail_margin,
+        text=f"+{100 * rule.tail_margin:g}%",
+        law=laws.tail_law(rule, rules, traffic),
+        step=rules.block_pairs,
+        start=rules.warmup_pairs * traffic.servers + LEAST_PAIRS,
+        against=math.log(2 * 3),
+        top=100.0,
+    )
 
 
-def _law(rule: MetricRule, rules: Rules, traffic: Traffic) -> tuple[Excesses, float, str, float]:
-    """The law of a step's excess, the harm of a harmless canary, the unit, and pairs a step."""
-    if rule.measures == "latency":
-        return _block_law(rules, traffic), 0.0, "ratio", rules.block_pairs
-    if rule.measures == "disagreement":
-        return _share_law(0.0), traffic.disagreement, "share", 1
-    if rule.measures == "loss":
-        return _loss_law(rule, traffic), 0.0, "ratio" if not rule.margin.absolute else "loss", 1
-    if rule.margin.relative:
-        return _relative_law(rule, traffic), 0.0, "ratio", 1
-    discordance = traffic.discordance if rule.measures in ("accuracy", "drift") else 2 * traffic.error_rate
-    return _share_law(discordance), 0.0, "share", 1
+def _limit(limit: LimitRule, rules: Rules, traffic: Traffic) -> _Question:
+    """Canary alone; a harmless one is taken to be bad as often as stable fails, or a tenth as often as it may."""
+    usual = traffic.error_rate if limit.measures == "errors" else limit.share / 10
+    return _Question(
+        name=limit.name,
+        role=limit.role,
+        weight=limit.weight,
+        unit="rate",
+        margin=limit.share,
+        text=limit.name.rpartition(" ")[2],
+        law=laws.limit_law(),
+        harmless=min(usual, limit.share / 2),
+        start=rules.warmup_pairs * traffic.servers,
+        bound="limit",
+    )
 
 
-def _share_law(discordance: float) -> Excesses:
-    def law(margin: float, harm: float) -> tuple[Floats, Floats]:
-        worse, better = min(1.0, discordance / 2 + harm), discordance / 2
-        chance = np.array([worse, better, max(0.0, 1 - worse - better)])
-        return np.array([1.0, -1.0, 0.0]) - margin, chance / chance.sum()
-
-    return law
-
-
-def _relative_law(rule: MetricRule, traffic: Traffic) -> Excesses:
-    """Failures of both sides taken as independent: the hardest case."""
-
-    def law(margin: float, harm: float) -> tuple[Floats, Floats]:
-        stable = traffic.error_rate
-        canary = min(0.5, stable * (1 + harm))
-        excess = np.array([1.0, -(1 + margin), 0.0]) - rule.margin.absolute
-        return excess / (1 + margin), np.array([canary, stable, 1 - canary - stable])
-
-    return law
+def _gauge(rule: GaugeRule, traffic: Traffic) -> _Question:
+    blocks = 2 if rule.kind is Gauge.CPU else 1  # one of A/A and one of A/B pairs a vote
+    return _Question(
+        name=rule.name,
+        role=rule.role,
+        weight=rule.weight,
+        unit="ratio",
+        margin=rule.ratio,
+        text=f"{'+' if rule.higher_is_worse else '-'}{100 * rule.margin:g}%",
+        law=laws.block_law(traffic.gauge_sd),
+        step=blocks * rule.block_seconds * traffic.pairs_per_second,
+        start=rule.warmup_seconds * traffic.pairs_per_second,
+        top=100.0,
+    )
 
 
-def _loss_law(rule: MetricRule, traffic: Traffic) -> Excesses:
-    def law(margin: float, harm: float) -> tuple[Floats, Floats]:
-        excess = (traffic.loss_sd * _QUANTILES + harm - margin) / rule.reach
-        return np.clip(excess, -1.0, 1.0), np.full(len(_QUANTILES), 1 / len(_QUANTILES))
-
-    return law
-
-
-def _block_law(rules: Rules, traffic: Traffic) -> Excesses:
-    spread = _MEAN_OF_BLOCK * max(traffic.log_ratio_sd, 1e-6) / math.sqrt(rules.block_pairs)
-
-    def law(margin: float, harm: float) -> tuple[Floats, Floats]:
-        votes = (math.log1p(harm) - math.log1p(margin) + spread * _QUANTILES) / (SCALE_REACH * spread)
-        return np.clip(votes, -1.0, 1.0), np.full(len(_QUANTILES), 1 / len(_QUANTILES))
-
-    return law
-
-
-def _needed(law: tuple[Floats, Floats], side: int, log_threshold: float) -> float:
-    """Steps until the evidence typically crosses: the best single bet, its stake paid for."""
-    excess, chance = law
-    scale = max(1.0, float((-side * excess).max()))
-    growth = np.log1p(np.multiply.outer(BETS, side * excess / scale)) @ chance
-    steps = np.where(growth > 0, (log_threshold - LOG_WEIGHTS) / np.maximum(growth, 1e-12), np.inf)
-    return float(steps.min())
+def _fact(rule: GaugeRule) -> Outlook:
+    limit = rule.limit if rule.limit is not None else rule.margin
+    return Outlook(
+        metric=rule.name,
+        role=rule.role,
+        unit="ratio",
+        margin=limit,
+        margin_text=f"{limit:g}",
+        limit=0,
+        promote_pairs=0,
+        promote_seconds=0.0,
+        least_margin=None,
+        rollback_pairs=0,
+        rollback_seconds=0.0,
+        least_harm=None,
+        fact=True,
+    )
 
 
 def _least(enough: Callable[[float], bool], low: float, high: float) -> float | None:
@@ -233,18 +244,3 @@ def _least(enough: Callable[[float], bool], low: float, high: float) -> float | 
         if high - low < 0.01 * high:
             break
     return high
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
-
-
-def _many(pairs: int) -> str:
-    """A count to two significant digits: more would promise too much."""
-    digits = max(0, len(str(pairs)) - 2)
-    return f"{round(pairs, -digits):,}"

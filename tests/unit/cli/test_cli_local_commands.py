@@ -4,11 +4,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from haldane.adapters.sql import open_store
 from haldane.cli import main
 from haldane.cli.exits import config_errors
+from haldane.config import load_config
+from haldane.domain.rollout import Phase
+from haldane.testing.builders import a_rollout
+from haldane.testing.pairs import pairs, rules
 
 MODELS = """model_config_list { config {
   name: "credit" base_path: "/m/credit" model_platform: "tensorflow"
@@ -182,3 +188,22 @@ def test_a_bug_of_ours_never_looks_like_a_verdict(monkeypatch):
 def test_only_config_errors_become_exit_code_2():
     with pytest.raises(ZeroDivisionError), config_errors():
         raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("language", "guessed", "taken"), [("en", "guesses", "as measured in"), ("zh", "估计值", "实测")]
+)
+def test_a_forecast_takes_its_rates_from_the_newest_rollout_on_record(config, tmp_path, language, guessed, taken):
+    config.write_text(CONFIG + f"state_dir: {tmp_path / 'state'}\n")
+    command = ("forecast", "credit", "--config", str(config), "--language", language)
+    assert guessed in run(*command).output
+    (tmp_path / "state").mkdir()
+    store = open_store(load_config(config).store_url.get_secret_value())
+    rollout = a_rollout(Phase.SHADOWING, analysis=rules().to_json())
+    store.commit(rollout, None, [("rollout_started", {})])
+    store.append_evidence(rollout.id, pairs(5000, canary_wrong=np.arange(5000) % 10 == 0))
+    store.close()
+    told = run(*command)
+    assert told.exit_code == 0, told.output
+    assert taken in told.output and rollout.id in told.output and "5,000" in told.output
+    assert "100 " in told.output.splitlines()[0]  # pairs a second, as they came
