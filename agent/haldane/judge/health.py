@@ -31,6 +31,10 @@ class Replica:
 
     failing: Onset  # stable's requests that failed
     unsteady: Onset  # pairs of stable with itself whose answers differ
+    asked: int = 0  # stable's requests
+    failed: int = 0  # among them
+    compared: int = 0  # pairs of stable with itself
+    differed: int = 0  # among them
     pairs: int = 0  # of stable with canary, judged
     canary_only: int = 0  # among them, those that only the canary failed
     aside: int = 0  # pairs not judged because this server was sick
@@ -73,9 +77,12 @@ class Health:
 
     def _note(self, server: int, rows: Batch, *, judged: bool) -> None:
         book = self.replicas.setdefault(server, Replica(Onset(self.limit), Onset(self.limit)))
-        book.failing.fold(_stable_failed(rows))
         same, versus = rows[rows["aa"]], rows[~rows["aa"]]
-        book.unsteady.fold(same["disagrees"][np.isfinite(same["disagrees"])] > 0)
+        failed, differ = _stable_failed(rows), same["disagrees"][np.isfinite(same["disagrees"])] > 0
+        book.failing.fold(failed)
+        book.unsteady.fold(differ)
+        book.asked, book.failed = book.asked + len(failed), book.failed + int(failed.sum())
+        book.compared, book.differed = book.compared + len(differ), book.differed + int(differ.sum())
         if not judged:
             book.aside += len(versus)
             return
@@ -91,13 +98,18 @@ class Health:
 
     @property
     def aside(self) -> tuple[int, ...]:
-        """The servers set aside now: sick while some other is well."""
-        failing = {server for server, book in self.replicas.items() if book.failing.above}
-        unsteady = {server for server, book in self.replicas.items() if book.unsteady.above}
-        every = set(self.replicas)
-        # Stable differing from itself everywhere is the model's own noise, and its noise floor says so.
-        sick = (failing if failing < every else set()) | (unsteady if unsteady < every else set())
-        return tuple(sorted(sick if sick < every else failing if failing < every else ()))
+        """The servers set aside now: sick, while those that are not are well."""
+        books = self.replicas
+        failing = {server for server, book in books.items() if book.failing.above}
+        unsteady = {server for server, book in books.items() if book.unsteady.above}
+        others = [book for server, book in books.items() if server not in failing]
+        if not _well(self.limit, [(book.failed, book.asked) for book in others]):
+            failing = set()  # it is the baseline that is sick
+        others = [book for server, book in books.items() if server not in unsteady]
+        if not _well(self.limit, [(book.differed, book.compared) for book in others]):
+            unsteady = set()  # stable differs from itself everywhere: the model's own noise, which its floor tells
+        sick = failing | unsteady
+        return tuple(sorted(sick if sick < books.keys() else failing))
 
     def doubts(self) -> tuple[str, ...]:
         """Why nothing may be promoted against this baseline."""
@@ -159,6 +171,12 @@ def _stable_failed(rows: Batch) -> NDArray[np.bool_]:
     own = first[asked[0]] != OK
     same = rows["aa"] & asked[1]
     return np.concatenate([own, second[same] != OK])
+
+
+def _well(limit: float, books: Sequence[tuple[int, int]]) -> bool:
+    """Something was seen of these servers, and no more than the limit of it was bad; pairs of bad and all."""
+    bad, seen = (sum(counts) for counts in zip(*books, strict=True)) if books else (0, 0)
+    return seen > 0 and bad <= limit * seen
 
 
 def _log_e_share(there: int, total: int, share: float) -> float:

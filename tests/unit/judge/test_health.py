@@ -108,7 +108,8 @@ def test_a_replica_that_is_well_again_is_judged_again() -> None:
 def test_a_replica_that_disagrees_with_itself_is_set_aside() -> None:
     health = Health(0.1, NAMES)
     for turn in range(20):
-        health.admit(over(2, 100, sick=1, first=100 * turn, aa=True, disagrees=1.0))
+        servers = np.arange(100) % 2
+        health.admit(pairs(100, first=100 * turn, server=servers, aa=True, disagrees=servers == 1))
     assert health.aside == (1,)
     assert health.doubts() == ()
     assert "stable differs from itself there" in health.notes()[0]
@@ -119,6 +120,27 @@ def test_stable_that_differs_from_itself_everywhere_is_the_models_own_noise() ->
     health.admit(pairs(500, server=np.arange(500) % 2, aa=True, disagrees=1.0))
     assert health.aside == ()
     assert health.doubts() == ()
+
+
+@pytest.mark.parametrize("share", [0.12, 0.2, 0.4])
+@pytest.mark.parametrize("what", ["disagrees", "stable_status"])
+def test_what_happens_on_every_server_sets_none_of_them_aside(what: str, share: float) -> None:
+    """Not even for a while, when one of them happens to show it first."""
+    health, rng = Health(0.1), np.random.default_rng(5)
+    for turn in range(100):
+        batch = pairs(50, first=50 * turn, server=np.arange(50) % 3, aa=True)
+        batch[what] = rng.random(50) < share
+        health.admit(batch)
+        assert health.aside == ()
+
+
+def test_two_of_ten_servers_that_fail_are_set_aside() -> None:
+    health = Health(0.1)
+    batch = pairs(1000, server=np.arange(1000) % 10)
+    batch["stable_status"] = np.where(batch["server"] < 2, INTERNAL, OK)
+    for part in np.array_split(batch, 20):
+        health.admit(part)
+    assert health.aside == (0, 1)
 
 
 def test_when_every_replica_is_sick_it_is_the_baseline() -> None:
