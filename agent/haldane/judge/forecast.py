@@ -15,7 +15,7 @@ from haldane.judge.gauges import Gauge, GaugeRule
 from haldane.judge.laws import Law, steps_needed
 from haldane.judge.limit import LimitRule
 from haldane.judge.margin import margin_text
-from haldane.judge.rules import MetricRule, Rules
+from haldane.judge.rules import MetricRule, Rules, Tail
 from haldane.judge.traffic import Traffic
 from haldane.stats.betting import LATE_SHARE
 from haldane.stats.drift import LEARNING_PAIRS, PLACES
@@ -83,8 +83,7 @@ def forecast(rules: Rules, traffic: Traffic) -> tuple[Outlook, ...]:
 def _questions(rules: Rules, traffic: Traffic) -> Iterator[_Question]:
     for rule in rules.metrics:
         yield _metric(rule, rules.seen_by(rule), traffic)
-        if rule.tail_quantile is not None:
-            yield _tail(rule, rules.seen_by(rule), traffic)
+        yield from (_tail(rule, tail, rules.seen_by(rule), traffic) for tail in rule.tails)
     yield from (_limit(limit, rules, traffic) for limit in rules.limits)
     # Growth has no stable side to be compared with: how it spreads is not known before.
     yield from (_gauge(one, traffic) for one in rules.gauges if not one.kind.fact and one.kind is not Gauge.GROWTH)
@@ -147,7 +146,7 @@ def _metric(rule: MetricRule, rules: Rules, traffic: Traffic) -> _Question:
         case "accuracy":
             return asked
         case "latency":
-            tail = math.log(2) if rule.tail_quantile is not None else 0.0  # averaged with the tail's evidence
+            tail = math.log(2) if rule.tails else 0.0  # averaged with the tails' evidence
             return replace(asked, law=laws.latency_law(rules, traffic), step=rules.block_pairs, against=tail)
         case "loss":
             return replace(asked, law=laws.loss_law(rule, traffic))
@@ -165,19 +164,20 @@ def _metric(rule: MetricRule, rules: Rules, traffic: Traffic) -> _Question:
             return replace(asked, law=laws.share_law(2 * traffic.error_rate))
 
 
-def _tail(rule: MetricRule, rules: Rules, traffic: Traffic) -> _Question:
+def _tail(rule: MetricRule, tail: Tail, rules: Rules, traffic: Traffic) -> _Question:
     """It can only show harm, at the middle one of its three thresholds."""
     return _Question(
-        name=f"{rule.name} p{100 * (rule.tail_quantile or 0.0):g}",
+        name=f"{rule.name} p{100 * tail.quantile:g}",
         role=rule.role if not rule.role.rolls_back else Role.GUARDRAIL,
         weight=rule.weight,
         unit="ratio",
-        margin=rule.tail_margin,
-        text=f"+{100 * rule.tail_margin:g}%",
-        law=laws.tail_law(rule, rules, traffic),
+        margin=tail.margin,
+        text=f"+{100 * tail.margin:g}%",
+        law=laws.tail_law(tail.quantile, rules, traffic),
         step=rules.block_pairs,
         start=rules.warmup_pairs * traffic.servers + LEAST_PAIRS,
-        against=math.log(2 * 3),
+        share=traffic.share_of(rule, rules),
+        against=math.log(2 * 3 * len(rule.tails)),
         top=100.0,
     )
 

@@ -69,9 +69,9 @@ def latency_law(rules: Rules, traffic: Traffic) -> Law:
     return block_law(_MEAN_OF_BLOCK * max(traffic.log_ratio_sd, 1e-6) / math.sqrt(rules.block_pairs))
 
 
-def tail_law(rule: MetricRule, rules: Rules, traffic: Traffic) -> Law:
+def tail_law(quantile: float, rules: Rules, traffic: Traffic) -> Law:
     """Votes of blocks by which side exceeds the tail's threshold oftener; each side's own noise taken as a bell."""
-    quantile, own = rule.tail_quantile or 0.99, max(traffic.log_ratio_sd, 1e-6) / math.sqrt(2)
+    own = max(traffic.log_ratio_sd, 1e-6) / math.sqrt(2)
 
     def law(margin: float, harm: float) -> tuple[Floats, Floats]:
         shift = (math.log1p(harm) - math.log1p(margin)) / own

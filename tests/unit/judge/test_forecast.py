@@ -15,7 +15,7 @@ from haldane.judge.forecast import Outlook, forecast
 from haldane.judge.foretold import duration, foretell
 from haldane.judge.gauges import Gauge, GaugeRule
 from haldane.judge.limit import parse_limits
-from haldane.judge.rules import Rules, Slice
+from haldane.judge.rules import Rules, Slice, Tail
 from haldane.judge.traffic import Traffic, measured
 from haldane.testing.pairs import metric, pairs, rules
 
@@ -148,7 +148,7 @@ def test_the_forecast_of_a_gauge_is_near_what_happens() -> None:
 
 def test_the_forecast_of_a_tail_is_near_what_happens() -> None:
     """A tail half as long again at a margin of a quarter."""
-    some = rules(metric("latency", "+100%", tail_quantile=0.95), least_pairs=0)
+    some = rules(metric("latency", "+100%", tails=(Tail(quantile=0.95),)), least_pairs=0)
     tail = forecast(some, Traffic(pairs_per_second=RATE))[1]
     stream = of_pairs(lambda r, n: timed(r, n, tail=1.5))
     happens = median_pairs(some, stream, Verdict.FAIL, runs=9)
@@ -227,7 +227,7 @@ EVERY = rules(
     metric("loss", "0.05 loss"),
     metric("disagreement", "2pp"),
     metric("drift", "5pp"),
-    metric("latency", "+10%", tail_quantile=0.99),
+    metric("latency", "+10%", tails=(Tail(quantile=0.99),)),
     limits=(*parse_limits("1%", "errors"), *parse_limits({"p99": "250ms"}, "latency")),
     gauges=(
         GaugeRule(name="cpu", kind=Gauge.CPU, margin=0.1),
