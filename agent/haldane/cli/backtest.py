@@ -121,12 +121,14 @@ def material_of_cases(cases: "list[CaseFile]", policy: Path | None) -> Material:
     from haldane.judge.replay import opinion, retold
     from haldane.judge.resample import paired
 
-    model = cases[-1].rollout.model
+    models = sorted({case.rollout.model for case in cases})
+    if len(models) > 1:
+        leave(USAGE, f"these are rollouts of {', '.join(models)}; noise is a model's own, so give those of one model")
     try:
         told = [case.rules for case in cases]
     except ValueError as error:
         leave(USAGE, f"frozen rules cannot be read: {error}")
-    rules = rules_of_file(policy, model=model, rate_per_second=told[-1].rate_per_second) if policy else told[-1]
+    rules = rules_of_file(policy, model=models[0], rate_per_second=told[-1].rate_per_second) if policy else told[-1]
     rules = replace(rules, extensions=0)
     logs = [tuple(retold(case.entries, told=frozen, asked=rules)) for case, frozen in zip(cases, told, strict=True)]
     return Material(
@@ -134,7 +136,8 @@ def material_of_cases(cases: "list[CaseFile]", policy: Path | None) -> Material:
         names=tuple(case.rollout.id for case in cases),
         recorded=tuple(case.recorded[-1].verdict if case.recorded else "" for case in cases),
         opinions=tuple(
-            opinion(rules, log, servers=case.rollout.servers) for case, log in zip(cases, logs, strict=True)
+            opinion(rules, log, seconds=case.lasted, servers=case.rollout.servers)
+            for case, log in zip(cases, logs, strict=True)
         ),
         tables=tuple(paired(log) for log in logs),
     )

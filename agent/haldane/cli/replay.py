@@ -107,12 +107,11 @@ def with_margins(rules: "Rules", margins: tuple[str, ...]) -> "Rules":
 def _opinions(case: "CaseFile", frozen: "Rules", asked: "Rules") -> tuple["Opinion", "Opinion"]:
     from haldane.judge.replay import opinion, retold
 
-    lasted = max((float(one.ruling["seconds"]) for one in case.recorded), default=0.0)
     extended = replace(frozen, extensions=case.rollout.extensions)
     told = retold(case.entries, told=frozen, asked=asked)
     return (
-        opinion(extended, case.entries, seconds=lasted, servers=case.rollout.servers),
-        opinion(asked, told, seconds=lasted, servers=case.rollout.servers),
+        opinion(extended, case.entries, seconds=case.lasted, servers=case.rollout.servers),
+        opinion(asked, told, seconds=case.lasted, servers=case.rollout.servers),
     )
 
 

@@ -52,6 +52,11 @@ class CaseFile:
         """The frozen rules; ValueError when they cannot be read."""
         return Rules.from_json(self.rollout.analysis)
 
+    @property
+    def lasted(self) -> float:
+        """Seconds of judging at the last ruling on record: a budget runs out without pairs, too."""
+        return max((float(one.ruling["seconds"]) for one in self.recorded), default=0.0)
+
 
 def recorded_rulings(records: Iterable[Record]) -> tuple[Recorded, ...]:
     """The rulings among the audit records of a rollout, oldest first."""
@@ -177,7 +182,7 @@ class Opinion:
 
 
 def opinion(rules: Rules, entries: Iterable[Entry], *, seconds: float = 0.0, servers: Sequence[str] = ()) -> Opinion:
-    """Judge the log under these rules. Judging lasted `seconds` at least: a budget runs out without pairs, too."""
+    """Judge the log under these rules. Judging lasted `seconds` at least, whenever the last entry came."""
     analysis, decided, trail = Analysis(rules, servers), None, [(0.0, 0.0)]
     for entry in entries:
         analysis.fold(entry)

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from haldane.adapters.archive import packed
 from haldane.cli import main
+from haldane.domain.fleet import ModelName
 from haldane.domain.rollout import RolloutId
 from haldane.judge.replay import CaseFile
 from haldane.judge.rules import Rules
@@ -78,6 +79,18 @@ def test_a_promise_that_does_not_hold_on_this_noise_leaves_with_1(tmp_path: Path
     result = run(str(path), "--streams", "40")
     assert result.exit_code == 1, result.output
     assert "NOT KEPT  latency rolled back on its margin" in result.output
+
+
+def test_rollouts_of_two_models_are_not_mixed(tmp_path: Path) -> None:
+    archive(tmp_path, "credit-2")
+    other = CaseFile(
+        rollout=a_rollout(id=RolloutId("fraud-2"), model=ModelName("fraud"), analysis=RULES.to_json()),
+        recorded=(),
+        entries=(),
+    )
+    (tmp_path / "fraud-2.npz").write_bytes(b"".join(packed(other)))
+    result = run(str(tmp_path))
+    assert (result.exit_code, "rollouts of credit, fraud;" in result.output) == (2, True)
 
 
 def test_too_few_pairs_are_no_data(tmp_path: Path) -> None:
