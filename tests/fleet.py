@@ -85,6 +85,11 @@ class AgentProcess:
         found: dict[str, Any] = self.get(f"/v1/rollouts/{name}").json()["rollout"]
         return found
 
+    def replay(self, name: str, *more: str) -> subprocess.CompletedProcess[str]:
+        """`haldane replay`, which reads the store where this agent does not run."""
+        command = [HALDANE, "replay", name, "--config", str(self.config_file), *more]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
     def wait_phase(self, name: str, *phases: str, seconds: float = 60.0) -> dict[str, Any]:
         found: dict[str, Any] = {}
 

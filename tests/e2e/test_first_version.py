@@ -30,5 +30,6 @@ def test_a_first_version_is_released_by_its_limits_or_not_at_all(fleet: Fleet, f
     wanted = ("ROLLED_BACK", "fail") if failing else ("SUCCEEDED", "pass")
     assert (over["phase"], over["verdict"]) == wanted, over["why"]
     assert "no baseline" in " ".join(agent.get(f"/v1/rollouts/{name}/explanation").json()["sentences"])
+    assert "bit for bit" in agent.replay(name).stdout
     rest = {} if failing else {"stable": 1}
     agent.wait(lambda: agent.labels() == {"r0": rest, "r1": rest}, f"at rest with {rest}")

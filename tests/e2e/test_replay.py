@@ -1,15 +1,9 @@
 """A rollout judged again from what its agent stored, while the agent runs and after."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
-from tests.fleet import HALDANE, AgentProcess, Fleet
-
-
-def replay(agent: AgentProcess, name: str, *more: str) -> subprocess.CompletedProcess[str]:
-    command = [HALDANE, "replay", name, "--config", str(agent.config_file), *more]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+from tests.fleet import Fleet
 
 
 @pytest.mark.parametrize(("k", "phase", "verdict"), [(10.0, "SUCCEEDED", "pass"), (20.0, "ROLLED_BACK", "fail")])
@@ -21,11 +15,11 @@ def test_every_ruling_comes_out_again_with_the_agent_up_and_down(
     name = agent.begin(2)
     agent.wait_phase(name, "SUCCEEDED", "ROLLED_BACK", "HELD")
     assert agent.rollout(name)["phase"] == phase
-    up = replay(agent, name, "--save", str(tmp_path / "up.npz"))
+    up = agent.replay(name, "--save", str(tmp_path / "up.npz"))
     assert up.returncode == 0, up.stdout + up.stderr
     assert "bit for bit" in up.stdout and f"verdict: {verdict}" in up.stdout
     agent.stop()
-    down = replay(agent, name, "--save", str(tmp_path / "down.npz"))
+    down = agent.replay(name, "--save", str(tmp_path / "down.npz"))
     assert down.returncode == 0, down.stdout + down.stderr
     assert "Its store is read instead" in down.stderr
     assert down.stdout == up.stdout
@@ -54,8 +48,8 @@ def test_a_rollout_held_extended_and_killed_on_the_way_comes_out_again(fleet: Fl
     agent.start()
     over = agent.wait_phase(name, "HELD")
     assert (over["verdict"], over["extensions"]) == ("inconclusive", 1)
-    done = replay(agent, name, "-o", "json")
+    done = agent.replay(name, "-o", "json")
     assert done.returncode == 0, done.stdout + done.stderr
-    other = replay(agent, name, "--margin", "accuracy=-5pp")
+    other = agent.replay(name, "--margin", "accuracy=-5pp")
     assert other.returncode == 3, other.stdout
     assert "inconclusive" in other.stdout

@@ -53,6 +53,7 @@ def test_a_canary_that_costs_more_cpu_in_the_same_process_is_withdrawn(fleet: Fl
     assert (over["phase"], over["verdict"]) == ("ROLLED_BACK", "fail"), over["why"]
     found = finding(agent, name, "cpu")
     assert (found["state"], found["estimate"] > MARGIN) == ("harmful", True)
+    assert "bit for bit" in agent.replay(name).stdout
     assert agent.labels() == {"r0": {"stable": 1}, "r1": {"stable": 1}}
 
 
@@ -65,4 +66,5 @@ def test_a_canary_whose_load_takes_more_memory_than_allowed_is_withdrawn(fleet: 
     assert (over["phase"], over["verdict"]) == ("ROLLED_BACK", "fail"), over["why"]
     found = finding(agent, name, "memory")
     assert 150e6 < found["estimate"] < 300e6
+    assert "bit for bit" in agent.replay(name).stdout
     assert finding(agent, name, "load")["state"] == "harmless"
