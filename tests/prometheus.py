@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 
 SCRAPES = """
-global: {scrape_interval: 500ms, scrape_timeout: 400ms}
+global: {scrape_interval: 1s, scrape_timeout: 1s}
 scrape_configs:
 """
 JOB = """

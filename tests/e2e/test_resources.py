@@ -18,7 +18,7 @@ def costed(fleet: Fleet, **gauges: Any) -> AgentProcess:
     return fleet.run_agent(
         servers=config["servers"],
         analysis={**analysis, "budget": "220s"},
-        shadow={"rate": 60, "concurrency": 2, "aa_share": 0.05},
+        shadow={"rate": 20, "concurrency": 2, "aa_share": 0.05},
     )
 
 
@@ -41,7 +41,7 @@ def finding(agent: AgentProcess, name: str, metric: str) -> dict[str, Any]:
 
 
 def test_a_canary_that_costs_more_cpu_in_the_same_process_is_withdrawn(fleet: Fleet) -> None:
-    fleet.add(2, cpu_seconds=0.01)
+    fleet.add(2, cpu_seconds=0.02)
     agent = costed(
         fleet,
         cpu={"kind": "cpu", "margin": "+10%", "weight": 10, "block": "2s", "every": "1s", "warmup": "1s"},
