@@ -1,11 +1,14 @@
+import numpy as np
 import pytest
 
+from haldane import wire
 from haldane.adapters.replay import Replay
 from haldane.app.sources import Onward, first_request, named, open_source
 from haldane.config.sections import ModelSection
 from haldane.domain.traffic import Api, Request
 from haldane.ports import Malformed, Unavailable
-from haldane.tensors import Signature, TensorSpec
+from haldane.serving.records import frame
+from haldane.tensors import Signature, TensorSpec, encode
 
 
 class Rows:
@@ -94,3 +97,14 @@ async def test_a_source_asks_for_the_field_that_names_its_requests(tmp_path):
 
     source = await open_source("credit", ModelSection.model_validate(given), 1, [Server()])
     assert (await first_request(source)).id == "4711"
+
+
+async def test_requests_of_a_log_carry_what_slices_are_made_by(tmp_path):
+    log = wire.PredictionLog()
+    log.predict_log.request.inputs["country"].CopyFrom(encode(np.array([b"DE"], object), 7))
+    (tmp_path / "log").write_bytes(frame(log.SerializeToString()))
+    traffic = {"clients": "label", "traffic": {"prediction_log": tmp_path / "log"}}
+    section = ModelSection.model_validate(traffic)
+    sliced = await open_source("credit", section, 1, [], fields=frozenset({"country", "age"}))
+    plain = await open_source("credit", section, 1, [])
+    assert [(await first_request(source)).fields for source in (sliced, plain)] == [{"country": "DE"}, {}]
