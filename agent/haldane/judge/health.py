@@ -41,6 +41,13 @@ class Replica:
     aside_since: tuple[int, float] | None = None  # pair and second when it was last set aside
     ratios: NDArray[np.int32] = field(default_factory=lambda: np.zeros(len(RATIO_EDGES) + 1, np.int32))
 
+    def take(self, failed: NDArray[np.bool_], differ: NDArray[np.bool_]) -> None:
+        """Stable's requests, shape (n,), and pairs of it with itself, shape (m,), in order."""
+        self.failing.fold(failed)
+        self.unsteady.fold(differ)
+        self.asked, self.failed = self.asked + len(failed), self.failed + int(failed.sum())
+        self.compared, self.differed = self.compared + len(differ), self.differed + int(differ.sum())
+
     def typical_ratio(self) -> float | None:
         """Middle of canary / stable seconds, minus 1; None while there are too few."""
         total = int(self.ratios.sum())
@@ -65,36 +72,40 @@ class Health:
 
     def admit(self, batch: Batch) -> Batch:
         """The rows that may be judged, by what was seen before this batch; then the whole batch is taken in."""
-        aside, admitted = self.aside, batch[self.admits(batch)]
-        self.baseline.fold(_stable_failed(admitted))
+        aside = self.aside
+        admitted = batch[self.admits(batch)] if aside else batch
+        by, failed = _stable_failures(batch)
+        self.baseline.fold(failed[np.isin(by, aside, invert=True)] if aside else failed)
+        compared = batch["aa"] & np.isfinite(batch["disagrees"])
+        differ, compared_by = batch["disagrees"][compared] > 0, batch["server"][compared]
         for server in np.unique(batch["server"]).tolist():
-            self._note(server, batch[batch["server"] == server], judged=server not in aside)
+            book = self.replicas.setdefault(server, Replica(Onset(self.limit), Onset(self.limit)))
+            book.take(failed[by == server], differ[compared_by == server])
+        self._count_versus(batch, aside)
         self.seen += len(batch)
         for server in self.aside:
             if server not in aside:
                 self.replicas[server].aside_since = self.seen, float(batch["at"].max())
         return admitted
 
-    def _note(self, server: int, rows: Batch, *, judged: bool) -> None:
-        book = self.replicas.setdefault(server, Replica(Onset(self.limit), Onset(self.limit)))
-        same, versus = rows[rows["aa"]], rows[~rows["aa"]]
-        failed, differ = _stable_failed(rows), same["disagrees"][np.isfinite(same["disagrees"])] > 0
-        book.failing.fold(failed)
-        book.unsteady.fold(differ)
-        book.asked, book.failed = book.asked + len(failed), book.failed + int(failed.sum())
-        book.compared, book.differed = book.compared + len(differ), book.differed + int(differ.sum())
-        if not judged:
-            book.aside += len(versus)
-            return
-        book.pairs += len(versus)
-        stable, canary = versus["stable_status"] == OK, versus["canary_status"] == OK
-        book.canary_only += int((stable & ~canary).sum())
-        timed = stable & canary & ~versus["masked"]
-        for side in ("stable_seconds", "canary_seconds"):
-            timed &= np.isfinite(versus[side]) & (versus[side] > 0)
-        ratio = np.log(versus["canary_seconds"][timed]) - np.log(versus["stable_seconds"][timed])
-        cells = np.searchsorted(RATIO_EDGES, ratio)
-        book.ratios += np.bincount(cells, minlength=len(book.ratios)).astype(np.int32)
+    def _count_versus(self, batch: Batch, aside: tuple[int, ...]) -> None:
+        """Pairs of stable with canary: how many, how many only the canary failed, and how much longer it took."""
+        versus = ~batch["aa"]
+        server, stable, canary = batch["server"], batch["stable_status"] == OK, batch["canary_status"] == OK
+        times = batch["stable_seconds"], batch["canary_seconds"]
+        timed = versus & stable & canary & ~batch["masked"]
+        for seconds in times:
+            timed &= np.isfinite(seconds) & (seconds > 0)
+        cells = np.searchsorted(RATIO_EDGES, np.log(times[1][timed]) - np.log(times[0][timed]))
+        alone, timed_by = versus & stable & ~canary, server[timed]
+        for one, book in self.replicas.items():
+            here = versus & (server == one)
+            if one in aside:
+                book.aside += int(here.sum())
+                continue
+            book.pairs += int(here.sum())
+            book.canary_only += int((alone & here).sum())
+            book.ratios += np.bincount(cells[timed_by == one], minlength=len(book.ratios)).astype(np.int32)
 
     @property
     def aside(self) -> tuple[int, ...]:
@@ -163,14 +174,14 @@ class Health:
         return self.names[server] if 0 <= server < len(self.names) else f"server {server}"
 
 
-def _stable_failed(rows: Batch) -> NDArray[np.bool_]:
-    """Whether stable failed, per request it was asked; a request that both sides refuse is itself at fault."""
-    first, second = rows["stable_status"], rows["canary_status"]
-    refused = (first == INVALID) & (second == INVALID)
-    asked = [~refused & (side != NOT_FOUND) & (side != EXHAUSTED) for side in (first, second)]
-    own = first[asked[0]] != OK
-    same = rows["aa"] & asked[1]
-    return np.concatenate([own, second[same] != OK])
+def _stable_failures(batch: Batch) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
+    """Server and whether stable failed, per request it was asked; one that both sides refuse is itself at fault."""
+    first, second = batch["stable_status"], batch["canary_status"]
+    fair = ~((first == INVALID) & (second == INVALID))
+    asked = [fair & (side != NOT_FOUND) & (side != EXHAUSTED) for side in (first, second)]
+    asked[1] &= batch["aa"]
+    servers = [batch["server"][rows] for rows in asked]
+    return np.concatenate(servers), np.concatenate([first[asked[0]] != OK, second[asked[1]] != OK])
 
 
 def _well(limit: float, books: Sequence[tuple[int, int]]) -> bool:

@@ -35,6 +35,9 @@ class Onset:
     def fold(self, happened: NDArray[np.bool_]) -> None:
         """Take in readings, shape (n,), in order: whether the event happened."""
         places = np.flatnonzero(happened)
+        if not len(places):  # nearly always
+            self._rest(len(happened))
+            return
         quiet = np.diff(np.concatenate([[-1], places, [len(happened)]])) - 1
         for run in quiet[:-1].tolist():
             self._rest(run)
