@@ -159,6 +159,35 @@ def test_every_mistake_is_told_at_once_with_line_key_and_what_would_be_right(fol
     assert "5m" in found["plan.bake"][1]
 
 
+@pytest.mark.parametrize(
+    ("analysis", "key", "says"),
+    [
+        ("alpha: 0", "alpha", "greater than 0"),
+        ("beta: .nan", "beta", "finite number"),
+        ("baseline_errors: 10", "baseline_errors", 'with its unit, such as "10%"'),
+        ("baseline_errors: 0%", "baseline_errors", "between 0 and 100 %"),
+        ("metrics: {errors: '0.5'}", "metrics.errors", "has no unit"),
+        ("metrics: {latency: '10'}", "metrics.latency", "has no unit"),
+        ("metrics: {accuracy: '0pp'}", "metrics.accuracy", "can never be shown to be kept"),
+    ],
+)
+def test_what_could_never_judge_is_refused_by_key(folder, analysis, key, says):
+    found = problems(folder, f"servers: [h:1]\nanalysis: {{{analysis}}}\n")
+    assert says in found[f"analysis.{key}"][1]
+
+
+@pytest.mark.parametrize(("written", "meant"), [("3", 3), ("0", 0), ('"12"', 12), ("none", "none"), ("~", None)])
+def test_the_stable_version_is_a_number_or_none_yet(folder, written, meant):
+    config = load(folder, f"servers: [h:1]\nmodels: {{m: {{clients: label, stable: {written}}}}}\n")
+    assert config.models["m"].stable == meant
+
+
+@pytest.mark.parametrize("written", ["never", "-1", "1.5", "true", "[1]"])
+def test_what_is_no_version_says_what_would_be_right(folder, written):
+    found = problems(folder, f"servers: [h:1]\nmodels: {{m: {{clients: label, stable: {written}}}}}\n")
+    assert "a version number, or none where no version" in found["models.m.stable"][1]
+
+
 def test_mistakes_between_keys_are_told_beside_mistakes_in_keys(folder):
     found = problems(folder, MINIMAL.replace("rows.parquet", "gone.parquet") + "shaddow: {rate: 5}\n")
     assert "did you mean `shadow`?" in found["shaddow"][1]

@@ -94,6 +94,13 @@ class PlanSection(Section):
         )
 
 
+def _stable(value: Any) -> Any:
+    number = int(value) if isinstance(value, str) and value.isdecimal() else value
+    if number is None or number == "none" or (type(number) is int and number >= 0):
+        return number
+    raise ValueError(f"must be a version number, or none where no version has been released yet; got {value!r}")
+
+
 class ModelSection(Section):
     """One model to look after."""
 
@@ -105,7 +112,7 @@ class ModelSection(Section):
     """Where the canary runs: `same_entry` (beside stable on every server; the default for label) or `own_replicas`
     (only on servers with canary: true; the only safe one for unversioned)."""
 
-    stable: Annotated[int, Field(ge=0)] | Literal["none"] | None = None
+    stable: Annotated[int | Literal["none"] | None, BeforeValidator(_stable)] = None
     """The version users get now; needed when model_config_file does not say it by one specific version or a `stable`
     label. `none`: no version has been released yet, and the first is to be judged on absolute limits."""
 

@@ -55,6 +55,7 @@ class FindingRow:
     for_it: str
     pairs: str
     detail: str
+    crossed: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,15 @@ def finding_row(finding: Finding) -> FindingRow:
         for_it=odds(finding.log10_harmless) if measured else NO_DATA,
         pairs=counted(finding),
         detail=finding.detail,
+        crossed=_crossed(finding),
     )
+
+
+def _crossed(finding: Finding) -> str:
+    """When its evidence first sufficed, "" when it does not."""
+    if finding.crossed_pairs is None or finding.crossed_seconds is None:
+        return ""
+    return f"since pair {finding.crossed_pairs:,} ({long_time(finding.crossed_seconds)})"
 
 
 def _picture(finding: Finding, look: str, span: str) -> Markup:

@@ -101,6 +101,13 @@ def test_a_limit_is_told_as_a_limit():
     assert any("canary alone" in chart.heading for chart in view(story).metrics)
 
 
+def test_a_finding_tells_when_its_evidence_sufficed():
+    rows = {row.metric: row for row in view(HARMFUL).findings}
+    assert re.fullmatch(r"since pair [\d,]+ \(.+\)", rows["accuracy"].crossed)
+    assert rows["accuracy"].crossed in report.page(HARMFUL)
+    assert not any(row.crossed for row in rows.values() if row.state == "undecided")
+
+
 def test_findings_carry_estimate_interval_margin_and_evidence():
     row = next(row for row in view(HARMFUL).findings if row.metric == "accuracy")
     assert row.state == "harmful"
