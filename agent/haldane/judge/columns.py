@@ -58,38 +58,55 @@ def split(
     """
     whole, batch = batch, batch[~batch["aa"]]
     tally.aa_pairs += len(whole) - len(batch)
-    early = cold(batch["server"], tally.by_server, warmup_pairs)
+    use = _use(batch, tally, warmup_pairs)
     stable, canary = batch["stable_status"], batch["canary_status"]
-    gone = lost(stable), lost(canary)
-    poisoned = (stable != OK) & (canary != OK) & ~gone[0] & ~gone[1]
-    usable = ~gone[0] & ~gone[1] & ~poisoned
-    impossible = _impossible(batch, "stable") & usable, _impossible(batch, "canary") & usable
-    usable &= ~impossible[0] & ~impossible[1]
-    counted = usable & ~early
-    tally.pairs += int(counted.sum())
-    tally.masked += int((counted & batch["masked"]).sum())
-    tally.warmup += int(early.sum())
-    tally.poisoned += int(poisoned.sum())
-    for side in (0, 1):
-        tally.rejected[side] += int(impossible[side].sum())
-        tally.lost[side] += int(gone[side].sum())
-    answered = (stable == OK) & (canary == OK)
-    judged = usable & batch["fresh"] & (answered | ~early)
     ways: dict[str, Callable[[], Columns]] = {
-        "errors": lambda: (counted, (stable != OK).astype(np.float64), (canary != OK).astype(np.float64)),
-        "latency": lambda: _latency(batch, counted & ~batch["masked"]),
-        "accuracy": lambda: _outputs(batch, "wrong", judged, tally),
-        "loss": lambda: _outputs(batch, "loss", judged, tally),
-        "disagreement": lambda: _disagreement(whole, judged & (stable == OK)),
-        "drift": lambda: _drift(batch, judged & answered),
+        "errors": lambda: (use.counted, (stable != OK).astype(np.float64), (canary != OK).astype(np.float64)),
+        "latency": lambda: _latency(batch, use.counted & ~batch["masked"]),
+        "accuracy": lambda: _outputs(batch, "wrong", use.judged, tally),
+        "loss": lambda: _outputs(batch, "loss", use.judged, tally),
+        "disagreement": lambda: _disagreement(whole, use.judged & (stable == OK)),
+        "drift": lambda: _drift(batch, use.judged & (stable == OK) & (canary == OK)),
     }
     rules = tuple(rules)
     # Once per measure, however many slices share it: what cannot be scored is counted once.
     columns = {measure: ways[measure]() for measure in sorted({rule.measures for rule in rules})}
     slices = {measure: (whole if measure == "disagreement" else batch)["slices"] for measure in columns}
     found = {rule.name: of(rule, slices[rule.measures], *columns[rule.measures]) for rule in rules}
-    alone = ~gone[1] & ~poisoned & ~impossible[1] & ~early
-    return found | {limit.name: _beyond(limit, batch, alone) for limit in limits}
+    return found | {limit.name: _beyond(limit, batch, use.alone) for limit in limits}
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """Which pairs of a batch without A/A may say what; flags of shape (n,)."""
+
+    counted: Flags  # for errors and latency: past the warm-up
+    judged: Flags  # for outputs: not judged before, and in the warm-up answered by both
+    alone: Flags  # for limits: canary's side can be used, whatever stable's says
+
+
+def _use(batch: Batch, tally: Tally, warmup_pairs: int) -> _Use:
+    """Sorts out what can say nothing, and counts it."""
+    early = cold(batch["server"], tally.by_server, warmup_pairs)
+    ok = batch["stable_status"] == OK, batch["canary_status"] == OK
+    gone = lost(batch["stable_status"]), lost(batch["canary_status"])
+    poisoned = ~ok[0] & ~ok[1] & ~gone[0] & ~gone[1]
+    impossible = _impossible(batch, "stable"), _impossible(batch, "canary")
+    asked = ~gone[0] & ~gone[1] & ~poisoned
+    usable = asked & ~impossible[0] & ~impossible[1]
+    counted = usable & ~early
+    tally.pairs += int(counted.sum())
+    tally.masked += int((counted & batch["masked"]).sum())
+    tally.warmup += int(early.sum())
+    tally.poisoned += int(poisoned.sum())
+    for side in (0, 1):
+        tally.rejected[side] += int((impossible[side] & asked).sum())
+        tally.lost[side] += int(gone[side].sum())
+    return _Use(
+        counted=counted,
+        judged=usable & batch["fresh"] & ((ok[0] & ok[1]) | ~early),
+        alone=~gone[1] & ~poisoned & ~impossible[1] & ~early,
+    )
 
 
 def of(

@@ -107,6 +107,13 @@ def test_a_time_out_is_beyond_any_limit_and_other_failures_take_no_time() -> Non
     assert (found.pairs, found.estimate) == (2, 0.5)
 
 
+def test_a_limit_takes_what_canary_answered_while_stable_was_not_asked() -> None:
+    times = [0.3, 0.01, np.nan]
+    gone = pairs(3, stable_status=Status.NOT_FOUND, canary_seconds=times)
+    found = only(ruled(rules(metric("errors", "1pp"), limits=(QUARTER_SECOND,)), gone), QUARTER_SECOND.name)
+    assert (found.pairs, found.estimate) == (2, 0.5)
+
+
 def test_a_limit_is_judged_without_a_baseline() -> None:
     """Stable's side is never looked at, whatever stands there."""
     some = rules(limits=(ONE_PERCENT, QUARTER_SECOND))
