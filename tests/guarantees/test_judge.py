@@ -16,7 +16,7 @@ import pytest
 from haldane.domain.evidence import Role, Verdict
 from haldane.domain.traffic import Batch
 from haldane.judge.analysis import Analysis
-from haldane.judge.rules import Rules
+from haldane.judge.rules import Rules, Tail
 from haldane.stats.betting import Floats
 from haldane.stats.blocks import RatioEvidence
 from haldane.stats.means import BoundedEvidence, CountEvidence
@@ -88,6 +88,18 @@ def latency_on_margin_with_one_arm_noise(rng: np.random.Generator, n: int) -> Ba
     return pairs(n, **seconds(rng, n, 0.1, one_arm=noise))
 
 
+def latency_on_margin_with_noise_thrice_as_long(rng: np.random.Generator, n: int) -> Batch:
+    noise = lasting(rng, n, pairs_long=30, spread=0.15)
+    return pairs(n, **seconds(rng, n, 0.1, one_arm=noise))
+
+
+def latency_on_margin_with_noise_of_either_arm(rng: np.random.Generator, n: int) -> Batch:
+    """Noise on both sides in turn: noise on canary alone would make its tail the slower one."""
+    drawn = seconds(rng, n, 0.1, one_arm=lasting(rng, n, pairs_long=10, spread=0.1))
+    drawn["stable_seconds"] = drawn["stable_seconds"] * np.exp(lasting(rng, n, pairs_long=10, spread=0.1))
+    return pairs(n, **drawn)
+
+
 def loss_on_margin(rng: np.random.Generator, n: int) -> Batch:
     stable = 0.1 + rng.random(n) * 0.5
     return pairs(n, stable_loss=stable, canary_loss=stable + rng.choice([-0.03, 0.05], n))
@@ -98,13 +110,18 @@ def all_on_margin(rng: np.random.Generator, n: int) -> Batch:
 
 
 ACCURACY, ERRORS, LATENCY = metric("accuracy", "1pp"), metric("errors", "1pp"), metric("latency", "+10%")
+TWENTY = {"rate_per_second": 20.0}
 ON_MARGIN: dict[str, tuple[Rules, Draw]] = {
     "accuracy": (rules(ACCURACY), accuracy_on_margin),
     "errors": (rules(ERRORS), errors_on_margin),
     "latency": (rules(LATENCY), latency_on_margin),
     "latency, one-arm noise as declared": (
-        rules(LATENCY, dependence_seconds=0.5, rate_per_second=20.0),
+        rules(LATENCY, dependence_seconds=0.5, **TWENTY),
         latency_on_margin_with_one_arm_noise,
+    ),
+    "latency, typical and tail": (
+        rules(metric("latency", "+10%", tails=(Tail(0.95, 0.1),)), dependence_seconds=0.5, **TWENTY),
+        latency_on_margin_with_noise_of_either_arm,
     ),
     "loss": (rules(metric("loss", "0.01 loss")), loss_on_margin),
 }
@@ -115,6 +132,40 @@ def test_on_the_margin_both_verdicts_are_as_rare_as_promised(some: Rules, draw: 
     found = verdicts(some, draw)
     assert found[Verdict.FAIL] <= most(ALPHA), found
     assert found[Verdict.PASS] <= most(BETA), found
+
+
+def test_noise_that_lasts_three_times_longer_than_declared_costs_little() -> None:
+    some = rules(LATENCY, dependence_seconds=0.5, **TWENTY)
+    found = verdicts(some, latency_on_margin_with_noise_thrice_as_long)
+    assert found[Verdict.FAIL] <= most(2 * ALPHA), found
+    assert found[Verdict.PASS] <= most(BETA), found
+
+
+def scrapes(rng: np.random.Generator, n: int, *, slope: float = 0.0, level: float = 0.0) -> tuple[Floats, Floats]:
+    """A gauge read every 5 s on either side: both drift together, each has noise of four scrapes, canary may leak."""
+    common = np.linspace(0, 0.3, n) + lasting(rng, n, pairs_long=24, spread=0.1)
+    stable, canary = (common + lasting(rng, n, pairs_long=4, spread=0.05) for _ in range(2))
+    return np.exp(stable), np.exp(canary + level + slope * np.arange(n) * 5 / 3600)
+
+
+def gauge_shows_harm(readings: tuple[Floats, Floats]) -> bool:
+    """Whether blocks of a minute show, at any look, that the canary is above its margin of 10 %."""
+    n = len(readings[0])
+    evidence, shown = RatioEvidence(margin=0.1, block_pairs=12, horizon_pairs=n), False
+    for look, (stable, canary) in enumerate(zip(*(np.split(side, n // 24) for side in readings), strict=True)):
+        evidence.fold(stable, canary)
+        shown |= evidence.log_harm() >= math.log(1 / ALPHA)
+        if look % 2:
+            evidence.start()
+    return shown
+
+
+def test_a_leak_is_found_and_a_gauge_on_its_margin_is_not_blamed() -> None:
+    an_hour = 720
+    on_margin = (scrapes(np.random.default_rng([4, i]), an_hour, level=math.log(1.1)) for i in range(TRIALS))
+    assert sum(map(gauge_shows_harm, on_margin)) <= most(ALPHA)
+    leaks = (scrapes(np.random.default_rng([5, i]), an_hour, slope=0.5) for i in range(60))
+    assert sum(map(gauge_shows_harm, leaks)) >= 57
 
 
 def test_several_metrics_on_their_margins_share_one_budget() -> None:

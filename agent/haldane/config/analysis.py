@@ -178,7 +178,7 @@ class AnalysisSection(Section):
 
     dependence: DurationOrZero = timedelta(seconds=2)
     """How long noise that slows one side only may last (garbage collection, a neighbour); 0 on a bench. Declare
-    generously: latency is judged in blocks of four times this."""
+    generously: latency is judged in blocks of three and a half times this, and needs a dozen of them."""
 
     baseline_errors: Share = 0.1
     """While stable itself fails more than this share of its requests ("10%"), nothing is promoted against it; a server

@@ -238,11 +238,13 @@ def _limit_watch(limit: LimitRule) -> Watch:
 
 def _latency(rule: MetricRule, rules: Rules) -> RatioEvidence:
     margin, size, horizon = rule.margin.relative, rules.block_pairs, rules.horizon_pairs
+    opening = rules.dependence_seconds > 0
     if not rule.tails:
-        return RatioEvidence(margin=margin, block_pairs=size, horizon_pairs=horizon)
+        return RatioEvidence(margin=margin, block_pairs=size, horizon_pairs=horizon, opening=opening)
     return LatencyEvidence(
         margin=margin,
         block_pairs=size,
         horizon_pairs=horizon,
         tails=[(tail.quantile, tail.margin) for tail in rule.tails],
+        opening=opening,
     )

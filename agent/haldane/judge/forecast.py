@@ -17,9 +17,10 @@ from haldane.judge.limit import LimitRule
 from haldane.judge.margin import margin_text
 from haldane.judge.rules import MetricRule, Rules, Tail
 from haldane.judge.traffic import Traffic
-from haldane.stats.betting import LATE_SHARE
+from haldane.stats.betting import LATE_SHARE, MEAN_BETS, VOTE_BETS, Bets
+from haldane.stats.blocks import OPENING_HARM, OPENING_HARMLESS, OPENING_SHARE
 from haldane.stats.drift import LEARNING_PAIRS, PLACES
-from haldane.stats.tail import LEAST_PAIRS
+from haldane.stats.tail import least_pairs
 
 LATE_TRUTH = ("accuracy", "loss")  # measures that need the right answers
 OUTPUTS = (*LATE_TRUTH, "disagreement", "drift")  # measures that take a row once, warm-up included
@@ -68,6 +69,8 @@ class _Question:
     harm_law: Law | None = None
     bound: str = "margin"
     top: float = 1.0  # no harm is larger
+    bets: Bets = MEAN_BETS
+    opening: bool = False  # the first steps count in part only
 
 
 def forecast(rules: Rules, traffic: Traffic) -> tuple[Outlook, ...]:
@@ -97,13 +100,17 @@ def _outlook(asked: _Question, rules: Rules, traffic: Traffic, total: float) -> 
     weight = asked.weight / total if asked.role.rolls_back else 1.0
     against = asked.against - math.log(rules.alpha * weight * (1 - LATE_SHARE))
 
+    lost = (OPENING_HARM * (1 - OPENING_SHARE), OPENING_HARMLESS) if asked.opening else (0.0, 0.0)
+
     def promote(margin: float) -> float:
-        steps = steps_needed(asked.law(margin, asked.harmless), -1, asked.in_favour - math.log(rules.beta))
-        return asked.step * steps
+        needed = asked.in_favour - math.log(rules.beta)
+        return asked.step * (lost[1] + steps_needed(asked.law(margin, asked.harmless), -1, needed, asked.bets))
 
     def rollback(harm: float) -> float:
         law = asked.harm_law or asked.law
-        return (asked.harm_step or asked.step) * steps_needed(law(asked.margin, harm), 1, against)
+        return (asked.harm_step or asked.step) * (
+            lost[0] + steps_needed(law(asked.margin, harm), 1, against, asked.bets)
+        )
 
     promotes, rolls = promote(asked.margin), rollback(2 * asked.margin)
     promotes_in = math.ceil(max(promotes / asked.share, rules.least_pairs) + asked.start) if promotes <= limit else None
@@ -147,7 +154,9 @@ def _metric(rule: MetricRule, rules: Rules, traffic: Traffic) -> _Question:
             return asked
         case "latency":
             tail = math.log(2) if rule.tails else 0.0  # averaged with the tails' evidence
-            return replace(asked, law=laws.latency_law(rules, traffic), step=rules.block_pairs, against=tail)
+            opening = rules.dependence_seconds > 0
+            asked = replace(asked, law=laws.latency_law(rules, traffic), step=rules.block_pairs, against=tail)
+            return replace(asked, bets=VOTE_BETS, opening=opening)
         case "loss":
             return replace(asked, law=laws.loss_law(rule, traffic))
         case "disagreement":
@@ -175,9 +184,10 @@ def _tail(rule: MetricRule, tail: Tail, rules: Rules, traffic: Traffic) -> _Ques
         text=f"+{100 * tail.margin:g}%",
         law=laws.tail_law(tail.quantile, rules, traffic),
         step=rules.block_pairs,
-        start=rules.warmup_pairs * traffic.servers + LEAST_PAIRS,
+        start=rules.warmup_pairs * traffic.servers + least_pairs(tail.quantile),
         share=traffic.share_of(rule, rules),
         against=math.log(2 * 3 * len(rule.tails)),
+        bets=VOTE_BETS,
         top=100.0,
     )
 
@@ -211,6 +221,7 @@ def _gauge(rule: GaugeRule, traffic: Traffic) -> _Question:
         law=laws.block_law(traffic.gauge_sd),
         step=blocks * rule.block_seconds * traffic.pairs_per_second,
         start=rule.warmup_seconds * traffic.pairs_per_second,
+        bets=VOTE_BETS,
         top=100.0,
     )
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from haldane.domain.traffic import Batch, Status
-from haldane.stats.betting import BETS, log_mixture
+from haldane.stats.betting import MEAN_BETS
 from haldane.stats.onset import Onset
 
 OK, INVALID, NOT_FOUND, EXHAUSTED = (int(Status[name]) for name in ("OK", "INVALID", "NOT_FOUND", "EXHAUSTED"))
@@ -192,5 +192,5 @@ def _well(limit: float, books: Sequence[tuple[int, int]]) -> bool:
 
 def _log_e_share(there: int, total: int, share: float) -> float:
     """Log e-value against "an event falls there with its share of the pairs at most"."""
-    wealths = there * np.log1p(BETS * (1 - share) / share) + (total - there) * np.log1p(-BETS)
-    return float(log_mixture(wealths))
+    wealths = there * np.log1p(MEAN_BETS.sizes * (1 - share) / share) + (total - there) * np.log1p(-MEAN_BETS.sizes)
+    return float(MEAN_BETS.mix(wealths))

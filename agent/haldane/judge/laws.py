@@ -12,7 +12,7 @@ import numpy as np
 
 from haldane.judge.rules import MetricRule, Rules
 from haldane.judge.traffic import Traffic
-from haldane.stats.betting import BETS, LOG_WEIGHTS, Floats, log_mixture
+from haldane.stats.betting import Bets, Floats
 from haldane.stats.blocks import SCALE_REACH
 from haldane.stats.floor import ROUND_PAIRS
 
@@ -97,7 +97,7 @@ def _counts(n: int, share: float) -> Floats:
     return chances
 
 
-def steps_needed(law: tuple[Floats, Floats], side: int, log_threshold: float) -> float:
+def steps_needed(law: tuple[Floats, Floats], side: int, log_threshold: float, bets: Bets) -> float:
     """Steps until the evidence crosses in half of all runs; infinite when it never would.
 
     The mixture of all bets, each grown at its mean rate g, crosses at the mean time. Runs spread like a first
@@ -108,16 +108,16 @@ def steps_needed(law: tuple[Floats, Floats], side: int, log_threshold: float) ->
     """
     excess, chance = law
     scale = max(1.0, float((-side * excess).max()))
-    gained = np.log1p(np.multiply.outer(BETS, side * excess / scale))
+    gained = np.log1p(np.multiply.outer(bets.sizes, side * excess / scale))
     growth = gained @ chance
     if not (growth > 0).any():
         return math.inf
-    alone = np.where(growth > 0, (log_threshold - LOG_WEIGHTS) / np.maximum(growth, 1e-300), math.inf)
+    alone = np.where(growth > 0, (log_threshold - np.log(bets.weights)) / np.maximum(growth, 1e-300), math.inf)
     best = int(alone.argmin())
     low, high = 0.0, float(alone[best])  # the best bet alone is there by then, all together sooner
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (low, middle) if log_mixture(middle * growth) >= log_threshold else (middle, high)
+        low, high = (low, middle) if bets.mix(middle * growth) >= log_threshold else (middle, high)
     variance = float(gained[best] ** 2 @ chance - growth[best] ** 2)
     return high / math.sqrt(1 + variance / (growth[best] * log_threshold))
 

@@ -34,10 +34,10 @@ class GaugeEvidence(RatioEvidence):
         self._seconds = rule.vote_seconds
 
     def detail(self) -> str:
-        blocks, above = self.ledger.total[-2:]
+        blocks, above = self.blocks
         if not blocks:
             return f"no block of {self._seconds:g} s has been read yet"
-        return f"{above:.0f} of {blocks:.0f} blocks of {self._seconds * self.block_pairs:g} s above the margin"
+        return f"{above} of {blocks} blocks of {self._seconds * self.block_pairs:g} s above the margin"
 
 
 class FactEvidence:

@@ -9,8 +9,10 @@ from haldane.domain.evidence import Role
 from haldane.domain.traffic import PAIR_DTYPE, Batch
 from haldane.judge.margin import Margin
 from haldane.judge.rules import MetricRule, Rules
+from haldane.stats.blocks import NOISE_TIMES
 
 SERIES_BLOCK_SECONDS = 60.0  # as the blocks of gauges
+SERIES_BLOCK_STEPS = 4
 
 Floats = NDArray[np.float64]
 
@@ -36,9 +38,10 @@ def from_series(at: Floats, stable: Floats, canary: Floats, *, lower_is_worse: b
 def series_rules(rules: Rules, margin: float, *, name: str, points: int, step_seconds: float) -> Rules:
     """The policy's error rates for one series: a pair per step, its ratio the only metric.
 
-    Blocks last at least a minute, as those of gauges do: what a scrape smooths
-    lasts from one reading to the next.
+    Blocks last at least a minute, as those of gauges do, and four steps: what a
+    scrape smooths lasts from one reading to the next.
     """
+    block_seconds = max(SERIES_BLOCK_SECONDS, SERIES_BLOCK_STEPS * step_seconds)
     rule = MetricRule(name=name, kind="latency", role=Role.OBJECTIVE, margin=Margin(relative=margin))
     return replace(
         rules,
@@ -51,7 +54,7 @@ def series_rules(rules: Rules, margin: float, *, name: str, points: int, step_se
         budget_seconds=points * step_seconds,
         warmup_pairs=0,
         entry_pairs=1,
-        dependence_seconds=max(rules.dependence_seconds, SERIES_BLOCK_SECONDS / 4),
+        dependence_seconds=max(rules.dependence_seconds, block_seconds / NOISE_TIMES),
         rate_per_second=1 / step_seconds,
         late_labels=False,
     )

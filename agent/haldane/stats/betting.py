@@ -13,6 +13,7 @@ Waudby-Smith & Ramdas, Estimating means of bounded random variables by betting
 """
 
 import math
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -21,10 +22,41 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Interval = tuple[float | None, float | None]  # None: not bounded on that side yet
 
-# Seven bets from 0.02 to 0.90 in equal ratios share 0.8 of the stake; the one near 1 has the rest: it serves a canary
-# whose failures are nearly a superset of stable's. Measured: 12 and 16 bets made no difference, 32 were worse.
-BETS: Floats = np.append(0.02 * 45.0 ** (np.arange(7) / 6), 0.999)
-LOG_WEIGHTS: Floats = np.log(np.append(np.full(7, 0.8 / 7), 0.2))
+
+@dataclass(frozen=True, eq=False)
+class Bets:
+    """A fixed mixture of bets u in [0, 1), sizes and weights of shape (k,) each; weights sum to 1."""
+
+    sizes: Floats
+    weights: Floats
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def wealths(self, excess: Floats) -> Floats:
+        """Log wealth of each bet over these excesses (n,), each >= -1: shape (k,)."""
+        gained: Floats = np.log1p(np.multiply.outer(excess, self.sizes)).sum(axis=0)
+        return gained
+
+    def sign_wealths(self, for_it: Floats, against: Floats) -> Floats:
+        """Log wealth of each bet over so many votes of +1 and -1, shape (...) each: shape (..., k)."""
+        gained: Floats = np.multiply.outer(for_it, np.log1p(self.sizes))
+        return gained + np.multiply.outer(against, np.log1p(-self.sizes))
+
+    def mix(self, log_wealths: Floats) -> Floats:
+        """Log of the mixed wealth, shape (..., k) to (...): the Robbins-Siegmund mixture on a grid."""
+        mixed: Floats = np.logaddexp.reduce(log_wealths + np.log(self.weights), axis=-1)
+        return mixed
+
+
+# For outcomes and losses: seven bets from 0.02 to 0.90 in equal ratios share 0.8 of the stake; the one near 1 has the
+# rest: it serves a canary whose failures are nearly a superset of stable's. Measured: 12 and 16 bets made no
+# difference, 32 were worse.
+MEAN_BETS = Bets(np.append(0.02 * 45.0 ** (np.arange(7) / 6), 0.999), np.append(np.full(7, 0.8 / 7), 0.2))
+
+# For votes of about +-1: harm worth finding moves them by a tenth or more, so nearly all the stake is there. The
+# largest is for blocks of which hardly one votes against; the smallest keeps small harm from never being found.
+VOTE_BETS = Bets(np.array([0.03, 0.10, 0.30, 0.95]), np.array([0.10, 0.25, 0.30, 0.35]))
 
 # A process started at 0 pays for a good past. 32 later starts, fixed beforehand, share 0.2 of the stake.
 LATE_STARTS = 32
@@ -67,18 +99,6 @@ class Evidence(Protocol):
 
     def detail(self) -> str:
         """Counts or votes, as a short phrase."""
-
-
-def log_mixture(log_wealths: Floats) -> Floats:
-    """Log of the mixed wealth over the grid; shape (..., 8) to (...)."""
-    mixed: Floats = np.logaddexp.reduce(log_wealths + LOG_WEIGHTS, axis=-1)
-    return mixed
-
-
-def log_wealths(excess: Floats) -> Floats:
-    """Log wealth of each bet over these excesses (n,), each >= -1: shape (8,)."""
-    gained: Floats = np.log1p(np.multiply.outer(excess, BETS)).sum(axis=0)
-    return gained
 
 
 class Ledger:
@@ -138,17 +158,18 @@ def carrier_of(log_e_by_start: Floats) -> int:
 class Wealths:
     """What evidence kept as log wealths says.
 
-    The ledger's first 17 sums are 8 log wealths for harm, the excess, and 8
-    log wealths for harmless; what follows is the metric's own.
+    With k bets, the ledger's first 2k + 1 sums are k log wealths for harm, the
+    excess, and k log wealths for harmless; what follows is the metric's own.
     """
 
+    bets: Bets = MEAN_BETS
     ledger: Ledger
 
     def start(self) -> None:
         self.ledger.start()
 
     def _by_start(self) -> Floats:
-        return log_mixture(self.ledger.since()[:, :8])
+        return self.bets.mix(self.ledger.since()[:, : len(self.bets)])
 
     def log_harm(self) -> float:
         return mix_starts(self._by_start())
@@ -157,7 +178,8 @@ class Wealths:
         return carrier_of(self._by_start())
 
     def log_harmless(self) -> float:
-        return float(log_mixture(self.ledger.total[9:17]))
+        k = len(self.bets)
+        return float(self.bets.mix(self.ledger.total[k + 1 : 2 * k + 1]))
 
     def holds(self) -> bool:
-        return bool(self._by_start().max() > HOLD_LOG_E or self.ledger.recent()[8] > 0)
+        return bool(self._by_start().max() > HOLD_LOG_E or self.ledger.recent()[len(self.bets)] > 0)

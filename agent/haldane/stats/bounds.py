@@ -14,14 +14,15 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from haldane.stats.betting import BETS, Floats, log_mixture
+from haldane.stats import checks
+from haldane.stats.betting import MEAN_BETS, VOTE_BETS, Floats
 
 _POINTS = 33  # a round of refinement gains a factor of 32
 _ROUNDS = 4  # 32**4 = 1e6: bounds to a millionth of the range
 
 
 def count_interval(counts: Floats, *, level: float) -> tuple[float, float]:
-    """Bounds for E[c] - E[s] from counts (both bad, canary only, stable only, neither)."""
+    """Bounds for E[c] - E[s] from counts, shape (4,): both bad, canary only, stable only, neither."""
     return _ends(np.array([0.0, 1.0, -1.0, 0.0]), counts, floor=-1.0, level=level)
 
 
@@ -31,6 +32,7 @@ def bounded_interval(values: Floats, counts: Floats, *, level: float) -> tuple[f
 
 
 def _ends(values: Floats, counts: Floats, *, floor: float, level: float) -> tuple[float, float]:
+    checks.counts(counts)
     seen = counts > 0
     values, counts = values[seen], counts[seen]
 
@@ -50,6 +52,7 @@ def _ends(values: Floats, counts: Floats, *, floor: float, level: float) -> tupl
 
 def count_ratio_interval(counts: Floats, *, absolute: float, level: float) -> tuple[float | None, float | None]:
     """Bounds for (E[c] - absolute) / E[s] - 1; an end is None where nothing is excluded (up to a factor of 1e4)."""
+    checks.counts(counts)
     canary, stable = np.array([1.0, 1.0, 0.0, 0.0]), np.array([1.0, 0.0, 1.0, 0.0])
 
     def excess(log_ratio: Floats) -> tuple[Floats, Floats]:
@@ -73,33 +76,33 @@ def count_ratio_interval(counts: Floats, *, absolute: float, level: float) -> tu
 def sign_interval(edges: Floats, histogram: NDArray[np.int64], *, level: float) -> tuple[float | None, float | None]:
     """Bounds for the middle of readings counted between edges (first and last cell are open), by sign votes.
 
-    Each bound is an edge, rounded outward; None where nothing is excluded.
+    Each bound is an edge, rounded outward; None where nothing is excluded. Source: Howard & Ramdas, Sequential
+    estimation of quantiles (a confidence sequence for a quantile from signs), with the bets of the votes.
     """
+    checks.chance(level, "level")
     below = np.cumsum(histogram)[:-1].astype(np.float64)  # readings below each edge
     above = float(histogram.sum()) - below
     needed = math.log(1 / level)
-    low = edges[_log_e_signs(above, below) >= needed]
-    high = edges[_log_e_signs(below, above) >= needed]
+    low = edges[VOTE_BETS.mix(VOTE_BETS.sign_wealths(above, below)) >= needed]
+    high = edges[VOTE_BETS.mix(VOTE_BETS.sign_wealths(below, above)) >= needed]
     return (float(low[-1]) if len(low) else None, float(high[0]) if len(high) else None)
 
 
 def log_e_signs(for_it: float, against: float) -> float:
-    """Log e-value that votes for it are the likelier, from counts of votes: a sequential sign test."""
-    return float(_log_e_signs(np.array([for_it]), np.array([against]))[0])
-
-
-def _log_e_signs(for_it: Floats, against: Floats) -> Floats:
-    return log_mixture(np.multiply.outer(for_it, np.log1p(BETS)) + np.multiply.outer(against, np.log1p(-BETS)))
+    """Log e-value that votes for it are the likelier, from counts of votes, 0 or more each: a sequential sign test."""
+    checks.counts((for_it, against))
+    return float(MEAN_BETS.mix(MEAN_BETS.sign_wealths(np.array(for_it), np.array(against))))
 
 
 def _log_e(excess: Floats, counts: Floats) -> Floats:
     """Log evidence for each margin: excess (margins, values) >= -1, counts (values,)."""
     x = np.maximum(excess, -1.0)  # rounding may fall an ulp below
-    return log_mixture(np.log1p(x[:, None, :] * BETS[:, None]) @ counts)
+    return MEAN_BETS.mix(np.log1p(x[:, None, :] * MEAN_BETS.sizes[:, None]) @ counts)
 
 
 def last_rejected(log_e: Callable[[Floats], Floats], low: float, high: float, level: float) -> float | None:
     """The largest point in [low, high] with log_e >= log(1/level), log_e falling; None when there is none."""
+    checks.chance(level, "level")
     needed = math.log(1 / level)
     for turn in range(_ROUNDS):
         grid = np.linspace(low, high, _POINTS)

@@ -18,7 +18,8 @@ import math
 
 import numpy as np
 
-from haldane.stats.betting import BETS, Floats, Interval, Ledger, Wealths, log_mixture, log_wealths
+from haldane.stats import checks
+from haldane.stats.betting import MEAN_BETS, Floats, Interval, Ledger, Wealths
 from haldane.stats.bounds import bounded_interval, count_interval
 
 # Pairs in a round. Short rounds give more bets, long ones steadier shares and fewer rounds of one kind; at A/A shares
@@ -54,7 +55,11 @@ class FloorEvidence(Wealths):
 
         Each place is one pair: known in `stable` when it was stable with
         itself, in `canary` when it was stable with canary, NaN in the other.
+        ValueError when a place says nothing, or what is no outcome.
         """
+        checks.same_length(stable, canary)
+        seen = np.where(np.isnan(canary), stable, canary)
+        checks.outcomes(seen, seen)
         with_canary, alone = canary[~np.isnan(canary)], stable[~np.isnan(stable)]
         self.ledger.total[17:21] += (len(with_canary), with_canary.sum(), len(alone), alone.sum())
         waiting = np.concatenate([self._round, np.stack([stable, canary])], axis=1)
@@ -70,7 +75,7 @@ class FloorEvidence(Wealths):
         shares = np.where(known, rounds, 0.0).sum(axis=2)[:, both] / counts[:, both]
         gaps = shares[1] - shares[0]
         excess = gaps - self.margin
-        harm, harmless = log_wealths(excess / (1 + self.margin)), log_wealths(-excess / (1 - self.margin))
+        harm, harmless = MEAN_BETS.wealths(excess / (1 + self.margin)), MEAN_BETS.wealths(-excess / (1 - self.margin))
         self.ledger.total[:17] += np.concatenate([harm, [excess.sum()], harmless])
         place = (gaps + 1) / 2 * (NODES - 1)
         below = np.clip(np.floor(place), 0, NODES - 2).astype(np.int64)
@@ -85,7 +90,7 @@ class FloorEvidence(Wealths):
     def log_harmless(self) -> float:
         n, differ = self.ledger.total[17:19]
         gains = np.array([-1.0, self.margin / (1 - self.margin)])
-        counted = log_mixture(np.array([differ, n - differ]) @ np.log1p(np.multiply.outer(gains, BETS)))
+        counted = MEAN_BETS.mix(np.array([differ, n - differ]) @ np.log1p(np.multiply.outer(gains, MEAN_BETS.sizes)))
         return float(np.logaddexp(super().log_harmless(), counted)) - math.log(2)
 
     def estimate(self) -> float | None:

@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from haldane.stats.betting import BETS, HOLD_LOG_E, Floats, Interval, Ledger, carrier_of, log_mixture, mix_starts
+from haldane.stats import checks
+from haldane.stats.betting import HOLD_LOG_E, MEAN_BETS, Floats, Interval, Ledger, carrier_of, mix_starts
 
 # Stakes from a fifth of the limit to nearly all: a bet u is best where the share is limit + u (1 - limit).
 _STAKES = 12
@@ -38,7 +39,8 @@ class LimitEvidence:
         return int(self.ledger.total.sum())
 
     def fold(self, stable: Floats, canary: Floats) -> None:
-        """Take in outcomes, shape (n,) each; stable's say nothing here."""
+        """Take in outcomes, shape (n,) each; stable's say nothing here. ValueError when canary's are not 0 or 1."""
+        checks.outcomes(canary, canary)
         bad = float(canary.sum())
         self.ledger.total += (bad, len(canary) - bad)
 
@@ -63,8 +65,8 @@ class LimitEvidence:
 
     def log_harmless(self) -> float:
         """Log e-value against "at or beyond the limit"."""
-        gains = np.stack([np.log1p(-BETS), np.log1p(BETS * self.share / (1 - self.share))])
-        return float(log_mixture(self.ledger.total @ gains))
+        gains = np.stack([np.log1p(-MEAN_BETS.sizes), np.log1p(MEAN_BETS.sizes * self.share / (1 - self.share))])
+        return float(MEAN_BETS.mix(self.ledger.total @ gains))
 
     def holds(self) -> bool:
         bad, good = self.ledger.recent()

@@ -7,18 +7,19 @@ Source: Waudby-Smith & Ramdas, Estimating means of
 bounded random variables by betting; McNemar, on correlated proportions.
 """
 
+import math
+
 import numpy as np
 
+from haldane.stats import checks
 from haldane.stats.betting import (
-    BETS,
     HOLD_LOG_E,
+    MEAN_BETS,
     Floats,
     Interval,
     Ledger,
     Wealths,
     carrier_of,
-    log_mixture,
-    log_wealths,
     mix_starts,
 )
 from haldane.stats.bounds import bounded_interval, count_interval, count_ratio_interval
@@ -33,7 +34,7 @@ class CountEvidence:
     """
 
     def __init__(self, *, absolute: float = 0.0, relative: float = 0.0) -> None:
-        if not 0.0 <= absolute < 1.0 or relative < 0.0:
+        if not (0.0 <= absolute < 1.0 and 0.0 <= relative < math.inf):
             raise ValueError(f"margins must lie in [0, 1) and [0, inf), got {absolute!r} and {relative!r}")
         self.absolute, self.relative = absolute, relative
         self.ledger = Ledger(entries=4, marked=4)  # both bad, canary only, stable only, neither
@@ -43,7 +44,8 @@ class CountEvidence:
         return int(self.ledger.total.sum())
 
     def fold(self, stable: Floats, canary: Floats) -> None:
-        """Take in outcomes, 1.0 bad and 0.0 good, shape (n,) each."""
+        """Take in outcomes, 1.0 bad and 0.0 good, shape (n,) each; ValueError when they are not."""
+        checks.outcomes(stable, canary)
         both = float(stable @ canary)
         only_canary, only_stable = float(canary.sum()) - both, float(stable.sum()) - both
         self.ledger.total += (both, only_canary, only_stable, len(stable) - both - only_canary - only_stable)
@@ -62,7 +64,7 @@ class CountEvidence:
 
     def _by_start(self) -> Floats:
         x = self._gains() / (1 + self.relative + self.absolute)
-        return log_mixture(self.ledger.since() @ np.log1p(np.multiply.outer(x, BETS)))
+        return MEAN_BETS.mix(self.ledger.since() @ np.log1p(np.multiply.outer(x, MEAN_BETS.sizes)))
 
     def log_harm(self) -> float:
         return mix_starts(self._by_start())
@@ -72,7 +74,7 @@ class CountEvidence:
 
     def log_harmless(self) -> float:
         x = -self._gains() / (1 - self.absolute)
-        return float(log_mixture(self.ledger.total @ np.log1p(np.multiply.outer(x, BETS))))
+        return float(MEAN_BETS.mix(self.ledger.total @ np.log1p(np.multiply.outer(x, MEAN_BETS.sizes))))
 
     def holds(self) -> bool:
         return bool(self._by_start().max() > HOLD_LOG_E or self.ledger.recent() @ self._gains() > 0)
@@ -108,7 +110,7 @@ class BoundedEvidence(Wealths):
     NODES = 161
 
     def __init__(self, *, absolute: float = 0.0, relative: float = 0.0) -> None:
-        if not 0.0 <= absolute < 1.0 or relative < 0.0:
+        if not (0.0 <= absolute < 1.0 and 0.0 <= relative < math.inf):
             raise ValueError(f"margins must lie in [0, 1) and [0, inf), got {absolute!r} and {relative!r}")
         self.absolute, self.relative = absolute, relative
         # sums: 8 log wealths for harm, the excess; then 8 for harmless, n, sum of s, sum of c
@@ -120,13 +122,14 @@ class BoundedEvidence(Wealths):
         return int(self.ledger.total[17])
 
     def fold(self, stable: Floats, canary: Floats) -> None:
-        """Take in losses in [0, 1], shape (n,) each."""
+        """Take in losses in [0, 1], shape (n,) each; ValueError when they are not."""
+        checks.losses(stable, canary)
         if not len(stable):
             return
         difference = canary - (1 + self.relative) * stable
         excess = difference - self.absolute
-        harm = log_wealths(excess / (1 + self.relative + self.absolute))
-        harmless = log_wealths(-excess / (1 - self.absolute))
+        harm = MEAN_BETS.wealths(excess / (1 + self.relative + self.absolute))
+        harmless = MEAN_BETS.wealths(-excess / (1 - self.absolute))
         sums = [excess.sum()], harmless, [len(stable), stable.sum(), canary.sum()]
         self.ledger.total += np.concatenate([harm, *sums])
         self._count(difference)

@@ -15,7 +15,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from haldane.stats.betting import BETS, Floats, log_mixture
+from haldane.stats.betting import MEAN_BETS, Floats
 
 PROOF = math.log(1e4)  # five events in a row at a limit of 10 %
 _CAP = PROOF + 2.5  # above PROOF by what the smallest bet's weight costs: recovery is seen as soon by every bet
@@ -27,8 +27,8 @@ class Onset:
     def __init__(self, limit: float) -> None:
         if not 0.0 < limit < 1.0:
             raise ValueError(f"a limit for a share lies between 0 and 1, got {limit!r}")
-        self._event, self._quiet = np.log1p(BETS * (1 - limit) / limit), np.log1p(-BETS)
-        self._log_wealth: Floats = np.zeros(len(BETS))
+        self._event, self._quiet = np.log1p(MEAN_BETS.sizes * (1 - limit) / limit), np.log1p(-MEAN_BETS.sizes)
+        self._log_wealth: Floats = np.zeros(len(MEAN_BETS))
         self.readings = 0  # since the share last looked ordinary
         self.events = 0  # among them
 
@@ -53,4 +53,4 @@ class Onset:
     @property
     def above(self) -> bool:
         """The share stands above the limit now."""
-        return float(log_mixture(self._log_wealth)) >= PROOF
+        return float(MEAN_BETS.mix(self._log_wealth)) >= PROOF

@@ -13,28 +13,39 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from haldane.stats.betting import BETS, HOLD_LOG_E, Floats, Ledger, carrier_of, log_mixture, mix_starts
+from haldane.stats import checks
+from haldane.stats.betting import HOLD_LOG_E, VOTE_BETS, Floats, Ledger, carrier_of, mix_starts
 from haldane.stats.blocks import RatioEvidence
 
-LEVEL_PAIRS = 30  # time constant of the local level
-LEAST_PAIRS = 200  # readings before the first threshold
-REFRESH_PAIRS = 100  # thresholds are read anew this often, whatever the batches
+LEVEL_PAIRS = 10  # time constant of the local level: short, or shared noise that it lags behind hides a slower tail
+REFRESH_PAIRS = 50  # thresholds are read anew this often, whatever the batches
+# Thresholds cut off the share of readings beyond the quantile, a half and a quarter of it. None is lower: where only
+# the tail has slowed, canary turned by the margin has *fewer* readings just below it, and those votes hide the harm.
+CUTS: Floats = np.array([1.0, 0.5, 0.25])
 CELLS, WIDTH = 1200, 0.01  # histogram of log ratios to the level, 1 % wide, a factor of 400 each way
+
+
+def least_pairs(quantile: float) -> float:
+    """Pairs before a tail's first thresholds are read: some four readings lie beyond the quantile then."""
+    return 2 / (1 - quantile)
 
 
 class TailEvidence:
     """Evidence against "in the tail, canary is no slower than (1 + margin) x stable".
 
-    The average over three thresholds around the quantile; each is an e-process
+    The average over three thresholds at and beyond the quantile; each is an e-process
     while, given the past, canary is not likelier than stable to have the more
     exceedances in a block. State is constant.
     """
 
     def __init__(self, *, quantile: float, margin: float) -> None:
-        if not (0.5 < quantile < 1.0 and margin > -1.0):
-            raise ValueError(f"quantile must lie in (0.5, 1) and margin exceed -1, got {quantile!r} and {margin!r}")
+        if not (0.5 < quantile < 1.0 and -1.0 < margin < math.inf):
+            raise ValueError(
+                f"quantile must lie in (0.5, 1), margin be finite and exceed -1, got {quantile!r} and {margin!r}"
+            )
         self.shift = math.log1p(margin)
-        self.quantiles: Floats = np.array([1 - 4 * (1 - quantile), quantile, 1 - (1 - quantile) / 4])
+        self.quantiles: Floats = 1 - (1 - quantile) * CUTS
+        self._least = least_pairs(quantile)
         self.pairs = 0
         self.ledger = Ledger(entries=6, marked=6)  # votes for harm at three thresholds, votes against
         self.histogram: NDArray[np.int64] = np.zeros(CELLS, np.int64)
@@ -45,13 +56,19 @@ class TailEvidence:
         self._sums: Floats = np.zeros(3)
 
     def fold(self, stable: Floats, canary: Floats, *, block_pairs: int) -> None:
-        """Take in log readings, shape (n,) each; blocks opened from here on hold `block_pairs`."""
+        """Take in log readings, shape (n,) each; ValueError unless all are finite.
+
+        Blocks opened from here on hold `block_pairs`.
+        """
+        checks.finite(stable, canary)
+        if block_pairs < 1:
+            raise ValueError(f"blocks hold at least a pair, got {block_pairs!r}")
         at = 0
         while at < len(stable):
             upto = min(len(stable), at + REFRESH_PAIRS - self.pairs % REFRESH_PAIRS)
             self._piece(stable[at:upto], canary[at:upto], block_pairs)
             at = upto
-            if self.pairs % REFRESH_PAIRS == 0 and self.pairs >= LEAST_PAIRS:
+            if self.pairs % REFRESH_PAIRS == 0 and self.pairs >= self._least:
                 self._read_thresholds()
 
     def _piece(self, stable: Floats, canary: Floats, block_pairs: int) -> None:
@@ -104,8 +121,8 @@ class TailEvidence:
     def log_e_by_start(self) -> Floats:
         """Log of the average e-value over the three thresholds, shape (1 + starts,)."""
         votes = self.ledger.since()
-        wealths = np.multiply.outer(votes[:, :3], np.log1p(BETS)) + np.multiply.outer(votes[:, 3:], np.log1p(-BETS))
-        averaged: Floats = np.logaddexp.reduce(log_mixture(wealths), axis=1) - math.log(3)
+        log_e = VOTE_BETS.mix(VOTE_BETS.sign_wealths(votes[:, :3], votes[:, 3:]))
+        averaged: Floats = np.logaddexp.reduce(log_e, axis=1) - math.log(3)
         return averaged
 
     def log_harm(self) -> float:
@@ -130,14 +147,21 @@ class LatencyEvidence(RatioEvidence):
     """
 
     def __init__(
-        self, *, margin: float, block_pairs: int, horizon_pairs: int | None, tails: Sequence[tuple[float, float]]
+        self,
+        *,
+        margin: float,
+        block_pairs: int,
+        horizon_pairs: int | None,
+        tails: Sequence[tuple[float, float]],
+        opening: bool = False,
     ) -> None:
-        super().__init__(margin=margin, block_pairs=block_pairs, horizon_pairs=horizon_pairs)
+        super().__init__(margin=margin, block_pairs=block_pairs, horizon_pairs=horizon_pairs, opening=opening)
         self.tails = {
             quantile: TailEvidence(quantile=quantile, margin=tail_margin) for quantile, tail_margin in sorted(tails)
         }
 
     def fold(self, stable: Floats, canary: Floats) -> None:
+        checks.positive(stable, canary)
         # The tails first: their blocks may know of these pairs only what was known before them.
         for tail in self.tails.values():
             tail.fold(np.log(stable), np.log(canary), block_pairs=self.block_pairs)

@@ -87,11 +87,13 @@ def _evidence(metric: Mapping[str, Any], config: Mapping[str, Any]) -> Evidence:
             return RatioEvidence(margin=metric["margin_rel"], block_pairs=SCRAPES_A_BLOCK, horizon_pairs=scrapes)
         case _:
             size = block_length(dependence_seconds=config["dependence_s"], pairs_per_second=config["rate"])
+            opening, margin = config["dependence_s"] > 0, metric["margin_rel"]
             if "tail_q" not in metric:
-                return RatioEvidence(margin=metric["margin_rel"], block_pairs=size, horizon_pairs=horizon)
+                return RatioEvidence(margin=margin, block_pairs=size, horizon_pairs=horizon, opening=opening)
             return LatencyEvidence(
-                margin=metric["margin_rel"],
+                margin=margin,
                 block_pairs=size,
                 horizon_pairs=horizon,
                 tails=[(metric["tail_q"], metric["tail_margin_rel"])],
+                opening=opening,
             )

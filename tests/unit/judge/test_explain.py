@@ -107,7 +107,7 @@ def test_every_verdict_has_an_opening(language: str) -> None:
 
 
 def test_a_finding_without_an_estimate_says_so() -> None:
-    ruling = ruled(pairs(2), some=rules(metric("latency", "+10%")))
+    ruling = ruled(pairs(1), some=rules(metric("latency", "+10%")))
     assert "too few to estimate" in describe(ruling.findings[0])
 
 

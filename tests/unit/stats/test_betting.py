@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from haldane.stats.betting import BETS, LATE_STARTS, LOG_WEIGHTS, Evidence, Floats, log_mixture, log_wealths
+from haldane.stats.betting import LATE_STARTS, MEAN_BETS, VOTE_BETS, Bets, Evidence, Floats
 from haldane.stats.blocks import RatioEvidence
 from haldane.stats.means import BoundedEvidence, CountEvidence
 
@@ -33,9 +33,11 @@ def readings(make: Callable[[], Evidence], seed: int, n: int) -> tuple[Floats, F
     return (1 + stable, 1 + canary) if isinstance(make(), RatioEvidence) else (stable, canary)
 
 
-def test_the_stake_is_one() -> None:
-    assert np.exp(LOG_WEIGHTS).sum() == pytest.approx(1.0)
-    assert len(BETS) == 8 and BETS.min() == 0.02 and BETS.max() < 1
+@pytest.mark.parametrize("bets", [MEAN_BETS, VOTE_BETS], ids=["means", "votes"])
+def test_the_stake_is_one_and_no_bet_can_lose_it_all(bets: Bets) -> None:
+    assert bets.weights.sum() == pytest.approx(1.0)
+    assert bets.sizes.shape == bets.weights.shape
+    assert bets.sizes.min() > 0 and bets.sizes.max() < 1
 
 
 @every_kind
@@ -103,11 +105,11 @@ def test_swapping_the_arms_swaps_the_evidence_at_margin_zero(seed: int, n: int) 
     one, other = CountEvidence(), CountEvidence()
     one.fold(stable, canary)
     other.fold(canary, stable)
-    assert one.log_harmless() == pytest.approx(log_mixture(other.ledger.since() @ _harm_table())[0])
+    assert one.log_harmless() == pytest.approx(MEAN_BETS.mix(other.ledger.since() @ _harm_table())[0])
 
 
 def _harm_table() -> Floats:
-    table: Floats = np.log1p(np.multiply.outer(np.array([0.0, 1.0, -1.0, 0.0]), BETS))
+    table: Floats = np.log1p(np.multiply.outer(np.array([0.0, 1.0, -1.0, 0.0]), MEAN_BETS.sizes))
     return table
 
 
@@ -117,7 +119,8 @@ def test_swapping_the_arms_swaps_block_votes_at_margin_zero() -> None:
     one, other = RatioEvidence(margin=0.0), RatioEvidence(margin=0.0)
     one.fold(stable, canary)
     other.fold(canary, stable)
-    np.testing.assert_allclose(one.ledger.total[:8], other.ledger.total[9:17], rtol=1e-9)
+    k = len(VOTE_BETS)
+    np.testing.assert_allclose(one.ledger.total[:k], other.ledger.total[k + 1 : 2 * k + 1], rtol=1e-9)
 
 
 def test_concordant_pairs_say_nothing_at_margin_zero() -> None:
@@ -167,7 +170,7 @@ def test_shards_with_other_starts_are_not_added() -> None:
 
 def test_wealth_is_the_product_of_its_bets() -> None:
     excess = np.array([0.3, -1.0, 1.0, 0.0])
-    assert log_wealths(excess) == pytest.approx([sum(math.log1p(u * x) for x in excess) for u in BETS])
+    assert MEAN_BETS.wealths(excess) == pytest.approx([sum(math.log1p(u * x) for x in excess) for u in MEAN_BETS.sizes])
 
 
 def test_the_mean_of_the_evidence_on_the_margin_is_not_above_one() -> None:

@@ -5,12 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from haldane.stats.blocks import Ladder, RatioEvidence, block_length, trimmed_means
+from haldane.stats.blocks import OPENING_HARMLESS, Ladder, RatioEvidence, block_length, trimmed_means
 
 
-def test_a_block_is_four_times_the_declared_noise() -> None:
-    assert block_length(dependence_seconds=0.0, pairs_per_second=100.0) == 4
-    assert block_length(dependence_seconds=2.0, pairs_per_second=20.0) == 160
+def test_a_block_is_three_and_a_half_times_the_declared_noise() -> None:
+    assert block_length(dependence_seconds=0.0, pairs_per_second=100.0) == 2
+    assert block_length(dependence_seconds=2.0, pairs_per_second=20.0) == 140
+
+
+@pytest.mark.parametrize(("noise", "rate"), [(-1.0, 1.0), (np.nan, 1.0), (np.inf, 1.0), (1.0, 0.0), (1.0, np.nan)])
+def test_a_block_of_noise_or_traffic_that_cannot_be_is_refused(noise: float, rate: float) -> None:
+    with pytest.raises(ValueError, match="noise must last"):
+        block_length(dependence_seconds=noise, pairs_per_second=rate)
 
 
 def test_a_burst_shorter_than_a_fifth_of_a_block_has_no_effect() -> None:
@@ -19,11 +25,24 @@ def test_a_burst_shorter_than_a_fifth_of_a_block_has_no_effect() -> None:
     assert trimmed_means(burst) == trimmed_means(calm)
 
 
+def blocks_needed(direction: float, level: float, *, opening: bool) -> int:
+    """Blocks until the evidence reaches `level` when all of them lie on one side."""
+    evidence = RatioEvidence(margin=0.1, block_pairs=4, opening=opening)
+    for count in range(1, 100):
+        evidence.fold(np.ones(4), np.full(4, 1.1 * direction))
+        if max(evidence.log_harm(), evidence.log_harmless()) >= np.log(1 / level):
+            return count
+    raise AssertionError("never reached")
+
+
 def test_nine_blocks_of_the_same_sign_suffice() -> None:
-    evidence = RatioEvidence(margin=0.1)
-    evidence.fold(np.ones(36), np.full(36, 1.5))
-    assert evidence.log_harm() > np.log(100)
-    assert evidence.detail().startswith("9 of 9 blocks")
+    assert blocks_needed(1.5, 0.01, opening=False) == 9
+    assert blocks_needed(0.7, 0.05, opening=False) == 6
+
+
+def test_in_the_opening_blocks_count_in_part_for_harm_and_not_for_harmlessness() -> None:
+    assert blocks_needed(1.5, 0.01, opening=True) == 12
+    assert blocks_needed(0.7, 0.05, opening=True) == OPENING_HARMLESS + 6
 
 
 def test_a_partial_block_is_not_scored() -> None:
