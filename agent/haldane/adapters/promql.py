@@ -1,21 +1,28 @@
-"""One number from a Prometheus-compatible server (Prometheus, Thanos, Mimir, VictoriaMetrics): its instant query API.
+"""Numbers from a Prometheus-compatible server (Prometheus, Thanos, Mimir, VictoriaMetrics): one now, or a past window.
 
-Owns: the call, and telling apart why there is no number. A query that gives
-anything but one finite number has not answered; what that means is the
-judge's affair. Source: Prometheus, HTTP API, "Instant queries".
+Owns: the calls, and telling apart why there is no number. A query that gives
+anything but one finite number, or one series, has not answered; what that
+means is the judge's affair. Source: Prometheus, HTTP API, "Instant queries"
+and "Range queries".
 """
 
 import json
 import math
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import numpy as np
+from numpy.typing import NDArray
 
 from haldane.ports import Malformed, MetricSource, NoData, Refused, Unavailable
 
 _PATH = "/api/v1/query"
+_RANGE_PATH = "/api/v1/query_range"
+MOST_POINTS = 10_000  # in one answer; a server refuses more than 11,000
 _MOST_BYTES = 1 << 20  # one number takes a hundred; a query that selects thousands of series is a mistake
 _LATER = (408, 429)
 # What an answer in the wrong shape may raise while it is read: huge numbers and deep nesting among it.
@@ -90,14 +97,79 @@ def _error(body: bytes) -> str:
         return ""
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One series on a grid of times: seconds since the epoch and values, shape (n,) each, all finite."""
+
+    at: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+
+def query_range(
+    http: httpx.Client, query: str, *, start: float, end: float, step: float, name: str = "prometheus"
+) -> Window:
+    """The one series of that query from `start` to `end` (seconds since the epoch), every `step` seconds.
+
+    Steps without a finite number are left out. NoData: no series, or several.
+    Unavailable, Refused and Malformed as for `Prometheus.ask`.
+    """
+    found: dict[float, float] = {}
+    steps = math.floor((end - start) / step)
+    for first in range(0, steps + 1, MOST_POINTS):
+        last = min(first + MOST_POINTS - 1, steps)
+        form = {"query": query, "start": start + first * step, "end": start + last * step, "step": step}
+        try:
+            reply = http.post(_RANGE_PATH, data=form)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Unavailable(name, str(error) or type(error).__name__) from error
+        if reply.status_code in _LATER or reply.status_code >= 500:
+            raise Unavailable(name, f"status {reply.status_code}{_error(reply.content)}")
+        found |= _points(reply.content, query, name)
+    at = sorted(moment for moment, value in found.items() if math.isfinite(value))
+    if not at:
+        raise NoData(name, f"{query}: no number in the whole window")
+    return Window(np.array(at, np.float64), np.array([found[moment] for moment in at], np.float64))
+
+
+def _points(body: bytes, query: str, name: str) -> dict[float, float]:
+    try:
+        answer = json.loads(body)
+        if answer["status"] != "success":
+            raise Refused(name, f"{query}{_error(body)}")
+        kind, series = answer["data"]["resultType"], answer["data"]["result"]
+        if kind != "matrix":
+            raise Malformed(name, f"{query}: a {kind} instead of a matrix")
+        if len(series) > 1:
+            raise NoData(name, f"{query}: gives {len(series)} series; sum() or avg() makes one of them")
+        return {float(moment): float(value) for one in series for moment, value in one["values"]}
+    except _MISSHAPEN as error:
+        raise Malformed(name, "not an answer of the query API; is the URL right?") from error
+
+
+@contextmanager
+def open_range(
+    url: str, *, timeout_seconds: float, token: str | None = None, ca: str | None = None
+) -> Iterator[httpx.Client]:
+    """What `query_range` asks through. Unavailable when the URL or the file of the authority cannot be used."""
+    try:
+        http = httpx.Client(timeout=timeout_seconds, **_settings(url, token, ca))
+    except (OSError, httpx.InvalidURL) as error:
+        raise Unavailable("prometheus", f"cannot be asked at all: {error}") from error
+    with http:
+        yield http
+
+
+def _settings(url: str, token: str | None, ca: str | None) -> dict[str, Any]:
+    # Proxies of the environment are for the outside world.
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    verify = ssl.create_default_context(cafile=ca) if ca else True
+    return {"base_url": url.rstrip("/"), "headers": headers, "trust_env": False, "verify": verify}
+
+
 @asynccontextmanager
 async def open_prometheus(
     url: str, *, timeout_seconds: float = 5.0, token: str | None = None, ca: str | None = None
 ) -> AsyncIterator[MetricSource]:
     """A source for the server at that base URL; one that is down now is no error yet."""
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    http = httpx.AsyncClient(
-        base_url=url.rstrip("/"), timeout=timeout_seconds, headers=headers, trust_env=False, verify=ca or True
-    )
-    async with http:
+    async with httpx.AsyncClient(timeout=timeout_seconds, **_settings(url, token, ca)) as http:
         yield Prometheus(http, timeout_seconds=timeout_seconds)

@@ -34,9 +34,9 @@ class Material:
 @click.option(
     "--policy", metavar="FILE", type=click.Path(path_type=Path), help="Rules to try: a config, or rules.json."
 )
-@click.option("--prometheus", metavar="URL", help="Judge a past window of two series instead, with:")
-@click.option("--stable", metavar="EXPR", help="PromQL of the stable side, one series.")
-@click.option("--canary", metavar="EXPR", help="PromQL of the canary side, one series.")
+@click.option("--stable", metavar="EXPR", help="Judge a past window of two series instead: PromQL of this one,")
+@click.option("--canary", metavar="EXPR", help="and of this one.")
+@click.option("--prometheus", metavar="URL", help="Where they are.  [default: of --config]")
 @click.option("--margin", metavar="RATIO", default="+10%", show_default=True, help="Harm accepted, relative to stable.")
 @click.option("--worse", type=click.Choice(["higher", "lower"]), default="higher", show_default=True)
 @click.option("--last", metavar="TIME", default="6h", show_default=True, help="Length of the window.")
@@ -83,16 +83,17 @@ def backtest(
     Exit codes: 0 its error rates hold, 1 one is shown to be above what was
     promised, 2 usage, 3 too little data, 4 something could not be reached.
     """
-    if (prometheus is None) == (not sources):
-        leave(USAGE, "give either rollouts or archives, or --prometheus URL; see haldane backtest --help")
-    if prometheus is not None:
+    if bool(sources) == any((prometheus, stable, canary)):
+        leave(
+            USAGE, "give either rollouts or archives, or --stable EXPR and --canary EXPR; see haldane backtest --help"
+        )
+    if not sources:
         from haldane.cli.window import Asked, material_of_window
 
         if stable is None or canary is None:
-            leave(USAGE, "--prometheus needs --stable EXPR and --canary EXPR")
-        material = material_of_window(
-            Asked(prometheus, stable, canary, margin, worse == "lower", last, end, step), policy
-        )
+            leave(USAGE, "a window of Prometheus needs both --stable EXPR and --canary EXPR")
+        asked = Asked(prometheus, connection.config, stable, canary, margin, worse == "lower", last, end, step)
+        material = material_of_window(asked, policy)
     else:
         material = material_of_cases(list(_cases(connection, sources)), policy)
     if plot is not None:

@@ -4,18 +4,19 @@ import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from haldane.cli.backtest import Material
 from haldane.cli.cases import rules_of_file
-from haldane.cli.exits import INCONCLUSIVE, INFRASTRUCTURE, USAGE, leave
+from haldane.cli.exits import INCONCLUSIVE, INFRASTRUCTURE, USAGE, config_errors, leave
 
 if TYPE_CHECKING:
-    from haldane.adapters.promwindow import Window
+    from haldane.adapters.promql import Window
     from haldane.judge.rules import Rules
 
+TIMEOUT_SECONDS = 30.0  # a day of a series is asked for in one go
 FEWEST_POINTS = 40  # ten blocks of four; a verdict takes about as many
 
 
@@ -23,7 +24,8 @@ FEWEST_POINTS = 40  # ten blocks of four; a verdict takes about as many
 class Asked:
     """The window as a person wrote it."""
 
-    url: str
+    url: str | None  # None: the config's
+    config: Path | None
     stable: str
     canary: str
     margin: str
@@ -55,7 +57,7 @@ def material_of_window(asked: Asked, policy: Path | None) -> Material:
         says = f"no data: {len(at)} readings of both sides ({len(stable.at)} stable, {len(canary.at)} canary)"
         leave(INCONCLUSIVE, f"{says}; at least {FEWEST_POINTS} are needed. Is the window right?")
     what = "stable/canary" if asked.lower_is_worse else "canary/stable"
-    rules = series_rules(_policy(policy), margin, name=what, points=len(at), step_seconds=step)
+    rules = series_rules(_policy(policy or asked.config), margin, name=what, points=len(at), step_seconds=step)
     pairs = from_series(at, *values, lower_is_worse=asked.lower_is_worse)
     # A look every block: what the agent would have done while the window was written.
     size = rules.block_pairs
@@ -73,17 +75,41 @@ def _policy(path: Path | None) -> "Rules":
 
 
 def _fetch(asked: Asked, step: float) -> "tuple[Window, Window]":
-    from haldane.adapters.promwindow import query_range
-    from haldane.ports import PortError, Refused
+    from haldane.adapters.promql import open_range, query_range
+    from haldane.ports import NoData, PortError, Refused
 
     end = time.time() if asked.end is None else _moment(asked.end)
     end = end - end % step  # both sides, and the same window asked for again, on the same times
     start = end - _seconds("--last", asked.last)
     try:
-        stable = query_range(asked.url, asked.stable, start=start, end=end, step=step)
-        return stable, query_range(asked.url, asked.canary, start=start, end=end, step=step)
+        with open_range(**_server(asked)) as http:
+            stable = query_range(http, asked.stable, start=start, end=end, step=step)
+            return stable, query_range(http, asked.canary, start=start, end=end, step=step)
+    except NoData as error:
+        leave(INCONCLUSIVE, f"no data: {error.detail}")
     except PortError as error:
         leave(USAGE if isinstance(error, Refused) else INFRASTRUCTURE, str(error))
+
+
+def _server(asked: Asked) -> dict[str, Any]:
+    """Its URL, and with the config's own what it takes to be let in."""
+    from haldane.config import load_config
+
+    if asked.url is not None:
+        return {"url": asked.url, "timeout_seconds": TIMEOUT_SECONDS}
+    if asked.config is None:
+        leave(USAGE, "give --prometheus URL, or --config FILE with a prometheus: block")
+    with config_errors():
+        config = load_config(asked.config)
+    if config.prometheus is None:
+        leave(USAGE, f"{asked.config} has no prometheus: block; give --prometheus URL")
+    secret, ca = config.prometheus_token, config.prometheus.ca
+    return {
+        "url": config.prometheus.url,
+        "timeout_seconds": TIMEOUT_SECONDS,
+        "token": secret.get_secret_value() if secret else None,
+        "ca": str(ca) if ca else None,
+    }
 
 
 def _margin(asked: Asked) -> float:

@@ -102,9 +102,10 @@ def test_too_few_pairs_are_no_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "give either rollouts or archives, or --prometheus URL"),
+        ([], "give either rollouts or archives, or --stable EXPR and --canary EXPR"),
         (["x", "--prometheus", "http://p:9090"], "give either rollouts or archives"),
-        (["--prometheus", "http://p:9090"], "needs --stable EXPR and --canary EXPR"),
+        (["--prometheus", "http://p:9090"], "needs both --stable EXPR and --canary EXPR"),
+        (["--stable", "a", "--canary", "b"], "give --prometheus URL, or --config FILE with a prometheus: block"),
         (["."], "there is no .npz file in ."),
     ],
 )
@@ -134,4 +135,4 @@ def test_a_window_that_cannot_be_read_says_why(arguments: list[str], says: str) 
 
 def test_without_prometheus_it_leaves_with_4() -> None:
     result = run("--prometheus", "http://127.0.0.1:1", "--stable", "a", "--canary", "b")
-    assert (result.exit_code, "no answer from" in result.output) == (4, True)
+    assert (result.exit_code, "prometheus: " in result.output) == (4, True)

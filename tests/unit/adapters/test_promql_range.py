@@ -9,13 +9,14 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from haldane.adapters.promwindow import MOST_POINTS, query_range
-from haldane.ports import Malformed, Refused, Unavailable
+from haldane.adapters.promql import MOST_POINTS, Window, open_range, query_range
+from haldane.ports import Malformed, NoData, Refused, Unavailable
 
 
 class Server(HTTPServer):
     answer: Callable[[dict[str, str]], tuple[int, Any]]
     asked: list[dict[str, str]]
+    tokens: list[str | None]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -25,6 +26,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"])).decode()
         form = {key: values[0] for key, values in parse_qs(body).items()}
         self.server.asked.append(form)
+        self.server.tokens.append(self.headers["authorization"])
         status, answer = self.server.answer(form)
         content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         self.send_response(status)
@@ -39,7 +41,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[Server]:
     made = Server(("127.0.0.1", 0), Handler)
-    made.asked = []
+    made.asked, made.tokens = [], []
     thread = threading.Thread(target=made.serve_forever)
     thread.start()
     yield made
@@ -57,8 +59,9 @@ def matrix(*series: list[list[Any]]) -> dict[str, Any]:
     return {"status": "success", "data": {"resultType": "matrix", "result": result}}
 
 
-def ask(server: Server, *, end: float = 300.0, step: float = 60.0) -> Any:
-    return query_range(url(server), "up", start=0.0, end=end, step=step)
+def ask(server: Server, *, end: float = 300.0, step: float = 60.0, token: str | None = None) -> Window:
+    with open_range(url(server), timeout_seconds=5.0, token=token) as http:
+        return query_range(http, "up", start=0.0, end=end, step=step)
 
 
 def test_one_series_comes_as_times_and_values_without_the_steps_that_say_nothing(server: Server) -> None:
@@ -68,9 +71,17 @@ def test_one_series_comes_as_times_and_values_without_the_steps_that_say_nothing
     assert server.asked[0] == {"query": "up", "start": "0.0", "end": "300.0", "step": "60.0"}
 
 
-def test_no_series_is_an_empty_window(server: Server) -> None:
-    server.answer = lambda form: (200, matrix())
-    assert len(ask(server).at) == 0
+@pytest.mark.parametrize("series", [[], [[[60, "NaN"]]]])
+def test_a_window_without_a_number_is_no_data(server: Server, series: list[list[Any]]) -> None:
+    server.answer = lambda form: (200, matrix(*series))
+    with pytest.raises(NoData, match="up: no number in the whole window"):
+        ask(server)
+
+
+def test_the_token_is_sent_as_a_bearer(server: Server) -> None:
+    server.answer = lambda form: (200, matrix([[60, "1"]]))
+    ask(server, token="t0ken")
+    assert server.tokens == ["Bearer t0ken"]
 
 
 def test_a_long_window_is_asked_for_in_parts_that_meet(server: Server) -> None:
@@ -84,11 +95,11 @@ def test_a_long_window_is_asked_for_in_parts_that_meet(server: Server) -> None:
 @pytest.mark.parametrize(
     ("status", "answer", "error", "says"),
     [
-        (200, matrix([[0, "1"]], [[0, "2"]]), Refused, r"up: gives 2 series; sum\(\) or avg\(\)"),
+        (200, matrix([[0, "1"]], [[0, "2"]]), NoData, r"up: gives 2 series; sum\(\) or avg\(\)"),
         (400, {"status": "error", "error": "parse error: unexpected end"}, Refused, "up: parse error: unexpected end"),
         (503, {"status": "error", "error": "too busy"}, Unavailable, "status 503: too busy"),
         (200, {"status": "success", "data": {"resultType": "vector", "result": []}}, Malformed, "a vector instead"),
-        (404, b"<html>", Malformed, "status 404, not an answer of the query API; is the URL right"),
+        (404, b"<html>", Malformed, "not an answer of the query API; is the URL right"),
         (200, {"data": 1}, Malformed, "not an answer"),
         (200, [], Malformed, "not an answer"),
         (200, matrix([[0, "one"]]), Malformed, "not an answer"),
@@ -102,8 +113,15 @@ def test_anything_else_has_its_word(
         ask(server)
 
 
-def test_nobody_there_is_unavailable() -> None:
-    with pytest.raises(Unavailable, match=r"no answer from http://127\.0\.0\.1:1"):
-        query_range("http://127.0.0.1:1", "up", start=0.0, end=1.0, step=1.0)
-    with pytest.raises(Unavailable, match="no answer from"):
-        query_range("nonsense", "up", start=0.0, end=1.0, step=1.0)
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "nonsense", "http://[::1"])
+def test_nobody_there_is_unavailable(url: str) -> None:
+    with pytest.raises(Unavailable, match="prometheus: "), open_range(url, timeout_seconds=1.0) as http:
+        query_range(http, "up", start=0.0, end=1.0, step=1.0)
+
+
+def test_an_authority_that_cannot_be_read_is_unavailable() -> None:
+    with (
+        pytest.raises(Unavailable, match="cannot be asked"),
+        open_range("https://p", timeout_seconds=1.0, ca="/nowhere"),
+    ):
+        pass

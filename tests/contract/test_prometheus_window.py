@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from haldane.adapters.promwindow import query_range
+from haldane.adapters.promql import open_range, query_range
 from haldane.cli import main
-from haldane.ports import Refused
+from haldane.ports import NoData, Refused
 
 STEP = 15
 START = 1_760_000_400  # a whole hour, so that blocks need not be cut
@@ -81,23 +81,26 @@ def until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 def backtest(url: str, canary: str, *more: str, stable: str = "stable") -> tuple[int, dict[str, Any]]:
     sides = ["--stable", f'heap_bytes{{track="{stable}"}}', "--canary", f'heap_bytes{{track="{canary}"}}']
-    window = ["--prometheus", url, "--last", "4h", "--end", str(END), "--step", f"{STEP}s"]
+    where = ["--config", url] if url.endswith(".yaml") else ["--prometheus", url]
+    window = [*where, "--last", "4h", "--end", str(END), "--step", f"{STEP}s"]
     result = CliRunner().invoke(main, ["backtest", *window, *sides, "--streams", "20", "-o", "json", *more])
     return result.exit_code, json.loads(result.stdout) if result.exit_code in (0, 1) else {"says": result.output}
 
 
 def test_the_whole_window_comes_back(prometheus: str) -> None:
-    found = query_range(prometheus, 'heap_bytes{track="stable"}', start=START, end=END, step=STEP)
+    with open_range(prometheus, timeout_seconds=10.0) as http:
+        found = query_range(http, 'heap_bytes{track="stable"}', start=START, end=END, step=STEP)
     assert len(found.at) == POINTS
     assert (found.at[0], found.at[-1]) == (START, END)
     assert math.isclose(float(np.median(found.values)), 2e8, rel_tol=0.9)
 
 
 def test_a_query_that_cannot_run_is_refused_in_prometheus_own_words(prometheus: str) -> None:
-    with pytest.raises(Refused, match="parse error"):
-        query_range(prometheus, "heap_bytes{", start=START, end=END, step=STEP)
-    with pytest.raises(Refused, match="gives 3 series"):
-        query_range(prometheus, "heap_bytes", start=START, end=END, step=STEP)
+    with open_range(prometheus, timeout_seconds=10.0) as http:
+        with pytest.raises(Refused, match="parse error"):
+            query_range(http, "heap_bytes{", start=START, end=END, step=STEP)
+        with pytest.raises(NoData, match="gives 3 series"):
+            query_range(http, "heap_bytes", start=START, end=END, step=STEP)
 
 
 def test_two_alike_would_have_passed_and_the_least_harm_found_is_told(prometheus: str) -> None:
@@ -109,6 +112,14 @@ def test_two_alike_would_have_passed_and_the_least_harm_found_is_told(prometheus
     assert metric["metric"] == "canary/stable"
     assert 0.10 < metric["found"] < 0.20
     assert metric["edge"]["rollback"]["hits"] <= 1
+
+
+def test_the_agents_own_config_says_where_and_by_which_rules(prometheus: str, tmp_path: Path) -> None:
+    config = tmp_path / "haldane.yaml"
+    config.write_text(f"servers: [127.0.0.1:1]\nprometheus: {{url: {prometheus}}}\nanalysis: {{alpha: 1.0e-30}}\n")
+    code, found = backtest(str(config), "leaky")
+    assert (code, found["alpha"]) == (0, 1e-30)
+    assert found["evidence"][0]["decided"]["pairs"] > 200  # it takes longer to be so sure
 
 
 def test_a_canary_that_holds_more_would_have_been_withdrawn(prometheus: str) -> None:
@@ -132,4 +143,4 @@ def test_where_less_is_worse_the_sides_change_places(prometheus: str) -> None:
 def test_a_window_without_readings_is_no_data(prometheus: str) -> None:
     code, found = backtest(prometheus, "nobody")
     assert code == 3
-    assert f"no data: 0 readings of both sides ({POINTS} stable, 0 canary)" in found["says"]
+    assert 'heap_bytes{track="nobody"}: no number in the whole window' in found["says"]
