@@ -59,8 +59,9 @@ def forecast_(model: str, config: Path, rows: int | None, shares: tuple[str, ...
 
     says, serving = _SAYS[language], sum(not server.canary for server in settings.servers)
     shadow, rules = settings.shadow, settings.rules_of(model)
+    canary_share = (1 - shadow.aa_share) / (2 if rules.switchback else 1)  # half of its blocks are of stable alone
     guess = Traffic(
-        pairs_per_second=shadow.rate * (1 - shadow.aa_share),
+        pairs_per_second=shadow.rate * canary_share,
         servers=serving,
         labelled_rows=rows,
         aa_share=shadow.aa_share,

@@ -210,16 +210,16 @@ def _limit(limit: LimitRule, rules: Rules, traffic: Traffic) -> _Question:
 
 
 def _gauge(rule: GaugeRule, traffic: Traffic) -> _Question:
-    blocks = 2 if rule.kind is Gauge.CPU else 1  # one of A/A and one of A/B pairs a vote
+    law, part = laws.block_law(traffic.gauge_sd), 2.0 if rule.kind is Gauge.CPU else 1.0  # stable is half of a pair
     return _Question(
         name=rule.name,
         role=rule.role,
         weight=rule.weight,
         unit="ratio",
-        margin=rule.ratio,
+        margin=rule.ratio * part,
         text=f"{'+' if rule.higher_is_worse else '-'}{100 * rule.margin:g}%",
-        law=laws.block_law(traffic.gauge_sd),
-        step=blocks * rule.block_seconds * traffic.pairs_per_second,
+        law=lambda margin, harm: law(margin / part, harm / part),
+        step=rule.vote_seconds * traffic.pairs_per_second,
         start=rule.warmup_seconds * traffic.pairs_per_second,
         bets=VOTE_BETS,
         top=100.0,

@@ -166,6 +166,11 @@ class Rules:
         return replace(self, rate_per_second=self.rate_per_second * rule.share, horizon_pairs=horizon)
 
     @property
+    def switchback(self) -> bool:
+        """Blocks of A/A pairs take turns with blocks of A/B pairs, so that CPU can be told apart."""
+        return any(gauge.kind is Gauge.CPU for gauge in self.gauges)
+
+    @property
     def last_pair(self) -> int:
         """Counted pairs after which an undecided analysis is inconclusive."""
         return self.horizon_pairs * (1 + self.extensions)

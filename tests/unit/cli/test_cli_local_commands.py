@@ -1,5 +1,6 @@
 """Commands that need no running agent: config, adopt, forecast, and a light start."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -156,6 +157,17 @@ def test_forecast_tells_what_can_be_shown(config):
     assert result.exit_code == 0
     assert "an identical canary passes after about" in result.output
     assert run("forecast", "dog", "--config", str(config)).exit_code == 2
+
+
+def test_with_a_switchback_half_of_the_pairs_show_the_canary(config):
+    rates = []
+    for more in ("", "analysis: {gauges: {cpu: {kind: cpu, margin: +10%}}}\n"):
+        config.write_text(
+            CONFIG.replace("servers:", "prometheus: {url: 'http://p:9090', cpu: 'c{p=\"$server\"}'}\nservers:") + more
+        )
+        said = run("forecast", "credit", "--config", str(config)).output
+        rates.append(float(re.search(r"([\d.]+) pairs", said)[1]))
+    assert rates[1] == pytest.approx(rates[0] / 2, rel=0.05)
 
 
 def test_forecast_tells_what_a_slice_can_show_with_its_share_of_the_traffic(config):

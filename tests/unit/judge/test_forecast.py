@@ -146,6 +146,28 @@ def test_the_forecast_of_a_gauge_is_near_what_happens() -> None:
     assert happens / 1.5 <= outlook.rollback_pairs <= 1.5 * happens, (outlook.rollback_pairs, happens)
 
 
+def test_the_forecast_of_a_switchback_is_near_what_happens_and_counts_harm_as_the_canarys_own() -> None:
+    """Half of a pair is stable's, so a canary dearer by 20 % shows as 10 %."""
+    some = rules(
+        gauges=(GaugeRule(name="cpu", kind=Gauge.CPU, margin=0.1, weight=1.0),),
+        budget_seconds=36_000.0,
+        horizon_pairs=10**7,
+    )
+
+    def couples(rng: np.random.Generator) -> list[Entry]:
+        rows = np.zeros(60, READING_DTYPE)
+        rows["at"] = 240 + 120.0 * np.arange(60)
+        rows["stable"], rows["canary"] = np.exp(rng.normal(0, 0.03, (2, 60)))
+        rows["canary"] *= 1.1
+        return np.split(rows, 60)
+
+    outlook = forecast(some, Traffic(pairs_per_second=RATE))[-1]
+    happens = median_pairs(some, couples, Verdict.FAIL)
+    assert (outlook.metric, outlook.margin) == ("cpu", pytest.approx(0.1))
+    assert outlook.rollback_pairs is not None
+    assert happens / 1.5 <= outlook.rollback_pairs <= 1.5 * happens, (outlook.rollback_pairs, happens)
+
+
 def test_the_forecast_of_a_tail_is_near_what_happens() -> None:
     """A tail half as long again at a margin of a quarter."""
     some = rules(metric("latency", "+100%", tails=(Tail(quantile=0.95),)), least_pairs=0)
