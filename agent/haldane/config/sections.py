@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr
 
-from haldane.config.analysis import AnalysisSection, OutputsSection
+from haldane.config.analysis import AnalysisSection
 from haldane.config.base import Section
+from haldane.config.outputs import OutputsSection
 from haldane.config.quantities import Address, Duration, DurationOrZero, HttpUrl
 from haldane.config.resources import PrometheusSection
 from haldane.config.traffic import GoldenSection, LabelsSection, TrafficSection, golden_form

@@ -147,62 +147,6 @@ _ROLE = {
     },
     "zh": {Role.OBJECTIVE: "目标", Role.GUARDRAIL: "护栏", Role.SIGNAL: "信号", Role.INFO: "仅供参考"},
 }
-# Phrases other modules write in English, as they appear in `detail` and `why`.
-_ZH_PHRASES = (
-    (r"([\d,]+) bad on canary only, ([\d,]+) on stable only", r"仅金丝雀出错 \1 对，仅稳定版本出错 \2 对"),
-    (r"([\d,]+) of ([\d,]+) blocks of ([\d,]+) pairs above the margin", r"\2 个区块（每块 \3 对）中有 \1 个超出容限"),
-    (r"([\d,]+) of ([\d,]+) blocks of (\S+) s above the margin", r"\2 个区块（每块 \3 秒）中有 \1 个超出容限"),
-    (r"([\d,]+) of ([\d,]+) servers beyond it", r"\2 台服务器中有 \1 台超出"),
-    (r"not measured", "尚未测得"),
-    (r"no block of (\S+) s has been read yet", r"尚未读满一个 \1 秒的区块"),
-    (r"([\d,]+) of ([\d,]+) readings missing", r"\2 个读数中缺失 \1 个"),
-    (r"([\d,]+) of ([\d,]+) readings dropped \(reset or clock\)", r"\2 个读数中因计数器重置或时钟跳变舍弃 \1 个"),
-    (r"mean loss (\S+) stable, (\S+) canary", r"平均损失：稳定版本 \1，金丝雀 \2"),
-    (r"([\d,]+) of ([\d,]+) answers differ", r"\2 个答案中有 \1 个不同"),
-    (r"the noise floor is not known yet", "噪声基线尚未知"),
-    (r"the noise floor is unknown", "未测量噪声基线"),
-    (r"the first ([\d,]+) pairs say where outputs are compared", r"最初 \1 对用于确定比较输出的位置"),
-    (r"outputs above (\S+): (\S+ %) stable, (\S+ %) canary", r"输出大于 \1 的占比：稳定版本 \2，金丝雀 \3"),
-    (r"class (\d+): (\S+ %) stable, (\S+ %) canary", r"类别 \1 的占比：稳定版本 \2，金丝雀 \3"),
-    (r"other classes: (\S+ %) stable, (\S+ %) canary", r"其他类别的占比：稳定版本 \1，金丝雀 \2"),
-    (r"stable disagrees with itself on ([\d,]+) of ([\d,]+)", r"稳定版本与自身不一致：\2 对中 \1 对"),
-    (r"([\d,]+) of ([\d,]+) tail votes for canary being slower", r"尾部 \2 票中有 \1 票认为金丝雀更慢"),
-    (r"no data of (.+?) when the metrics to judge were fixed", r"在确定参与判定的指标时没有 \1 的数据"),
-    (r"worse in (.+?): ", r"在 \1 中更差："),
-    (r"no data when the metrics to judge were fixed", "在确定参与判定的指标时没有数据"),
-    (r"the first pairs of each server, its warm-up, do not count here", "每台服务器最初的请求对属于预热，不计入此项"),
-    (r"([\d,]+) of ([\d,]+) requests", r"\2 个请求中有 \1 个"),
-    (r"no losses yet", "尚无损失数据"),
-    (r"no estimate yet", "尚无估计"),
-    (r"([\d,]+) labels came late", r"\1 个标签是事后到达的"),
-    (r"no label has come yet", "尚未收到任何标签"),
-    (r"no more pairs will come", "不会再有新的请求对"),
-    (r"the budget of ([\d,]+) s is spent", r"\1 秒的预算已用完"),
-    (r"the horizon of ([\d,]+) pairs is reached", r"已达到 \1 对的上限"),
-    (r"no metric is an objective, so nothing can be shown", "没有目标指标，因此无法证明任何结果"),
-    (r"some metrics have no data yet", "部分指标尚无数据"),
-    (r"([\d,]+) of at least ([\d,]+) pairs past the warm-up", r"预热之后至少需要 \2 对，现有 \1 对"),
-    (r"held: harm shown by the signal (.+?), which cannot roll back", r"暂缓：信号 \1 显示有害，但它不能触发回滚"),
-    (r"held: lately (.+?) leaned beyond the margin", r"暂缓：近期 \1 偏向容限之外"),
-    (
-        r"([\d,]+) of ([\d,]+) readings were rejected \(not a number, infinite or negative\)",
-        r"\2 个读数中有 \1 个被拒绝",
-    ),
-    (
-        r"requests not served differ by side: ([\d,]+) stable, ([\d,]+) canary",
-        r"未被处理的请求两侧不同：稳定 \1，金丝雀 \2",
-    ),
-    (
-        r"rejected readings differ by side: ([\d,]+) stable, ([\d,]+) canary",
-        r"被拒绝的读数两侧不同：稳定 \1，金丝雀 \2",
-    ),
-    (r"(\w+): no data", r"\1：没有数据"),
-    (r", evidence for it (\S+) \(needed (\S+)\)", r"，有利证据 \1（需要 \2）"),
-    (r"\(([^()]+?) to ([^()]+?), margin ([^()]+?)\)", r"（\1 至 \2，容限 \3）"),
-    (r"\(([^()]+?) to ([^()]+?), limit ([^()]+?)\)", r"（\1 至 \2，上限 \3）"),
-    (r"; ", "；"),
-    (r": ", "："),
-)
 
 
 def explain(ruling: Ruling, rules: Rules, language: str = "en") -> tuple[str, ...]:
@@ -319,7 +263,7 @@ def in_words(english: str, language: str) -> str:
     """A reason or detail of the judge, which are written in English, in that language."""
     if language == "en":
         return english
-    for pattern, chinese in (*PHRASES, *_ZH_PHRASES):
+    for pattern, chinese in PHRASES:
         english = re.sub(pattern, chinese, english)
     return metric_in(english, language)
 
