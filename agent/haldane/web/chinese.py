@@ -25,6 +25,7 @@ _MACHINE = (
     (r"not loaded after (\d+) seconds: (.+)", "{0} 秒后仍未加载：{1}"),
     (r"a server did not follow: (.+)", "有服务器没有跟上：{0}"),
     (r"a server cannot be turned back: (.+)", "有服务器无法恢复：{0}"),
+    (r"labels that came after version (\d+) was promoted show harm: (.+)", "版本 {0} 上线之后到达的标签显示有害：{1}"),
     (r"no baseline; (.+)", "没有基线；{0}"),
     (r"every server is settled", "所有服务器都已就绪"),
 )

@@ -93,6 +93,13 @@ def test_what_a_person_wrote_is_quoted_as_it_was(words: str) -> None:
     assert words in explained(story, "en")
 
 
+def test_why_a_promotion_was_taken_back_is_told_too() -> None:
+    (harm,) = [why for verdict, why in verdicts() if verdict is Verdict.FAIL]
+    chinese = in_chinese(f"labels that came after version 2 was promoted show harm: {harm}")
+    assert chinese is not None
+    assert not re.findall(r"[A-Za-z]{3,}", chinese), chinese
+
+
 def test_a_persons_words_inside_the_machines_stay() -> None:
     closing = step(a_rollout(Phase.SHADOWING, mode=Mode.OBSERVE), Command(1.0, CommandKind.ABORT, "ann", "no errors"))
     assert in_chinese(closing.after.why) == "已关闭，没有更改任何服务器；ann: no errors"
