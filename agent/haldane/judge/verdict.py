@@ -22,7 +22,7 @@ def combined(log_e: Mapping[str, float], weights: Mapping[str, float]) -> float:
 
 
 def named(log_e: Mapping[str, float], weights: Mapping[str, float], alpha: float) -> tuple[str, ...]:
-    """The metrics proven harmful one by one, with alpha over all of them (closed testing).
+    """The metrics proven harmful one by one, with alpha over all of them: closed testing with e-values (e-Holm).
 
     A metric is named if every weighted mean over a set that holds it reaches
     1/alpha; the worst sets add the others in ascending order.

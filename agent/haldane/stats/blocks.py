@@ -174,7 +174,11 @@ class RatioEvidence(Wealths):
             self._settle(np.array(votes), np.array(locations))
 
     def merge(self, other: "RatioEvidence") -> None:
-        """Add a shard's settled blocks; partial blocks, scale and ladder stay each shard's own."""
+        """Add a shard's settled blocks; open blocks, scale and ladder stay each shard's own.
+
+        ValueError when its margin or its late starts differ.
+        """
+        checks.alike(self, other, "threshold")
         self.ledger.merge(other.ledger)
         self.histogram = self.histogram + other.histogram
         self.pairs += other.pairs

@@ -65,6 +65,14 @@ def counts(values: Iterable[float]) -> None:
     _all((found >= 0.0) & (found < math.inf), found, "counts must be 0 or more and finite")
 
 
+def alike(one: object, other: object, *names: str) -> None:
+    """ValueError unless both were made with the same terms, which are attributes of these names."""
+    for name in names:
+        if getattr(one, name) != getattr(other, name):
+            terms = f"{getattr(one, name)!r} and {getattr(other, name)!r}"
+            raise ValueError(f"shards judged by different terms cannot be added: {name} {terms}")
+
+
 def _all(right: NDArray[np.bool_], values: Floats, rule: str) -> None:
     if not right.all():
         raise ValueError(f"{rule}, got {float(values[~right][0])!r}")

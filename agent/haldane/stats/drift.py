@@ -75,7 +75,8 @@ class DriftEvidence:
         self.ledger.start()
 
     def merge(self, other: "DriftEvidence") -> None:
-        """Add a shard's counts; ValueError unless both compare at the same places."""
+        """Add a shard's counts; ValueError unless both compare at the same places, by the same margin."""
+        checks.alike(self, other, "margin", "classes")
         if self.places is None or other.places is None or not np.array_equal(self.places, other.places):
             raise ValueError("shards that compare outputs at different places cannot be added")
         self.ledger.merge(other.ledger)

@@ -83,7 +83,8 @@ class FloorEvidence(Wealths):
         self.histogram += np.bincount(below + 1, place - below, NODES)
 
     def merge(self, other: "FloorEvidence") -> None:
-        """Add a shard's settled rounds and counts; an open round stays each shard's own."""
+        """Add a shard's settled rounds and counts; an open round stays each shard's own. ValueError: another margin."""
+        checks.alike(self, other, "margin")
         self.ledger.merge(other.ledger)
         self.histogram = self.histogram + other.histogram
 

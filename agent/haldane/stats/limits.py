@@ -48,7 +48,8 @@ class LimitEvidence:
         self.ledger.start()
 
     def merge(self, other: "LimitEvidence") -> None:
-        """Add a shard's counts; the same as feeding both in sequence."""
+        """Add a shard's counts, the same as feeding both in sequence; ValueError when its limit or starts differ."""
+        checks.alike(self, other, "share")
         self.ledger.merge(other.ledger)
 
     def _by_start(self) -> Floats:

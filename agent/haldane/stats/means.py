@@ -54,7 +54,8 @@ class CountEvidence:
         self.ledger.start()
 
     def merge(self, other: "CountEvidence") -> None:
-        """Add a shard's counts; the same as feeding both in sequence."""
+        """Add a shard's counts, the same as feeding both in sequence; ValueError when its margins or starts differ."""
+        checks.alike(self, other, "absolute", "relative")
         self.ledger.merge(other.ledger)
 
     def _gains(self) -> Floats:
@@ -135,7 +136,8 @@ class BoundedEvidence(Wealths):
         self._count(difference)
 
     def merge(self, other: "BoundedEvidence") -> None:
-        """Add a shard's log wealths: each shard's product is a supermartingale of its own data."""
+        """Add a shard's log wealths: each shard's product is a supermartingale of its own data. ValueError as above."""
+        checks.alike(self, other, "absolute", "relative")
         self.ledger.merge(other.ledger)
         self.histogram = self.histogram + other.histogram
 

@@ -118,6 +118,15 @@ class TailEvidence:
     def start(self) -> None:
         self.ledger.start()
 
+    def merge(self, other: "TailEvidence") -> None:
+        """Add a shard's votes; level and open block stay each shard's own. ValueError when its terms differ."""
+        checks.alike(self, other, "shift")
+        if not np.array_equal(self.quantiles, other.quantiles):
+            raise ValueError(f"shards with different quantiles cannot be added: {self.quantiles}, {other.quantiles}")
+        self.ledger.merge(other.ledger)
+        self.histogram = self.histogram + other.histogram
+        self.pairs += other.pairs
+
     def log_e_by_start(self) -> Floats:
         """Log of the average e-value over the three thresholds, shape (1 + starts,)."""
         votes = self.ledger.since()
@@ -171,6 +180,14 @@ class LatencyEvidence(RatioEvidence):
         super().start()
         for tail in self.tails.values():
             tail.start()
+
+    def merge(self, other: RatioEvidence) -> None:
+        """Add a shard's settled blocks and votes; ValueError unless it watches the same tails."""
+        if not isinstance(other, LatencyEvidence) or self.tails.keys() != other.tails.keys():
+            raise ValueError("shards that watch different tails cannot be added")
+        super().merge(other)
+        for quantile, tail in self.tails.items():
+            tail.merge(other.tails[quantile])
 
     def log_harm(self) -> float:
         """The average of the e-value of the typical ratio and the average one of the tails."""

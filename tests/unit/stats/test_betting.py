@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from haldane.stats.betting import LATE_STARTS, MEAN_BETS, VOTE_BETS, Bets, Evidence, Floats
 from haldane.stats.blocks import RatioEvidence
 from haldane.stats.means import BoundedEvidence, CountEvidence
+from haldane.stats.tail import LatencyEvidence
 
 KINDS: dict[str, Callable[[], Evidence]] = {
     "counts": lambda: CountEvidence(absolute=0.01),
@@ -166,6 +168,40 @@ def test_shards_with_other_starts_are_not_added() -> None:
     one.start()
     with pytest.raises(ValueError, match="late starts"):
         one.ledger.merge(other.ledger)
+
+
+def latency(**terms: float) -> LatencyEvidence:
+    settings = {"margin": 0.1, "quantile": 0.95, "tail_margin": 0.1} | terms
+    tails = [(settings["quantile"], settings["tail_margin"])]
+    return LatencyEvidence(margin=settings["margin"], block_pairs=4, horizon_pairs=None, tails=tails)
+
+
+def test_votes_of_the_tail_add() -> None:
+    shards = [latency(), latency()]
+    for seed, shard in enumerate(shards):
+        shard.fold(*np.exp(np.random.default_rng(seed).normal(0, 0.5, (2, 3000))))
+    votes = [tail.ledger.total.copy() for shard in shards for tail in shard.tails.values()]
+    shards[0].merge(shards[1])
+    (tail,) = shards[0].tails.values()
+    np.testing.assert_array_equal(tail.ledger.total, votes[0] + votes[1])
+    assert (tail.pairs, shards[0].pairs) == (6000, 6000)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (CountEvidence(absolute=0.01), CountEvidence(absolute=0.02)),
+        (BoundedEvidence(relative=0.1), BoundedEvidence(relative=0.2)),
+        (RatioEvidence(margin=0.1), RatioEvidence(margin=0.2)),
+        (latency(), latency(tail_margin=0.2)),
+        (latency(), latency(quantile=0.99)),
+        (latency(), RatioEvidence(margin=0.1)),
+    ],
+    ids=["counts", "losses", "ratio", "margin of the tail", "quantile of the tail", "no tail"],
+)
+def test_shards_judged_by_other_terms_are_not_added(one: Any, other: Any) -> None:
+    with pytest.raises(ValueError, match="cannot be added"):
+        one.merge(other)
 
 
 def test_wealth_is_the_product_of_its_bets() -> None:
