@@ -80,8 +80,9 @@ def backtest(
         --stable 'sum(rate(cpu{track="stable"}[1m]))' \\
         --canary 'sum(rate(cpu{track="canary"}[1m]))'
 
-    Exit codes: 0 its error rates hold, 1 one is shown to be above what was
-    promised, 2 usage, 3 too little data, 4 something could not be reached.
+    Exit codes: 0 nothing contradicts its error rates, 1 one is shown to be
+    above what was promised, 2 usage, 3 too little data, 4 something could not
+    be reached.
     """
     if bool(sources) == any((prometheus, stable, canary)):
         leave(

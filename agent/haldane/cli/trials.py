@@ -37,6 +37,11 @@ class Found:
                 found.append((f"{one.metric} promoted on its margin", one.edge.promotion, beta))
         return [f"{what}: {rate(seen)}, above {bound:.2%}" for what, seen, bound in found if seen.low > bound]
 
+    def without_harm(self) -> list[str]:
+        """Metrics that can roll back, and of which nothing is known here."""
+        told = {*self.left_out, *(one.metric for one in self.sensitivities)}
+        return [rule.name for rule in self.material.rules.metrics if rule.role.rolls_back and rule.name not in told]
+
     def show(self, output: str) -> None:
         """For a person, or for programs."""
         if output == "json":
@@ -90,6 +95,8 @@ class Found:
             "smallest harm found",
             "after",
         )
+        if missing := self.without_harm():
+            click.echo(f"No harm could be put into {', '.join(missing)}: there are no data of it, or no way to.")
         title = f"harm put in, in streams of {self.stream_pairs:,} pairs drawn in stretches of {self.stretch_pairs}"
         console().print(table(title, columns, rows))
 
@@ -108,6 +115,7 @@ class Found:
             ],
             "alike": _tally(self.alike),
             "left_out": list(self.left_out),
+            "without_harm": self.without_harm(),
             "metrics": [
                 {
                     **as_json(one),

@@ -81,6 +81,12 @@ def test_a_promise_that_does_not_hold_on_this_noise_leaves_with_1(tmp_path: Path
     assert "NOT KEPT  latency rolled back on its margin" in result.output
 
 
+def test_a_metric_without_data_is_told_to_be_untried(tmp_path: Path) -> None:
+    blind = rules(metric("accuracy", "20pp"), metric("loss", "0.5 loss"), horizon_pairs=400, rate_per_second=20.0)
+    result = run(str(archive(tmp_path, "credit-2", judged_by=blind)))
+    assert "No harm could be put into loss" in result.output
+
+
 def test_rollouts_of_two_models_are_not_mixed(tmp_path: Path) -> None:
     archive(tmp_path, "credit-2")
     other = CaseFile(
