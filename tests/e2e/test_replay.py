@@ -1,9 +1,11 @@
 """A rollout judged again from what its agent stored, while the agent runs and after."""
 
+import json
+import subprocess
 from pathlib import Path
 
 import pytest
-from tests.fleet import Fleet
+from tests.fleet import HALDANE, Fleet
 
 
 @pytest.mark.parametrize(("k", "phase", "verdict"), [(10.0, "SUCCEEDED", "pass"), (20.0, "ROLLED_BACK", "fail")])
@@ -53,3 +55,19 @@ def test_a_rollout_held_extended_and_killed_on_the_way_comes_out_again(fleet: Fl
     other = agent.replay(name, "--margin", "accuracy=-5pp")
     assert other.returncode == 3, other.stdout
     assert "inconclusive" in other.stdout
+
+
+def test_a_policy_is_held_against_what_a_rollout_left(fleet: Fleet) -> None:
+    fleet.add(2)
+    agent = fleet.run_agent()
+    name = agent.begin(2)
+    assert agent.wait_phase(name, "SUCCEEDED", "ROLLED_BACK", "HELD")["phase"] == "SUCCEEDED"
+    agent.stop()
+    command = [HALDANE, "backtest", name, "--config", str(agent.config_file), "--streams", "20", "-o", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    (evidence,) = found["evidence"]
+    assert (evidence["recorded"], evidence["decided"]["verdict"]) == ("pass", "pass")
+    assert {one["metric"] for one in found["metrics"]} == {"accuracy", "errors"}
+    assert all(one["found"] > one["margin"] for one in found["metrics"])
