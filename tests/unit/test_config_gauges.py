@@ -58,6 +58,17 @@ def test_margins_and_limits_have_units(tmp_path: Path, text: str, margin: float,
     assert (rule.margin, rule.limit) == (margin, limit)
 
 
+def test_a_fact_takes_next_to_no_share_of_alpha(tmp_path: Path) -> None:
+    server = ', process_url: "http://h:9256/metrics"'
+    assert gauge(tmp_path, QUERY).weight == 0.1
+    assert gauge(tmp_path, "mem: {kind: memory, limit: 500MB}", server=server).weight == 0.001
+    assert gauge(tmp_path, "mem: {kind: memory, limit: 500MB, weight: 2}", server=server).weight == 2.0
+
+
+def test_a_gauge_has_a_name(tmp_path: Path) -> None:
+    assert says(tmp_path, QUERY.replace("queue", "' '"))
+
+
 @pytest.mark.parametrize(
     ("text", "word"),
     [

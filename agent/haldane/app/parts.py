@@ -30,6 +30,7 @@ from haldane.engine.labels import Labels, LabelTerms
 from haldane.engine.lease import Lease
 from haldane.engine.pairing import ShadowLimits, addressing, pairs
 from haldane.engine.readings import Meters
+from haldane.judge.gauges import Gauge
 from haldane.judge.rules import Rules
 from haldane.ports import PortError, Refused, TrafficSource, Unavailable
 from haldane.serving.channel import Tls
@@ -195,7 +196,8 @@ async def open_parts(config: Config, stack: AsyncExitStack) -> Parts:
     lease = Lease(store)
     stack.push_async_callback(lease.release)
     gauges_from = await open_sources(config, stack)
-    footprints = Footprints(gauges_from.processes)
+    kinds = {rule.kind for name in config.models for rule in config.rules_of(name).gauges}
+    footprints = Footprints(gauges_from.processes if Gauge.MEMORY in kinds else {})
     return Parts(config, clients, store, _desk(config, store), telemetry, lease, gauges_from, footprints)
 
 

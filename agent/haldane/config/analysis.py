@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 
 from haldane.config.base import Section
 from haldane.config.quantities import Duration, DurationOrZero, Share
-from haldane.config.resources import GaugeSection
+from haldane.config.resources import GaugeName, GaugeSection
 from haldane.config.slices import SliceSection, slice_forms
 from haldane.domain.evidence import Role
 from haldane.judge.gauges import Gauge
@@ -193,7 +193,7 @@ class AnalysisSection(Section):
     slice_weight: Annotated[float, Field(gt=0, le=10)] = SLICE_WEIGHT
     """What all slices of a metric together weigh, relative to the metric itself."""
 
-    gauges: dict[str, GaugeSection] = Field(default_factory=dict)
+    gauges: dict[GaugeName, GaugeSection] = Field(default_factory=dict)
     """Gauges to judge besides, by a name of your own: CPU, memory, load time, any PromQL query."""
 
     @field_validator("gauges")

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from haldane.config.base import Section
 from haldane.config.quantities import Duration, DurationOrZero, HttpUrl
 from haldane.domain.evidence import Role
-from haldane.judge.gauges import Gauge, GaugeRule
+from haldane.judge.gauges import FACT_WEIGHT, GAUGE_WEIGHT, Gauge, GaugeRule
 
 _MARGIN = re.compile(r"\s*([+-]?)\s*(\d+(?:\.\d+)?)\s*%\s*")
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(k|M|G|T|Ki|Mi|Gi|Ti)?B\s*(/\s*h)?\s*")
@@ -38,6 +38,7 @@ def _server_query(query: str) -> str:
     return _known_placeholders(query, ("server",))
 
 
+GaugeName = Annotated[str, Field(pattern=r"^\S(.*\S)?$", max_length=100)]
 ServerQuery = Annotated[str, AfterValidator(_server_query), Field(min_length=1)]
 
 
@@ -94,8 +95,9 @@ class GaugeSection(Section):
     role: Role = Role.GUARDRAIL
     """As for metrics. Pods and servers differ by themselves, so a gauge is a guardrail unless said otherwise."""
 
-    weight: Annotated[float, Field(gt=0, le=1000)] = 0.1
-    """Its share of alpha, relative to the others."""
+    weight: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """Its share of alpha, relative to the others. Default: 0.1; for memory and load_time 0.001, since chance has no
+    part in what they find."""
 
     every: Duration = timedelta(seconds=5)
     """How often it is read; no oftener than Prometheus scrapes, for a reading twice is no evidence."""
@@ -114,7 +116,7 @@ class GaugeSection(Section):
             role=self.role,
             margin=_margin(self.margin, self.direction),
             limit=_limit(self.limit, self.kind),
-            weight=self.weight,
+            weight=self.weight or (FACT_WEIGHT if self.kind.fact else GAUGE_WEIGHT),
             higher_is_worse=self.direction == "lower",
             counter=self.counter,
             query=self.query or "",

@@ -27,6 +27,8 @@ class Gauge(StrEnum):
         return self in (Gauge.MEMORY, Gauge.LOAD)
 
 
+# One pod, or one process, a side cannot tell a version from a node: little weight. A fact spends no alpha.
+GAUGE_WEIGHT, FACT_WEIGHT = 0.1, 0.001
 UNITS = {Gauge.MEMORY: "bytes", Gauge.GROWTH: "bytes/h", Gauge.LOAD: "seconds"}  # of limits; others are ratios
 
 
@@ -45,7 +47,7 @@ class GaugeRule:
     role: Role = Role.GUARDRAIL
     margin: float = 0.0
     limit: float | None = None
-    weight: float = 0.1
+    weight: float = GAUGE_WEIGHT
     higher_is_worse: bool = True
     counter: bool = False  # the query gives a count that only grows: its rate is compared
     query: str = ""

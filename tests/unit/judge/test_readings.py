@@ -12,7 +12,7 @@ from haldane.domain.evidence import Finding, Role, Ruling, State, Verdict
 from haldane.judge.analysis import Analysis, trace
 from haldane.judge.explain import LANGUAGES, counted, explain
 from haldane.judge.first import without_baseline
-from haldane.judge.gauges import Gauge, GaugeRule
+from haldane.judge.gauges import FACT_WEIGHT, Gauge, GaugeRule
 from haldane.judge.readings import Blocks
 from haldane.judge.rules import Rules
 from haldane.testing.pairs import metric, pairs, rules
@@ -21,7 +21,7 @@ ERRORS = metric("errors", "1pp", weight=0.1)
 QUEUE = GaugeRule(name="queue", kind=Gauge.QUERY, margin=0.1, query="q{version='$version'}")
 CPU = GaugeRule(name="cpu", kind=Gauge.CPU, margin=0.1)
 GROWTH = GaugeRule(name="leak", kind=Gauge.GROWTH, limit=100e6)
-MEMORY = GaugeRule(name="memory", kind=Gauge.MEMORY, limit=1e9)
+MEMORY = GaugeRule(name="memory", kind=Gauge.MEMORY, limit=1e9, weight=FACT_WEIGHT)
 
 
 def rows(at: object, stable: object, canary: object, *, gauge: int = 0, server: int = -1) -> Entry:
