@@ -183,7 +183,9 @@ class Hearing:
         found = list(others)
         if not any(watch.role is Role.OBJECTIVE for watch in self.watches):
             found.append("no metric is an objective, so nothing can be shown")
-        if self.entered is None:
+        # One that is only shown may stay without data, as drift does where answers are no single numbers.
+        awaited = [watch for watch in self.watches if watch.last_entry is None and watch.role is not Role.INFO]
+        if self.entered is None and not all(watch.evidence.pairs for watch in awaited):
             found.append("some metrics have no data yet")
         if self.pairs < self.terms.least_pairs:
             found.append(f"{self.pairs:,} of at least {self.terms.least_pairs:,} pairs past the warm-up")

@@ -73,10 +73,9 @@ class Quantiles:
             at = other._first - self._first
             self._counts[:, at : at + other._counts.shape[1]] += other._counts
 
-    def _edges(self) -> Floats:
-        """Borders of the cells, the outer ones included: shape (cells + 1,)."""
-        edges: Floats = np.exp((self._first + np.arange(self._counts.shape[1] + 1)) * CELL)
-        return edges
+    def _borders(self) -> Floats:
+        """Logs of the borders of the cells, the outer ones included: shape (cells + 1,)."""
+        return (self._first + np.arange(self._counts.shape[1] + 1)) * CELL
 
     def estimates(self, shares: Floats) -> Floats:
         """The values below which these shares of readings lie: shape (2, shares), NaN without readings."""
@@ -84,12 +83,9 @@ class Quantiles:
             return np.full((2, len(shares)), np.nan)
         # Between the borders of a cell its readings count as evenly spread, in log.
         places = [
-            np.interp(shares * self.pairs, np.append(0, np.cumsum(side)), self._log_edges()) for side in self._counts
+            np.interp(shares * self.pairs, np.append(0, np.cumsum(side)), self._borders()) for side in self._counts
         ]
         return np.exp(np.stack(places))
-
-    def _log_edges(self) -> Floats:
-        return (self._first + np.arange(self._counts.shape[1] + 1)) * CELL
 
     def interval(self, shares: Floats, level: float) -> Floats:
         """Bounds of the same quantiles, each end at `level`: shape (2, shares, 2).
@@ -103,7 +99,7 @@ class Quantiles:
             return found
         few_below = most_that_reject(n, shares, level=level, lasting=self.lasting)
         few_above = most_that_reject(n, 1 - shares, level=level, lasting=self.lasting)
-        edges = self._edges()
+        edges = np.exp(self._borders())
         for side in (0, 1):
             below = np.append(0, np.cumsum(self._counts[side]))  # readings below each border
             low = np.searchsorted(below, few_below, side="right") - 1
@@ -115,14 +111,14 @@ class Quantiles:
 
 def most_that_reject(n: int, shares: Floats, *, level: float, lasting: int = 1) -> NDArray[np.int64]:
     """The largest count out of n that rejects, at `level`, a chance of at least each share; -1 where none does."""
-    needed = math.log(1 / level) * lasting
+    needed = math.log(1 / level) + math.log(len(ODDS))
     above = np.log((1 - shares) / shares)[:, None] + ODDS  # log odds of not being counted
     counted, missed = -np.logaddexp(0, above), -np.logaddexp(0, -above)
     per_counted, per_missed = counted - np.log(shares)[:, None], missed - np.log1p(-shares)[:, None]
 
     def rejects(count: NDArray[np.int64]) -> NDArray[np.bool_]:
         log_e = (count[:, None] * per_counted + (n - count[:, None]) * per_missed) / lasting
-        return np.asarray(np.logaddexp.reduce(log_e, axis=1) - math.log(len(ODDS)) >= needed / lasting)
+        return np.asarray(np.logaddexp.reduce(log_e, axis=1) >= needed)
 
     low, high = np.full(len(shares), -1), np.full(len(shares), n)
     while (high - low > 1).any():

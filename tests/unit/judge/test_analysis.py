@@ -236,6 +236,12 @@ def test_drift_of_the_outputs_is_shown_and_decides_nothing_by_default() -> None:
     assert "drift" in held.why
 
 
+@pytest.mark.parametrize(("role", "verdict"), [(Role.INFO, Verdict.PASS), (Role.GUARDRAIL, Verdict.CONTINUE)])
+def test_a_promotion_does_not_wait_for_data_of_what_is_only_shown(role: Role, verdict: Verdict) -> None:
+    some = rules(ERRORS, metric("drift", "5pp", role), entry_pairs=5000)
+    assert ruled(some, pairs(2000)).verdict is verdict
+
+
 def test_only_fresh_pairs_that_both_sides_answered_say_something_of_drift() -> None:
     some = rules(ERRORS, metric("drift", "5pp"))
     for columns in ({"fresh": False}, {"canary_status": Status.TIMEOUT}, {"aa": True}, {"canary_output": np.nan}):
