@@ -4,7 +4,7 @@ The file is an NPZ archive, so `numpy.load` opens it:
 
 - `rollout.json`  the rollout, with the schema number of its stored form
 - `rules.json`    its frozen rules; `haldane replay --rules` takes such a file
-- `rulings.json`  `[{"seq", "ruling"}, ...]` as the audit log has them
+- `rulings.json`  `{"schema": 1, "rulings": [{"seq", "ruling"}, ...]}`, as the audit log has them
 - `entries/NNNNNNNN-SCHEMA.npy`  the evidence log, in order, with the schema number of each entry
 """
 
@@ -24,6 +24,7 @@ from haldane.domain.rollout import Rollout
 from haldane.judge.replay import CaseFile, Recorded, recorded_rulings
 from haldane.ports import Malformed, Store, Unavailable
 
+SCHEMA = 1  # of rulings.json and of what members there are; the others carry their own
 RECORDS_AT_ONCE = 1000
 CHUNK_BYTES = 1 << 18  # what is collected before it is sent on
 
@@ -71,7 +72,7 @@ def packed(case: CaseFile) -> Iterator[bytes]:
     with zipfile.ZipFile(out, "w") as archive:
         rollout = json.loads(rollout_to_json(case.rollout))
         rules = rollout.pop("analysis")
-        rulings = [{"seq": one.seq, "ruling": one.ruling} for one in case.recorded]
+        rulings = {"schema": SCHEMA, "rulings": [{"seq": one.seq, "ruling": one.ruling} for one in case.recorded]}
         for name, text in (
             ("rollout.json", json.dumps(rollout)),
             ("rules.json", rules),
@@ -117,7 +118,9 @@ def _case(path: Path, archive: zipfile.ZipFile) -> CaseFile:
             raise Malformed(str(path), f"{name} is not JSON: {error}") from error
     names = sorted(name for name in archive.namelist() if name.startswith("entries/"))
     try:
-        rulings = tuple(_recorded(one) for one in parts["rulings.json"])
+        if (schema := parts["rulings.json"]["schema"]) != SCHEMA:
+            raise Malformed(str(path), f"an archive of schema {schema}; this release reads {SCHEMA}")
+        rulings = tuple(_recorded(one) for one in parts["rulings.json"]["rulings"])
         rules = json.dumps(parts["rules.json"], sort_keys=True, separators=(",", ":"))
         rollout = rollout_from_json(json.dumps({**parts["rollout.json"], "analysis": rules}))
     except (TypeError, KeyError, AttributeError, ValueError) as error:

@@ -1,6 +1,5 @@
 """A case file is an NPZ archive: the same bits back, and a clear word about one that is not whole."""
 
-import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +10,15 @@ import pytest
 from haldane.adapters.archive import case_of, packed, unpacked
 from haldane.adapters.sql import SqlStore, open_store
 from haldane.domain.entries import LABEL_DTYPE, READING_DTYPE
+from haldane.domain.evidence import Verdict
 from haldane.domain.rollout import Phase
+from haldane.domain.traffic import PAIR_DTYPE
 from haldane.judge.replay import CaseFile, Recorded
 from haldane.ports import Malformed, Unavailable
 from haldane.testing.builders import a_rollout
 from haldane.testing.pairs import pairs, rules
 
+STORED = Path(__file__).parents[2] / "data" / "stored"
 ROLLOUT = a_rollout(Phase.ROLLED_BACK, analysis=rules().to_json())
 RULING = {"verdict": "fail", "seconds": 1.1, "why": "harm", "entries": 2}
 ENTRIES = (pairs(5), np.zeros(3, READING_DTYPE), pairs(2, first=5), np.zeros(1, LABEL_DTYPE))
@@ -59,6 +61,17 @@ def test_equal_cases_are_equal_files() -> None:
     assert b"".join(packed(CASE)) == b"".join(packed(CASE))
 
 
+def test_an_archive_written_in_form_1_still_loads() -> None:
+    case = unpacked(STORED / "case-1.npz")
+    assert (case.rollout.id, case.rules.alpha, case.recorded[0].verdict) == ("credit-2-test", 0.01, Verdict.FAIL)
+    assert [(entry.dtype, len(entry)) for entry in case.entries] == [
+        (PAIR_DTYPE, 5),
+        (READING_DTYPE, 3),
+        (PAIR_DTYPE, 2),
+        (LABEL_DTYPE, 1),
+    ]
+
+
 def test_numpy_opens_it_too(path: Path) -> None:
     with np.load(path) as archive:
         assert archive["entries/00000001-2"].tobytes() == ENTRIES[0].tobytes()
@@ -98,7 +111,12 @@ def test_a_torn_download_is_refused(path: Path) -> None:
     [
         ({"rules.json": None}, "holds no rules.json"),
         ({"rulings.json": b"{"}, "rulings.json is not JSON"),
-        ({"rulings.json": json.dumps([{"seq": 1, "ruling": {"verdict": "maybe"}}]).encode()}, "rulings.json is not as"),
+        ({"rulings.json": b"[]"}, "rollout.json or rulings.json is not as"),
+        ({"rulings.json": b'{"schema": 9, "rulings": []}'}, "an archive of schema 9; this release reads 1"),
+        (
+            {"rulings.json": b'{"schema": 1, "rulings": [{"seq": 1, "ruling": {"verdict": "maybe"}}]}'},
+            "rulings.json is not as",
+        ),
         ({"rollout.json": b"[]"}, "rollout.json or rulings.json"),
         ({"rollout.json": b'{"schema": 99}'}, "schema 99"),
         ({"entries/00000002-101.npy": None}, "entry 2 of the evidence log is missing"),
