@@ -8,7 +8,7 @@ import click
 
 from haldane.cli.connection import Connection, agent_options
 from haldane.cli.exits import FAIL, INCONCLUSIVE, INFRASTRUCTURE, PASS, TABLE
-from haldane.cli.shown import ago, print_json, rollout_table
+from haldane.cli.shown import ago, change, print_json, rollout_table
 
 POLL_SECONDS = 0.5
 PROGRESS_SECONDS = 5.0  # a phase can last an hour; nobody should wonder whether anything happens
@@ -41,7 +41,7 @@ def start(connection: Connection, model: str, version: int, why: str, wait: bool
     """
     body = {"model": model, "version": version, "by": getpass.getuser(), "why": why}
     made = connection.post("/v1/rollouts", body)["rollout"]
-    click.echo(f"{made['id']}: {model} {made['old']} -> {made['new']} started")
+    click.echo(f"{made['id']}: {model} {change(made)} started")
     if wait:
         raise SystemExit(follow(connection, made["id"]))
 

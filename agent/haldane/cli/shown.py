@@ -52,10 +52,13 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 
 def rollout_rows(rollouts: Sequence[dict[str, Any]]) -> list[list[str]]:
-    return [
-        [one["id"], one["model"], f"{one['old']} -> {one['new']}", one["phase"], one["verdict"], brief(one["why"])]
-        for one in rollouts
-    ]
+    return [[one["id"], one["model"], change(one), one["phase"], one["verdict"], brief(one["why"])] for one in rollouts]
+
+
+def change(rollout: dict[str, Any]) -> str:
+    """From which version to which; a first one has none before it."""
+    old, new = rollout["old"], rollout["new"]
+    return f"first: {new}" if old == new else f"{old} -> {new}"
 
 
 def brief(reason: str) -> str:

@@ -101,6 +101,13 @@ def test_a_limit_is_told_as_a_limit():
     assert any("canary alone" in chart.heading for chart in view(story).metrics)
 
 
+def test_a_first_version_is_shown_as_one():
+    first = replace(HARMFUL, rollout=replace(HARMFUL.rollout, old=HARMFUL.rollout.new, phase=Phase.ROLLED_BACK))
+    html = report.page(first)
+    assert f"first version {first.rollout.new}: " in html
+    assert "no version is stable" in html
+
+
 def test_a_finding_tells_when_its_evidence_sufficed():
     rows = {row.metric: row for row in view(HARMFUL).findings}
     assert re.fullmatch(r"since pair [\d,]+ \(.+\)", rows["accuracy"].crossed)
