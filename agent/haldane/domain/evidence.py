@@ -93,7 +93,7 @@ class Finding:
     slice: str = ""  # of these requests only, such as "country=DE"; "" for all
     role: Role
     state: State
-    unit: str  # "ratio" (of canary to stable, minus 1), "share", "rate" (of the canary alone) or the loss's own
+    unit: str  # "ratio" (of canary to stable, minus 1), "share" or the loss's own; of the canary alone: see `bound`
     pairs: int
     estimate: float | None = None
     lower: float | None = None
@@ -110,7 +110,7 @@ class Finding:
     @property
     def bound(self) -> str:
         """What it is held to: a "margin" against stable, or a "limit" on the canary alone."""
-        return "limit" if self.unit == "rate" else "margin"
+        return "limit" if self.unit in ("rate", "bytes", "bytes/h", "seconds") else "margin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

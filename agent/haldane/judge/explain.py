@@ -72,7 +72,10 @@ _MEASURE = {
         "load_time": "加载时间",
     },
 }
-_FORM: dict[str, str] = {kind: "fact" if kind.fact else "gauge" for kind in Gauge}  # where pairs are not what counts
+_FORM: dict[str, str] = {  # of the sentence, where pairs are not what counts
+    **{kind: "fact" if kind.fact else "gauge" for kind in Gauge},
+    Gauge.GROWTH: "growth",
+}
 _RATE = {  # of the canary alone, held to a limit
     "en": {
         "errors": "share of the canary's requests that failed",
@@ -99,7 +102,9 @@ _TEXT = {
         "from {pairs} pairs: {state}. {detail}.",
         "gauge": "{metric} ({role}): {measure} {estimate}, 95 % always-valid interval {interval}, margin {margin}, "
         "from {pairs} blocks of time: {state}. {detail}.",
-        "fact": "{metric} ({role}): {measure} {estimate}, allowed {margin}, measured on {pairs} servers: {state}. "
+        "growth": "{metric} ({role}): {measure} {estimate}, {bound} {margin}, from {pairs} couples of blocks: {state}. "
+        "{detail}.",
+        "fact": "{metric} ({role}): {measure} {estimate}, {bound} {margin}, measured on {pairs} servers: {state}. "
         "{detail}.",
         "no estimate": "{metric} ({role}): {pairs} pairs, too few to estimate. {detail}.",
         "no data": "{metric} ({role}): no data. {detail}.",
@@ -121,7 +126,8 @@ _TEXT = {
         "共 {pairs} 对：{state}。{detail}。",
         "gauge": "{metric}（{role}）：{measure} {estimate}，95% 始终有效区间 {interval}，容限 {margin}，"
         "共 {pairs} 个时间区块：{state}。{detail}。",
-        "fact": "{metric}（{role}）：{measure} {estimate}，允许值 {margin}，在 {pairs} 台服务器上测得：{state}。"
+        "growth": "{metric}（{role}）：{measure} {estimate}，{bound} {margin}，共 {pairs} 对区块：{state}。{detail}。",
+        "fact": "{metric}（{role}）：{measure} {estimate}，{bound} {margin}，在 {pairs} 台服务器上测得：{state}。"
         "{detail}。",
         "no estimate": "{metric}（{role}）：{pairs} 对，太少，无法估计。{detail}。",
         "no data": "{metric}（{role}）：没有数据。{detail}。",
@@ -167,7 +173,9 @@ def explain(ruling: Ruling, rules: Rules, language: str = "en") -> tuple[str, ..
 
 def counted(finding: Finding) -> str:
     """How much a finding rests on: pairs, or blocks of time or servers where pairs are not what counts."""
-    noun = {"gauge": " blocks", "fact": " servers"}.get(_FORM.get(finding.measures, ""), "")
+    noun = {"gauge": " blocks", "growth": " couples of blocks", "fact": " servers"}.get(
+        _FORM.get(finding.measures, ""), ""
+    )
     return f"{finding.pairs:,}{noun}"
 
 
@@ -195,7 +203,7 @@ def describe(finding: Finding, language: str = "en") -> str:
         return text["no estimate"].format(**words)
     sentence = text[_FORM.get(measures, "finding")].format(
         **words,
-        measure=measured[language].get(measures, finding.metric),
+        measure=measured[language].get(measures) or _MEASURE[language].get(measures, finding.metric),
         estimate=quantity(finding.estimate, finding.unit),
         interval=_interval(finding, language),
         margin=quantity(finding.margin, finding.unit),

@@ -99,7 +99,7 @@ class ToyServable:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self._settings = settings
         self._k = np.float32(settings.get("k", 1.0))
-        self._held = b"\1" * int(settings.get("resident_bytes", 0))
+        self._held = [b"\1" * int(settings.get("resident_bytes", 0))]
         self.signatures: Mapping[str, Any] = {
             name: _signature(inputs, outputs) for name, (inputs, outputs) in _SIGNATURES[settings["recipe"]].items()
         }
@@ -113,6 +113,8 @@ class ToyServable:
         if self._settings["recipe"] == "missing_variables":
             raise StatusError(grpc.StatusCode.FAILED_PRECONDITION, "Could not find variable k.")
         _work(float(self._settings.get("cpu_seconds", 0)))
+        if leak := int(self._settings.get("leak_bytes", 0)):
+            self._held.append(b"\1" * leak)
         delay = float(self._settings.get("delay_seconds", 0))
         if self._settings["recipe"] == "slow_predict":
             delay += float(self._settings.get("seconds", 1))
@@ -135,7 +137,7 @@ class ToyServable:
         return x * self._k if what == "times" else x + self._k
 
     def unload(self) -> None:
-        self._held = b""
+        self._held = []
 
 
 def _work(cpu_seconds: float) -> None:
