@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from tests.e2e.test_labels import run_agent, send_labels
+from tests.e2e.test_labels import post_labels, run_agent
 from tests.fleet import AgentProcess, Fleet
 
 from haldane.adapters.sql import open_store
@@ -124,12 +124,11 @@ def test_killed_while_held(fleet: Fleet) -> None:
 
 def test_killed_while_a_promotion_is_taken_back(fleet: Fleet) -> None:
     fleet.add(2, k=20.0)
-    agent = run_agent(fleet, wait="8s")
+    agent = run_agent(fleet, wait="15s")
     name = agent.begin(2)
-    agent.wait_phase(name, "SUCCEEDED", "ROLLED_BACK", "HELD")
-    agent.wait(lambda: agent.labels() == PROMOTED, "promoted")
+    agent.wait_phase(name, "SUCCEEDED", "ROLLED_BACK", "HELD", seconds=90)
     fleet.break_(1, **REFUSE)  # so that the revert does not get through at once
-    send_labels(agent)
+    post_labels(agent)
     back = f"{name}-revert"
     agent.wait(lambda: agent.get(f"/v1/rollouts/{back}").status_code == 200, "being taken back")
     kill_and_restart(fleet, agent, back, "ROLLING_BACK")
