@@ -42,14 +42,14 @@ class FloorEvidence(Wealths):
             raise ValueError(f"margin must lie in [0, 1), got {margin!r}")
         self.margin = margin
         # After the wealths of the rounds: pairs with canary and those that disagree, pairs of stable alone likewise.
-        self.ledger = Ledger(entries=21, marked=9)
+        self.ledger = Ledger(entries=self._own + 4, marked=len(self.bets) + 1)
         self.histogram: Floats = np.zeros(NODES)
         self._round: Floats = np.empty((2, 0))  # the open round: it waits, and is never scored in part
 
     @property
     def pairs(self) -> int:
         """Pairs of stable with canary."""
-        return int(self.ledger.total[17])
+        return int(self.ledger.total[self._own])
 
     def fold(self, stable: Floats, canary: Floats) -> None:
         """Take in disagreements, 1.0 or 0.0, shape (n,) each, in order of sending.
@@ -62,7 +62,7 @@ class FloorEvidence(Wealths):
         seen = np.where(np.isnan(canary), stable, canary)
         checks.outcomes(seen, seen)
         with_canary, alone = canary[~np.isnan(canary)], stable[~np.isnan(stable)]
-        self.ledger.total[17:21] += (len(with_canary), with_canary.sum(), len(alone), alone.sum())
+        self.ledger.total[self._own :] += (len(with_canary), with_canary.sum(), len(alone), alone.sum())
         waiting = np.concatenate([self._round, np.stack([stable, canary])], axis=1)
         whole = waiting.shape[1] // ROUND_PAIRS * ROUND_PAIRS
         self._round = waiting[:, whole:].copy()
@@ -77,7 +77,7 @@ class FloorEvidence(Wealths):
         gaps = shares[1] - shares[0]
         excess = gaps - self.margin
         harm, harmless = MEAN_BETS.wealths(excess / (1 + self.margin)), MEAN_BETS.wealths(-excess / (1 - self.margin))
-        self.ledger.total[:17] += np.concatenate([harm, [excess.sum()], harmless])
+        self.ledger.total[: self._own] += np.concatenate([harm, [excess.sum()], harmless])
         place = (gaps + 1) / 2 * (NODES - 1)
         below = np.clip(np.floor(place), 0, NODES - 2).astype(np.int64)
         self.histogram += np.bincount(below, 1 - (place - below), NODES)
@@ -90,19 +90,19 @@ class FloorEvidence(Wealths):
         self.histogram = self.histogram + other.histogram
 
     def log_harmless(self) -> float:
-        n, differ = self.ledger.total[17:19]
+        n, differ = self.ledger.total[self._own : self._own + 2]
         gains = np.array([-1.0, self.margin / (1 - self.margin)])
         counted = MEAN_BETS.mix(np.array([differ, n - differ]) @ np.log1p(np.multiply.outer(gains, MEAN_BETS.sizes)))
         return float(np.logaddexp(super().log_harmless(), counted)) - math.log(2)
 
     def estimate(self) -> float | None:
         """Share that disagrees less the floor; the whole share while the floor is not known."""
-        n, differ, alone, floor = self.ledger.total[17:21]
+        n, differ, alone, floor = self.ledger.total[self._own :]
         return float(differ / n - (floor / alone if alone else 0.0)) if n else None
 
     def interval(self, level: float) -> Interval:
         """The lower end from the rounds; the upper from rounds and counts, at half the level each."""
-        n, differ = self.ledger.total[17:19]
+        n, differ = self.ledger.total[self._own : self._own + 2]
         nodes = np.linspace(-1.0, 1.0, NODES)
         low, _ = bounded_interval(nodes, self.histogram, level=level)
         _, high = bounded_interval(nodes, self.histogram, level=level / 2)
@@ -110,7 +110,7 @@ class FloorEvidence(Wealths):
         return low, min(high, counted)
 
     def detail(self) -> str:
-        n, differ, alone, floor = self.ledger.total[17:21]
+        n, differ, alone, floor = self.ledger.total[self._own :]
         seen = f"{differ:,.0f} of {n:,.0f} answers differ"
         if not alone:
             return f"{seen}; the noise floor is not known yet"

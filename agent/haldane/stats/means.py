@@ -114,13 +114,13 @@ class BoundedEvidence(Wealths):
         if not (0.0 <= absolute < 1.0 and 0.0 <= relative < math.inf):
             raise ValueError(f"margins must lie in [0, 1) and [0, inf), got {absolute!r} and {relative!r}")
         self.absolute, self.relative = absolute, relative
-        # sums: 8 log wealths for harm, the excess; then 8 for harmless, n, sum of s, sum of c
-        self.ledger = Ledger(entries=20, marked=9)
+        # after the wealths: n, sum of s, sum of c
+        self.ledger = Ledger(entries=self._own + 3, marked=len(self.bets) + 1)
         self.histogram: Floats = np.zeros(self.NODES)
 
     @property
     def pairs(self) -> int:
-        return int(self.ledger.total[17])
+        return int(self.ledger.total[self._own])
 
     def fold(self, stable: Floats, canary: Floats) -> None:
         """Take in losses in [0, 1], shape (n,) each; ValueError when they are not."""
@@ -149,7 +149,7 @@ class BoundedEvidence(Wealths):
 
     def estimate(self) -> float | None:
         """Mean of c - s; with a relative margin the mean of c - (1 + relative) s."""
-        n, stable, canary = self.ledger.total[17:20]
+        n, stable, canary = self.ledger.total[self._own :]
         return float((canary - (1 + self.relative) * stable) / n) if n else None
 
     def interval(self, level: float) -> Interval:
@@ -157,5 +157,5 @@ class BoundedEvidence(Wealths):
         return bounded_interval(nodes, self.histogram, level=level)
 
     def detail(self) -> str:
-        n, stable, canary = self.ledger.total[17:20]
+        n, stable, canary = self.ledger.total[self._own :]
         return f"mean loss {stable / n:.4g} stable, {canary / n:.4g} canary" if n else "no losses yet"

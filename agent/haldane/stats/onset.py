@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from haldane.stats.betting import MEAN_BETS, Floats
 
 PROOF = math.log(1e4)  # five events in a row at a limit of 10 %
-_CAP = PROOF + 2.5  # above PROOF by what the smallest bet's weight costs: recovery is seen as soon by every bet
+_CAP = PROOF - math.log(MEAN_BETS.weights.min())  # the bet of least weight alone can still prove it
 
 
 class Onset:
-    """Watches one share. State: eight numbers and two counts."""
+    """Watches one share. State: a number per bet and two counts."""
 
     def __init__(self, limit: float) -> None:
         if not 0.0 < limit < 1.0:
