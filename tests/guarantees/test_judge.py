@@ -120,7 +120,7 @@ ON_MARGIN: dict[str, tuple[Rules, Draw]] = {
         latency_on_margin_with_one_arm_noise,
     ),
     "latency, typical and tail": (
-        rules(metric("latency", "+10%", tails=(Tail(0.95, 0.1),)), dependence_seconds=0.5, **TWENTY),
+        rules(metric("latency", "+10%", tails=(Tail(quantile=0.95, margin=0.1),)), dependence_seconds=0.5, **TWENTY),
         latency_on_margin_with_noise_of_either_arm,
     ),
     "loss": (rules(metric("loss", "0.01 loss")), loss_on_margin),
