@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from haldane.stats.betting import Floats
-from haldane.stats.betting import MEAN_BETS
+from haldane.stats.betting import MEAN_BETS, Floats
 from haldane.stats.floor import ROUND_PAIRS, FloorEvidence
 
 NAN = math.nan
