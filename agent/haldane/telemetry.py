@@ -45,6 +45,8 @@ class Telemetry:
     check_upper: Gauge
     check_margin: Gauge
     check_evidence: Gauge
+    stable_failing: Gauge
+    servers_set_aside: Gauge
     notifications: Counter
     reading_errors: Counter
 
@@ -106,6 +108,15 @@ class Telemetry:
             check_upper=Gauge("check_upper", "Upper end of the confidence sequence.", check, **own),
             check_margin=Gauge("check_margin", "The largest harm accepted.", check, **own),
             check_evidence=Gauge("check_evidence_log10", "log10 e-value for a rollback.", check, **own),
+            stable_failing=Gauge(
+                "stable_failing", "1 while stable fails more shadow requests than a baseline may.", ["model"], **own
+            ),
+            servers_set_aside=Gauge(
+                "servers_set_aside",
+                "Servers whose pairs are not judged, because stable is sick there.",
+                ["model"],
+                **own,
+            ),
             notifications=Counter("notifications_total", "Conditions told to it.", ["notifier", "result"], **own),
             reading_errors=Counter(
                 "reading_errors_total", "Readings of a gauge that could not be had.", [*check, "reason"], **own

@@ -14,6 +14,9 @@ def show_rollout(telemetry: Telemetry, rollout: Rollout) -> None:
     for verdict in Verdict:
         telemetry.verdict.labels(rollout.model, verdict).set(verdict is rollout.verdict)
     telemetry.phase_started.labels(rollout.model).set(rollout.phase_since)
+    if not rollout.phase.judging:  # nobody looks any more
+        telemetry.stable_failing.labels(rollout.model).set(0)
+        telemetry.servers_set_aside.labels(rollout.model).set(0)
 
 
 def show_transition(telemetry: Telemetry, transition: Transition) -> None:
@@ -34,3 +37,5 @@ def show_ruling(telemetry: Telemetry, rollout: Rollout, ruling: Ruling) -> None:
             (telemetry.check_evidence, finding.log10_harm),
         ):
             gauge.labels(*check).set(math.nan if value is None else value)
+    telemetry.stable_failing.labels(rollout.model).set(ruling.stable_fails)
+    telemetry.servers_set_aside.labels(rollout.model).set(len(ruling.set_aside))

@@ -129,6 +129,8 @@ class Ruling:
     entries: int = 0  # of the evidence log, that it rests on: folding so many again gives the same ruling
     extensions: int = 0  # of horizon and budget by a person, when it was given
     notes: tuple[str, ...] = ()  # what was left out and why, as short sentences
+    stable_fails: bool = False  # now, beyond what is accepted of a baseline
+    set_aside: tuple[str, ...] = ()  # servers that are sick now, by name
 
     def without_spreads(self) -> "Ruling":
         """The same for a history, in which only the newest one shows distributions."""

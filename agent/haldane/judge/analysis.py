@@ -147,6 +147,8 @@ class Analysis:
             entries=self.entries,
             extensions=self.rules.extensions,
             notes=self.notes(),
+            stable_fails=self.health.stable_fails,
+            set_aside=self.health.set_aside,
         )
 
     def _with_spreads(self, ruling: Ruling) -> Ruling:

@@ -122,10 +122,20 @@ class Health:
         sick = failing | unsteady
         return tuple(sorted(sick if sick < books.keys() else failing))
 
+    @property
+    def stable_fails(self) -> bool:
+        """More of stable's requests fail than is accepted, over the servers that are not set aside or on every one."""
+        everywhere = bool(self.replicas) and all(book.failing.above for book in self.replicas.values())
+        return self.baseline.above or everywhere
+
+    @property
+    def set_aside(self) -> tuple[str, ...]:
+        """The names of the servers set aside now."""
+        return tuple(self._name(server) for server in self.aside)
+
     def doubts(self) -> tuple[str, ...]:
         """Why nothing may be promoted against this baseline."""
-        everywhere = bool(self.replicas) and all(book.failing.above for book in self.replicas.values())
-        if not self.baseline.above and not everywhere:
+        if not self.stable_fails:
             return ()
         return (
             f"stable itself fails: {self.baseline.events:,} of its last {self.baseline.readings:,} requests "

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 from prometheus_client import CollectorRegistry
 
@@ -47,3 +48,21 @@ def test_a_number_that_is_not_known_is_shown_as_none_not_as_zero():
     assert len(samples) == 5
     assert sum(math.isnan(value) for value in samples.values()) == 3
     assert {value for value in samples.values() if not math.isnan(value)} == {0.01, 0.5}
+
+
+def test_a_sick_stable_is_shown_until_it_is_well_or_nobody_looks_any_more():
+    telemetry, value = shown()
+    ruling = Ruling(verdict=Verdict.CONTINUE, findings=(), pairs=0, seconds=0.0, log10_harm=0.0, why="")
+
+    def sick():
+        return [value(f"haldane_{name}", model="credit") for name in ("stable_failing", "servers_set_aside")]
+
+    show_ruling(telemetry, a_rollout(), replace(ruling, stable_fails=True, set_aside=("r1",)))
+    assert sick() == [1, 1]
+    show_rollout(telemetry, a_rollout(Phase.SHADOWING))
+    assert sick() == [1, 1]
+    show_ruling(telemetry, a_rollout(), ruling)
+    assert sick() == [0, 0]
+    show_ruling(telemetry, a_rollout(), replace(ruling, stable_fails=True))
+    show_rollout(telemetry, a_rollout(Phase.HELD))
+    assert sick() == [0, 0]

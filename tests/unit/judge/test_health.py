@@ -42,6 +42,7 @@ def test_nothing_passes_while_stable_itself_fails_even_a_flawless_canary() -> No
     assert ruling.verdict is Verdict.CONTINUE
     assert "nothing is promoted against a sick baseline" in ruling.why
     assert "(limit 10 %)" in ruling.why
+    assert ruling.stable_fails
 
 
 def test_stable_answering_at_its_deadline_only_is_sick() -> None:
@@ -74,7 +75,8 @@ def test_requests_that_both_sides_refuse_are_no_illness() -> None:
 def test_a_replica_that_fails_on_both_sides_is_set_aside_and_the_rest_is_judged() -> None:
     dead = {"stable_status": UNAVAILABLE, "canary_status": UNAVAILABLE}
     analysis, ruling = judged(np.array_split(over(2, 4000, sick=1, **dead), 40))
-    assert analysis.health.aside == (1,)
+    assert ruling.set_aside == ("r2",)
+    assert not ruling.stable_fails
     assert ruling.verdict is Verdict.PASS
     assert any(note.startswith("r2 is set aside as sick since pair") for note in analysis.health.notes())
 
