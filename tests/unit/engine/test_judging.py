@@ -243,7 +243,7 @@ def unlabelled(hearing, n, *, first=0, canary=2.0):
     status = Status.OK if canary is not None else Status.TIMEOUT
     request = [key_of(f"q{seq}") for seq in range(first, first + n)]
     none = {"stable_wrong": np.nan, "canary_wrong": np.nan}
-    return pairs(n, first=first, request=request, canary_status=status, **none)
+    return pairs(n, first=first, request=request, canary_status=status, server=1, slices=5, **none)
 
 
 def put(hearing, *numbers, truth=1.0, at=8.0):
@@ -278,6 +278,7 @@ async def test_labels_that_come_later_are_on_record_and_judged_as_harm(labelled)
     assert len(rows) == counted(labelled, "joined") == 200
     assert (set(rows["stable_wrong"]), set(rows["canary_wrong"])) == ({0.0}, {1.0})
     assert rows["answered_at"].tolist() == [0.01 * seq for seq in range(200)]
+    assert (set(rows["server"]), set(rows["slices"])) == ({1}, {5})
 
 
 async def test_what_was_joined_is_known_when_judging_is_taken_up_and_counts_once(labelled):
