@@ -49,7 +49,7 @@ class Progress:
     before_seconds: float = 0.0  # judged time before this process took over
     since: float | None = field(default_factory=time.monotonic)  # None: held, time stands still
     answers: Answers = field(default_factory=Answers)  # of pairs out or back that are not in the log yet
-    measured: set[int] = field(default_factory=set)  # places of the gauges that the log has readings of
+    measured: set[int] = field(default_factory=set)  # places of the gauges that the log has a reading of
     switchback: Switchback | None = None  # says which kind of pair is sent, while CPU is told apart by it
 
     def elapsed(self) -> float:
@@ -95,7 +95,7 @@ def folded(store: Store, rollout: Rollout) -> tuple[Analysis, Progress]:
             used = (entry["row"] >= 0) & ~entry["aa"] & some_answer(entry)
             progress.judged_rows |= set(np.unique(entry["row"][used]).tolist())
         elif entry.dtype == READING_DTYPE:
-            progress.measured |= set(np.unique(entry["metric"]).tolist())
+            progress.measured |= set(np.unique(entry["metric"][np.isfinite(entry["canary"])]).tolist())
     progress.since = time.monotonic()
     return analysis, progress
 

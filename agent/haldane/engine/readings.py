@@ -45,7 +45,7 @@ class Meters:
 class Gauging:
     """Reads the gauges of one rollout for as long as `entries` is iterated.
 
-    `measured` are places of facts that the log has already. `note` is told
+    `measured` are places of the gauges that gave readings before. `note` is told
     when a gauge cannot be read (why) and when it can again (""). `on_switchback`
     is handed the switchback while pairs are to follow one.
     """
@@ -140,8 +140,10 @@ class Gauging:
             elapsed=self.elapsed,
             loading=self.meters.loading,
         )
+        if not meters:
+            return await self._trouble(rule, "no shadowed server says where its CPU is measured (process_url)")
         self.on_switchback(switchback)
-        told = False
+        told = index in self.measured
         async for couples in switchback.couples():
             for why in switchback.why.values():
                 await self._trouble(rule, why)
@@ -149,7 +151,7 @@ class Gauging:
             told = told or any(cost is not None for cost in couples.values())
             if not switchback.why:
                 await self._well(rule)
-            await self._write(index, rule, self.elapsed(), rows or [(_FLEET, NOTHING, NOTHING)])
+            await self._write(index, rule, self.elapsed(), rows)
             if not told and self.elapsed() > rule.last_entry:  # it stays out, so half of the pairs would be for nothing
                 return self.on_switchback(None)
 

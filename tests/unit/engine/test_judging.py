@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from haldane import wire
 from haldane.adapters.sql import open_store
-from haldane.domain.entries import LABEL_DTYPE
+from haldane.domain.entries import LABEL_DTYPE, READING_DTYPE
 from haldane.domain.evidence import Verdict
 from haldane.domain.fleet import Clients
 from haldane.domain.labels import Label
@@ -19,6 +19,7 @@ from haldane.domain.traffic import Api, Status, key_of
 from haldane.engine.desk import Desk
 from haldane.engine.judging import Judging, folded
 from haldane.engine.labels import Labels, LabelTerms
+from haldane.judge.gauges import Gauge, GaugeRule
 from haldane.judge.outputs import OutputKind, OutputRule
 from haldane.ports import Malformed, Unavailable
 from haldane.serving.shadow import Scorer
@@ -363,3 +364,28 @@ async def test_labels_that_come_while_it_is_held_are_judged_and_only_harm_is_tol
         assert labelled.told[-1].verdict is Verdict.FAIL
         assert len(labelled.shadows) == 1
         assert set(np.concatenate(late_entries(labelled))["at"]) == {0.01 * 199}  # the budget stands still
+
+
+async def test_readings_of_gauges_go_into_the_log_and_before_the_judge_in_one_order(store):
+    gauge = GaugeRule(name="queue", kind=Gauge.QUERY, margin=0.1, query="q", warmup_seconds=0.0)
+    hearing = Hearing(store, rules_=rules(metric("errors", "1pp"), gauges=(gauge,)))
+    read = asyncio.Queue()
+
+    async def readings(rollout, progress):
+        while (entry := await read.get()) is not None:
+            yield entry
+
+    hearing.judging.readings = readings
+    async with hearing.sitting():
+        for minute in range(20):
+            rows = np.zeros(12, READING_DTYPE)
+            rows["at"], rows["stable"], rows["canary"] = 60 * minute + 5.0 * np.arange(12), 1.0, 1.5
+            hearing.batches.put_nowait(pairs(30, first=30 * minute))
+            read.put_nowait(rows)
+        await hearing.until(lambda: any(told.verdict is Verdict.FAIL for told in hearing.told))
+        await hearing.until(lambda: hearing.shown[-1].entries == 40)
+    assert hearing.logged() == 20 * (30 + 12)
+    assert hearing.shown[-1].named == ("queue",)
+    analysis, progress = folded(store, hearing.desk.rollout(hearing.judging.id))
+    assert (progress.measured, progress.logged, progress.next_seq) == ({0}, 600, 600)
+    assert analysis.ruling(1200.0).findings == hearing.shown[-1].findings

@@ -239,6 +239,27 @@ async def test_a_clock_that_cannot_be_read_gives_the_switchback_up_and_says_why(
     assert bench.switchback is None
 
 
+async def test_a_switchback_that_gave_readings_before_is_not_given_up_for_a_bad_start() -> None:
+    def down(_: str) -> float:
+        raise Unavailable("r0", "process page: ConnectError")
+
+    rule = replace(CPU, block_seconds=0.02, every_seconds=0.02, warmup_seconds=0.0)
+    bench = Bench(rule, numbers=Numbers(down), measured=frozenset({0}))
+    async with bench.entries() as next_entry:
+        while bench.elapsed() < 2 * rule.last_entry:
+            await next_entry()
+        assert bench.switchback is not None
+
+
+async def test_without_any_clock_no_pair_is_spent_on_a_switchback() -> None:
+    bench = Bench(CPU, numbers=Numbers(lambda _: 1.0))
+    bench.gauging.meters.processes = {}
+    with pytest.raises(StopAsyncIteration):
+        async with bench.entries() as next_entry:
+            await next_entry()
+    assert (bench.switchback, "process_url" in bench.notes[0][1]) == (None, True)
+
+
 async def test_a_block_in_which_a_model_loads_is_spoilt() -> None:
     at, loading = 0.0, False
     schedule = Schedule(block_seconds=0.1, warmup_seconds=0.0)
