@@ -157,8 +157,13 @@ def test_a_golden_set_with_a_mistake_refuses_the_rollout_with_file_and_line(flee
     fleet.add(2)
     agent = golden_agent(fleet)
     agent.stop()
+    check = [HALDANE, "check", "config", str(agent.config_file), "--online"]
+    fine = subprocess.run(check, check=True, capture_output=True, text=True, timeout=60)
+    assert "golden set golden holds 600 rows of known answer" in fine.stdout
     with (fleet.directory / "golden" / "first.csv").open("a") as file:
         file.write("7.0,\n")
+    wrong = subprocess.run(check, check=False, capture_output=True, text=True, timeout=60)
+    assert (wrong.returncode, "first.csv, line 402" in wrong.stderr) == (4, True), wrong.stderr
     agent.start()
     answer = agent.post("/v1/rollouts", model=MODEL, version=2)
     assert answer.status_code == 409

@@ -18,6 +18,7 @@ from haldane.ports import Malformed, PortError, Refused, TrafficSource
 from haldane.tensors import Signature
 
 _CHUNK = 256  # rows read in one visit to the worker thread
+_AGAIN_AFTER = 1000  # requests of traffic: by then what was sent before is judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,19 +85,31 @@ def _where(file: Path, target: str) -> str:
 
 
 class GoldenFirst:
-    """The golden rows that were not judged yet, then the traffic."""
+    """The golden rows that were not judged yet, then the traffic; `judged_rows` may grow meanwhile.
+
+    Rows that nobody answered, because a server was busy just then, are given once more after some traffic.
+    """
 
     def __init__(self, golden: Golden, traffic: TrafficSource, judged_rows: Collection[int]) -> None:
-        self._golden, self._traffic, self._judged = golden, traffic, frozenset(judged_rows)
+        self._golden, self._traffic, self._judged = golden, traffic, judged_rows
 
     async def requests(self) -> AsyncIterator[Request]:
+        async for request in self._left():
+            yield request
+        given = 0
+        async for request in self._traffic.requests():
+            yield request
+            given += 1
+            if given == _AGAIN_AFTER:
+                async for row in self._left():
+                    yield row
+
+    async def _left(self) -> AsyncIterator[Request]:
         rows = self._golden.read()
         while chunk := await asyncio.to_thread(_take, rows):
             for request in chunk:
                 if request.row not in self._judged:
                     yield request
-        async for request in self._traffic.requests():
-            yield request
 
 
 def _take(rows: Iterable[Request]) -> list[Request]:

@@ -94,3 +94,24 @@ async def test_golden_rows_come_before_traffic_each_once_and_not_again() -> None
     judged = {0, *(GOLDEN_ROW + i for i in range(599))}
     again = [request.id async for request in GoldenFirst(golden, Traffic(), judged).requests()]
     assert again == ["g599", "t0", "t1", "t0"]
+
+
+async def test_rows_that_nobody_answered_are_given_once_more() -> None:
+    class Traffic:
+        async def requests(self):  # type: ignore[no-untyped-def]
+            for row in range(3000):
+                yield Request(f"t{row}", Api.PREDICT, b"", row)
+
+    rows = [Request(f"g{i}", Api.PREDICT, b"", GOLDEN_ROW + i) for i in range(3)]
+    judged: set[int] = set()
+    seen = []
+    async for request in GoldenFirst(Golden("g", 3, lambda: iter(rows)), Traffic(), judged).requests():
+        seen.append(request.id)
+        if request.id != "g1" or len(seen) > 3:
+            judged.add(request.row)
+    assert [(at, one) for at, one in enumerate(seen) if one.startswith("g")] == [
+        (0, "g0"),
+        (1, "g1"),
+        (2, "g2"),
+        (1003, "g1"),
+    ]
