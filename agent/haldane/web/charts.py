@@ -203,7 +203,7 @@ def _phases(story: Story) -> list[Stretch]:
     moves = [(record.at, Phase(record.data["to"])) for record in story.records if record.data.get("to")]
     judged, last = 0.0, story.rulings[-1].seconds if story.rulings else 0.0
     stretches: list[Stretch] = []
-    for (at, phase), after in zip(moves, [*moves[1:], None], strict=True):
+    for (at, phase), after in zip(moves, [*moves, None][1:], strict=True):
         if not phase.judging:
             continue
         begun, judged = judged, judged + (after[0] - at) if after else max(judged, last)
