@@ -138,6 +138,10 @@ def _show_reproduction(case: "CaseFile", again: "Reproduction", output: str) -> 
         click.echo(f"verdict: {last.verdict}, {last.ruling['why']}")
     else:
         click.echo("no data: no ruling of this rollout is on record with its place in the log")
+        if case.rollout.reverts is not None:
+            click.echo(
+                f"It takes back a promotion, and rests on that one's evidence: haldane replay {case.rollout.reverts}"
+            )
 
 
 def _show_difference(again: "Reproduction") -> None:

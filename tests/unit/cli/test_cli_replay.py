@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from haldane.adapters.archive import packed
 from haldane.adapters.sql import open_store
 from haldane.cli import main
-from haldane.domain.rollout import Phase
+from haldane.domain.rollout import Phase, RolloutId
 from haldane.judge.analysis import trace
 from haldane.judge.replay import CaseFile, Recorded
 from haldane.testing.builders import a_rollout
@@ -109,6 +109,12 @@ def test_a_changed_log_leaves_with_a_code_of_its_own_and_the_place(tmp_path: Pat
 def test_a_rollout_that_was_never_judged_has_no_data(tmp_path: Path) -> None:
     result = run("--from", archive(tmp_path / "c.npz", replace(CASE, recorded=(), entries=())))
     assert (result.exit_code, "no data" in result.output) == (3, True)
+
+
+def test_a_revert_points_to_the_rollout_it_rests_on(tmp_path: Path) -> None:
+    revert = replace(ROLLOUT, id=RolloutId("credit-2-test-revert"), reverts=ROLLOUT.id)
+    result = run("--from", archive(tmp_path / "c.npz", CaseFile(rollout=revert, recorded=(), entries=())))
+    assert (result.exit_code, f"haldane replay {ROLLOUT.id}" in result.output) == (3, True)
 
 
 def test_another_margin_is_shown_beside_the_recorded_verdict(saved: str) -> None:
