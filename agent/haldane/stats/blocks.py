@@ -20,7 +20,7 @@ from haldane.stats.betting import VOTE_BETS, Floats, Interval, Ledger, Wealths
 from haldane.stats.bounds import sign_interval
 
 TRIM = 0.2  # each side: a burst shorter than a fifth of a block has no effect
-SIGN_BLOCKS = 8  # votes are plain signs until this many blocks have shown their scale
+SIGN_BLOCKS = 6  # votes are plain signs until this many blocks have shown their scale
 SCALE_BLOCKS = 64  # the scale is taken from that many blocks before
 SCALE_REACH = 1.0  # a vote is full at this many scales beyond the margin
 NOISE_TIMES = 3.5  # a base block lasts this many times the declared noise
