@@ -28,7 +28,7 @@ LEAST_PAIRS = 2  # in a block
 
 # The opening. Where noise of one arm is declared it may last longer than declared, and the first votes then agree by
 # chance before the ladder has seen enough blocks to know. So for harm they count in part, for harmlessness not at all.
-# Measured with noise three times longer than declared: 2.8 to 3.3 % false rollbacks without, 1.1 to 1.8 % with.
+# What it costs and saves was measured: docs/design/0005-latency-votes.md.
 OPENING_HARM, OPENING_SHARE = 12, 0.7
 OPENING_HARMLESS = 20
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from haldane.stats import checks
 from haldane.stats.betting import Floats
 from haldane.stats.bounds import bounded_interval
 
@@ -46,7 +47,8 @@ class Order:
         self._filled = 0
 
     def fold(self, stable: Floats, canary: Floats) -> None:
-        """Take in readings, shape (n,) each. An open block waits; it is never scored."""
+        """Take in readings, shape (n,) each; ValueError when one is not finite. An open block waits, never scored."""
+        checks.finite(stable, canary)
         both = np.stack([stable, canary])
         if self.thresholds is None:
             wanted = LEARNING_PAIRS - self._first.shape[1]

@@ -16,6 +16,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from haldane.stats import checks
 from haldane.stats.betting import Floats
 
 CELL = 0.02  # width of a cell of the histogram, in log: 2 %
@@ -47,7 +48,8 @@ class Quantiles:
         return int(self._counts[0].sum())
 
     def fold(self, stable: Floats, canary: Floats) -> None:
-        """Take in positive finite readings, shape (n,) each."""
+        """Take in readings, shape (n,) each; ValueError unless all are positive and finite."""
+        checks.positive(stable, canary)
         if not len(stable):
             return
         logs = np.clip(np.log(np.stack([stable, canary])), LOWEST, HIGHEST)

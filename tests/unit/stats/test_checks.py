@@ -13,6 +13,8 @@ from haldane.stats.drift import DriftEvidence
 from haldane.stats.floor import FloorEvidence
 from haldane.stats.limits import LimitEvidence
 from haldane.stats.means import BoundedEvidence, CountEvidence
+from haldane.stats.order import Order
+from haldane.stats.quantiles import Quantiles
 from haldane.stats.tail import LatencyEvidence, TailEvidence
 
 
@@ -60,6 +62,17 @@ def test_a_tail_watch_refuses_logarithms_that_are_no_numbers(bad: float) -> None
         TailEvidence(quantile=0.95, margin=0.1).fold(np.zeros(2), np.array([0.0, bad]), block_pairs=3)
     with pytest.raises(ValueError, match="at least a pair"):
         TailEvidence(quantile=0.95, margin=0.1).fold(np.zeros(2), np.zeros(2), block_pairs=0)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("make", [Quantiles, lambda: Order(block_pairs=3)], ids=["quantiles", "order"])
+def test_what_describes_latency_refuses_readings_that_cannot_be(
+    make: Callable[[], Quantiles | Order], bad: float
+) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        make().fold(np.ones(2), np.array([1.0, bad]))
+    with pytest.raises(ValueError, match="arrays of one length"):
+        make().fold(np.ones(2), np.ones(3))
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, -0.05, math.nan])
