@@ -217,8 +217,8 @@ def _converge(
 
     def on_view(server: Server, view: ReplicaView | None) -> None:
         try:
-            parts.footprints.on_view(server, view)
             observer.on_view(server, view)
+            parts.footprints.on_view(server, view)
         except Exception:  # the comfort ring begins here: a gauge or a condition never ends the looking
             log.exception("observing_broke", what=f"view {server.name}")
 
