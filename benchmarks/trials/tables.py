@@ -43,10 +43,10 @@ class Tables:
 
     def whole(self) -> str:
         """The block of the page."""
-        seeds = " ".join(f"--seed {seed}" for seed in self.seeds)
         parts = [
-            f"These tables repeat with `python benchmarks/judge.py {seeds} --table docs/benchmarks.md`, "
-            "digit for digit, since each trial has a seed of its own. Every row says how many trials it rests on.",
+            "A row repeats, digit for digit, with `python benchmarks/judge.py --seed SEED --trials TRIALS --only "
+            "SCENARIO`, since each trial has a seed of its own; `make judge-trials` makes them all anew, with seed 0 "
+            f"and a fresh one. Here: {_listed(self.seeds)}.",
             *self._section("### On the margin", self._edges(), ON_MARGIN),
             *self._section("### The same version on both sides", self._identical(), IDENTICAL),
             *self._section("### Pairs to the right verdict", self._speeds(), RIGHT_VERDICT),
@@ -186,6 +186,10 @@ def _slow(scenario: Scenario, result: Result) -> bool:
 
 def _trials(found: Sequence[Result | None]) -> str:
     return " / ".join(dict.fromkeys(f"{each.trials:,}" for each in found if each))
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {' and '.join(map(str, seeds))}"
 
 
 def _named(scenario: Scenario) -> str:
