@@ -22,7 +22,7 @@ def prometheus(
         yield made
 
 
-def run(fleet: Fleet, prometheus: Prometheus, role: str) -> tuple[AgentProcess, str]:
+def run(fleet: Fleet, prometheus: Prometheus, role: str, *, budget: str) -> tuple[AgentProcess, str]:
     """A rollout that is being judged, its gauge read for a while, and then Prometheus dies."""
     fleet.add(2)
     gauge = {
@@ -33,7 +33,7 @@ def run(fleet: Fleet, prometheus: Prometheus, role: str) -> tuple[AgentProcess, 
         "block": "2s",
         "warmup": "1s",
     }
-    analysis: dict[str, Any] = {**fleet.config()["analysis"], "budget": "15s", "least_pairs": 1500}
+    analysis: dict[str, Any] = {**fleet.config()["analysis"], "budget": budget, "least_pairs": 1000}
     agent = fleet.run_agent(
         prometheus={"url": prometheus.url, "timeout": "1s"},
         analysis={**analysis, "gauges": {"rss": gauge}},
@@ -54,8 +54,8 @@ def blocks(agent: AgentProcess, name: str) -> int:
 def test_a_guardrail_without_data_decides_nothing_and_the_audit_log_says_why(
     fleet: Fleet, prometheus: Prometheus
 ) -> None:
-    agent, name = run(fleet, prometheus, "guardrail")
-    over = agent.wait_phase(name, "SUCCEEDED", "ROLLED_BACK", "HELD")
+    agent, name = run(fleet, prometheus, "guardrail", budget="120s")
+    over = agent.wait_phase(name, "SUCCEEDED", "ROLLED_BACK", "HELD", seconds=150)
     assert (over["phase"], over["verdict"]) == ("SUCCEEDED", "pass"), over["why"]
     missing = [record["data"] for record in agent.records(name) if record["kind"] == "readings_missing"]
     assert missing and missing[0]["metric"] == "rss" and "prometheus" in missing[0]["why"]
@@ -65,7 +65,7 @@ def test_a_guardrail_without_data_decides_nothing_and_the_audit_log_says_why(
 
 
 def test_an_objective_that_lost_its_data_is_never_passed(fleet: Fleet, prometheus: Prometheus) -> None:
-    agent, name = run(fleet, prometheus, "objective")
-    over = agent.wait_phase(name, "SUCCEEDED", "ROLLED_BACK", "HELD")
+    agent, name = run(fleet, prometheus, "objective", budget="20s")
+    over = agent.wait_phase(name, "SUCCEEDED", "ROLLED_BACK", "HELD", seconds=90)
     assert (over["phase"], over["verdict"]) == ("HELD", "inconclusive"), over["why"]
     assert "rss" in over["why"]
