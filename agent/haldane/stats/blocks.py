@@ -166,7 +166,7 @@ class RatioEvidence(Wealths):
             self.ladder.add(location)
             self._bases.append(location)
             if len(self._bases) == 1 << self.rung:
-                locations.append(float(trimmed_means(np.array([self._bases]))[0]) if self.rung else location)
+                locations.append(_trimmed_mean(self._bases) if self.rung else location)
                 votes.append(self._vote(locations[-1]))
                 self._bases.clear()
                 self._lengthen()
@@ -240,6 +240,13 @@ def _cut(values: Floats, size: int) -> tuple[Floats, Floats]:
     """Whole stretches of this size, shape (n, size), and the rest."""
     whole = len(values) // size * size
     return values[:whole].reshape(-1, size), values[whole:].copy()
+
+
+def _trimmed_mean(values: list[float]) -> float:
+    """The same for one short list, at a tenth of the cost."""
+    cut = int(TRIM * len(values))
+    kept = sorted(values)[cut : len(values) - cut]
+    return sum(kept) / len(kept)
 
 
 def _median_deviation(values: deque[float]) -> float:

@@ -18,7 +18,7 @@ from haldane.stats.betting import HOLD_LOG_E, VOTE_BETS, Floats, Ledger, carrier
 from haldane.stats.blocks import RatioEvidence
 
 LEVEL_PAIRS = 10  # time constant of the local level: short, or shared noise that it lags behind hides a slower tail
-REFRESH_PAIRS = 50  # thresholds are read anew this often, whatever the batches
+REFRESH_PAIRS = 100  # thresholds are read anew this often, whatever the batches
 # Thresholds cut off the share of readings beyond the quantile, a half and a quarter of it. None is lower: where only
 # the tail has slowed, canary turned by the margin has *fewer* readings just below it, and those votes hide the harm.
 CUTS: Floats = np.array([1.0, 0.5, 0.25])
