@@ -158,8 +158,11 @@ class RatioEvidence(Wealths):
         An open block waits; it is never scored.
         """
         checks.positive(stable, canary)
-        self.pairs += len(stable)
-        units, self._readings = _cut(np.concatenate([self._readings, np.log(canary) - np.log(stable)]), self.unit_pairs)
+        self._take(np.log(canary) - np.log(stable))
+
+    def _take(self, log_ratios: Floats) -> None:
+        self.pairs += len(log_ratios)
+        units, self._readings = _cut(np.concatenate([self._readings, log_ratios]), self.unit_pairs)
         bases, self._units = _cut(np.concatenate([self._units, units.mean(axis=1)]), self.base_units)
         votes, locations = [], []
         for location in trimmed_means(bases).tolist():
@@ -198,6 +201,8 @@ class RatioEvidence(Wealths):
 
     def _lengthen(self) -> None:
         """Double the blocks to come, where the ladder says so and enough of them fit into the horizon."""
+        if self._scored % 2:  # it learns by pairs of blocks
+            return
         if 2 * self.block_pairs <= self.longest and self.ladder.too_short(self.rung):
             self.rung += 1
             self._scored, self._scale = 0, 0.0

@@ -172,9 +172,10 @@ class LatencyEvidence(RatioEvidence):
     def fold(self, stable: Floats, canary: Floats) -> None:
         checks.positive(stable, canary)
         # The tails first: their blocks may know of these pairs only what was known before them.
+        logs = np.log(stable), np.log(canary)
         for tail in self.tails.values():
-            tail.fold(np.log(stable), np.log(canary), block_pairs=self.block_pairs)
-        super().fold(stable, canary)
+            tail.fold(*logs, block_pairs=self.block_pairs)
+        self._take(logs[1] - logs[0])
 
     def start(self) -> None:
         super().start()
