@@ -67,3 +67,11 @@ def test_cost_is_measured_for_each_kind_of_evidence_beside_a_plain_mean(root, tm
     rows = [line.split(" | ") for line in page.read_text().splitlines() if line.startswith("| ")][2:]
     assert len(rows) == 14
     assert all(float(row[2]) > 0 and int(row[5].replace(",", "")) > 100 for row in rows)
+
+
+def test_slices_are_measured_and_written(root, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("<!-- slices: begin -->\n<!-- slices: end -->\n")
+    done = benchmark(root, "--trials", "1", "--slices", "0", "--slices", "4", "--table", page, script="slices.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "| 4 | 10 | 0.0% |" in page.read_text()
