@@ -112,7 +112,8 @@ def test_the_forecast_is_within_a_factor_of_one_and_a_half_of_what_happens(
     verdict, columns = expected
     measures, more = ("disagreement", {"floor": True}) if name == "floor" else (name, {})
     stream = of_pairs(lambda rng, n: draw(rng, n, **columns))
-    some = rules(metric(measures, margin, **more), least_pairs=0, entry_pairs=1)
+    noise = {"dependence_seconds": 0.05, "rate_per_second": RATE}  # blocks of more than two pairs, as they are in use
+    some = rules(metric(measures, margin, **more), least_pairs=0, entry_pairs=1, **noise)
     traffic = Traffic(pairs_per_second=RATE, discordance=0.04, error_rate=0.005, loss_sd=0.1, disagreement=0.02)
     (outlook,) = forecast(some, traffic)
     foreseen = outlook.promote_pairs if verdict is Verdict.PASS else outlook.rollback_pairs
