@@ -350,8 +350,12 @@ def test_batch_borders_do_not_change_what_was_counted(cuts: list[int]) -> None:
 
 
 def test_restoring_in_the_middle_and_folding_again_give_the_same_bits() -> None:
-    batches = np.array_split(noisy(5000, slow=1.05), 37)
-    some = rules(ERRORS, ACCURACY, LATENCY)
+    rng = np.random.default_rng(1)
+    stream = noisy(5000, slow=1.05, aa=rng.random(5000) < 0.1, disagrees=rng.random(5000) < 0.02)
+    stream["stable_output"] = stream["canary_output"] = rng.random(5000)
+    batches = np.array_split(stream, 37)
+    agreement = metric("disagreement", "5pp", floor=True), metric("drift", "5pp")
+    some = rules(ERRORS, ACCURACY, metric("latency", "+10%", tails=(Tail(quantile=0.95),)), *agreement)
     straight, again = Analysis(some), Analysis(some)
     for index, batch in enumerate(batches):
         straight.fold(batch)
