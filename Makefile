@@ -51,6 +51,7 @@ bench: $(VENV)/.test ## Start and memory of the agent, time and state of judging
 judge-trials: $(VENV)/.test ## The judge in thousands of simulated trials; writes docs/benchmarks.md (an hour or two)
 	@OPENBLAS_NUM_THREADS=1 nice -n 10 $(BIN)/python benchmarks/judge.py --seed 0 --seed fresh --jobs $(WORKERS) \
 		--table docs/benchmarks.md
+	@OPENBLAS_NUM_THREADS=1 nice -n 10 $(BIN)/python benchmarks/answers.py --table docs/benchmarks.md
 
 constraints: $(VENV)/.test ## Resolve constraints.txt anew from pyproject.toml, keeping pins that still fit
 	@printf 'uv\nsetuptools>=77\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras \

@@ -75,3 +75,11 @@ def test_slices_are_measured_and_written(root, tmp_path):
     done = benchmark(root, "--trials", "1", "--slices", "0", "--slices", "4", "--table", page, script="slices.py")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "| 4 | 10 | 0.0% |" in page.read_text()
+
+
+def test_what_answers_show_is_tried_on_its_margins(root, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# Before\n<!-- answers: begin -->\n<!-- answers: end -->\nAfter.\n")
+    done = benchmark(root, "--trials", "2", "--table", page, script="answers.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "| drift of a constant | 2 | 0.00% | 1% |" in page.read_text()
