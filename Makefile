@@ -44,9 +44,10 @@ unit: $(VENV)/.test ## Tests of parts, contracts, guarantees, documents; PYTEST_
 e2e: $(VENV)/.test ## Tests of the agent as a process: rollouts, crashes, the demo, the tutorial
 	@$(STEP) "tests of the whole" $(BIN)/python -m pytest tests/e2e tests/fault --durations=8 $(PYTEST_ARGS)
 
-bench: $(VENV)/.test ## Start and memory of the agent, time and state of judging, each beside a plain reference
+bench: $(VENV)/.test ## Start and memory of the agent, cost of judging and of scraping, each beside a plain reference
 	@$(BIN)/python benchmarks/footprint.py
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/judge_cost.py
+	@$(BIN)/python benchmarks/scrape.py
 
 judge-trials: $(VENV)/.test ## The judge in thousands of simulated trials; writes docs/benchmarks.md (an hour or two)
 	@OPENBLAS_NUM_THREADS=1 nice -n 10 $(BIN)/python benchmarks/judge.py --seed 0 --seed fresh --jobs $(WORKERS) \

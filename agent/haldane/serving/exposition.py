@@ -12,6 +12,7 @@ Source: TF Serving 2.20 util/prometheus_exporter.cc; recorded pages
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from haldane.judge.loads import Directory, LoadCounters
@@ -32,7 +33,13 @@ _ONE_LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 _ESCAPE = re.compile(r"\\(.)")
 _VERSION = re.compile(r"\s*[+-]?[0-9]+\s*")  # what Serving takes for a version directory's name
 
+_REMEMBERED_CHARS = 1000  # a name as long as a request may be is not worth remembering
+
 Counts = Mapping[tuple[str, ...], float]
+Place = tuple[str, tuple[str, ...]]
+_COMMENT: Place = ("", ("comment",))
+_UNUSED: Place = ("", ("unused",))
+_BROKEN: Place = ("", ("broken",))
 
 
 class LoadPath(NamedTuple):
@@ -57,39 +64,59 @@ class MetricsPage:
 
 
 def parse(page: str) -> MetricsPage:
-    """Read a page; never raises. Series we do not use are checked for their shape only."""
+    """Read a page; never raises. Series we do not use are checked for their shape only.
+
+    A line is cut at its last blank: what stands before is the same at every
+    scrape, so it is taken apart once and looked up from then on.
+    """
     kept: dict[str, dict[tuple[str, ...], float]] = {name: {} for name in _KEPT}
     corrupt = 0
     for raw in page.split("\n"):  # not splitlines: that also splits at characters a label may hold
-        line = raw.strip()
-        if not line or line.startswith("#"):
+        series, _, number = raw.rpartition(" ")
+        place = _place(series) if len(series) < _REMEMBERED_CHARS else _find_place(series)
+        if place is _BROKEN:  # or empty, or only written with more blanks than usual
+            line = raw.strip()
+            series, _, number = line.rpartition(" ")
+            place = _COMMENT if not line or line.startswith("#") else _find_place(series.rstrip())
+        if place is _COMMENT:
             continue
-        series, _, number = line.rpartition(" ")
         try:
             value = float(number)
         except ValueError:
             corrupt += 1
             continue
-        corrupt += not _keep(series.rstrip(), value, kept)
+        if place is _UNUSED:
+            continue
+        name, key = place
+        if name and value >= 0:  # NaN is no count
+            kept[name][key] = kept[name].get(key, 0.0) + value
+        else:
+            corrupt += 1
     return MetricsPage(kept[LOAD_ATTEMPTS], kept[REQUESTS], kept[LOAD_LATENCY], corrupt)
 
 
-def _keep(series: str, value: float, kept: dict[str, dict[tuple[str, ...], float]]) -> bool:
-    """Put a series where it belongs; False when it is none."""
+def _find_place(series: str) -> Place:
+    """Where a line's value goes, by the text before it: a counter's name here and its key, or one of the others."""
+    if series.startswith("#"):
+        return _COMMENT
     name = series.partition("{")[0]
-    labels = _KEPT.get(name.removeprefix(":"))
+    plain = name.removeprefix(":")
+    labels = _KEPT.get(plain)
     if labels is None:
-        return bool(_NAME.fullmatch(name)) and (len(name) == len(series) or series.endswith("}"))
+        well_formed = _NAME.fullmatch(name) and (len(name) == len(series) or series.endswith("}"))
+        return _UNUSED if well_formed else _BROKEN
     match = _SERIES.fullmatch(series)
     if not match:
-        return False
+        return _BROKEN
     found = {key: _ESCAPE.sub(r"\1", text) for key, text in _ONE_LABEL.findall(match[2])}
-    if any(label not in found for label in labels) or not value >= 0:  # NaN is no count
-        return False
-    key = tuple(found[label] for label in labels)
-    family = kept[name.removeprefix(":")]
-    family[key] = family.get(key, 0.0) + value
-    return True
+    if any(label not in found for label in labels):
+        return _BROKEN
+    return plain, tuple(found[label] for label in labels)
+
+
+# A server shows the same series at every scrape and its replicas show them too, so from the second page on a line
+# costs one look-up. Bounded, since clients can make up names: about 40 MB when full.
+_place = lru_cache(maxsize=200_000)(_find_place)
 
 
 def load_path(model_path: str) -> LoadPath | None:

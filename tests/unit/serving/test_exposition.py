@@ -120,3 +120,49 @@ def test_recorded_pages_of_a_real_server_are_read_without_loss():
     seen = Counter({page.name: exposition.parse(page.read_text()).corrupt for page in pages})
     assert sum(seen.values()) == 0
     assert any(exposition.loads(exposition.parse(page.read_text()), "fail") for page in pages)
+
+
+BLANKS = [
+    "  name{} 5",
+    "name{} 5  ",
+    "name{}  5",
+    "name{} 5\r",
+    "\t",
+    " # TYPE far from the edge",
+    "#",
+    "#x",
+    'a{b="c 5"} 7 ',
+]
+BLANKS += ['a{b="c 5"} 7 ']
+BROKEN = ["5", " 5", 'a{b="c 5"} ', "name{} 1_0x"]
+
+
+@given(st.lists(st.sampled_from(BLANKS + BROKEN) | st.text(alphabet='a{}="# 5\\\t', max_size=12), max_size=8))
+def test_a_line_is_read_alike_whether_its_like_was_seen_before_or_not(lines):
+    page = PAGE + "\n".join(lines)
+    exposition._place.cache_clear()
+    first = exposition.parse(page)
+    assert exposition.parse(page) == first
+    exposition._place.cache_clear()
+    apart = sum(exposition.parse(line).corrupt for line in reversed(page.split("\n")))
+    assert apart == first.corrupt
+
+
+@pytest.mark.parametrize(("line", "corrupt"), [*((line, 0) for line in BLANKS), *((line, 1) for line in BROKEN)])
+def test_blanks_around_a_line_cost_nothing(line, corrupt):
+    assert exposition.parse(line).corrupt == corrupt
+
+
+def test_names_that_clients_make_up_are_remembered_within_a_bound():
+    exposition._place.cache_clear()
+    most = exposition._place.cache_info().maxsize
+    flood = "\n".join(
+        f':tensorflow:serving:request_count{{model_name="{"x" * 2000}{i}",status="NOT_FOUND"}} 1' for i in range(100)
+    )
+    assert len(exposition.parse(flood).requests) == 100
+    assert exposition._place.cache_info().currsize == 0
+    assert most is not None
+    many = "\n".join(f"made_up_{i} 1" for i in range(most + 100))
+    assert exposition.parse(many).corrupt == 0
+    assert exposition._place.cache_info().currsize == most
+    exposition._place.cache_clear()
