@@ -21,6 +21,7 @@ from haldane.stats.blocks import RatioEvidence, trimmed_means
 
 LADDER = 48  # RatioEvidence then lengthens blocks at most once, which is as much as minutes allow
 HOUR = 3600.0
+FURTHEST = 700.0  # log of a ratio
 SURE = math.log(1e12)  # what a measured fact beyond its limit is worth; chance has no part in it
 
 Values = list[tuple[int, float]]  # server, what its reading says
@@ -121,7 +122,8 @@ class Blocks:
             self.taken += len(rows)
             return rows["stable"].astype(np.float64), rows["canary"].astype(np.float64)
         locations = self._couple(rows) if self.rule.kind is Gauge.CPU else self._by_time(rows)
-        return np.ones(len(locations)), np.exp(np.array(locations, np.float64))
+        # Beyond that a ratio is no number any more.
+        return np.ones(len(locations)), np.exp(np.clip(np.array(locations, np.float64), -FURTHEST, FURTHEST))
 
     def _couple(self, rows: Entry) -> list[float]:
         for row in rows:
