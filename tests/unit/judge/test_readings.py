@@ -95,6 +95,12 @@ def test_a_reading_that_cannot_be_is_no_data_and_never_a_verdict(value: float) -
     assert "336 of 336 readings missing" in found.detail
 
 
+@pytest.mark.parametrize(("stable", "canary"), [(5e-324, 0.01), (0.01, 5e-324), (1e300, 5e-324)])
+def test_a_ratio_too_large_or_small_to_write_is_still_a_vote(stable: float, canary: float) -> None:
+    _, ratios = Blocks(QUEUE).take(rows(5.0 * np.arange(120), stable, canary))
+    assert len(ratios) > 0 and np.isfinite(ratios).all() and (ratios > 0).all()
+
+
 def test_an_objective_without_readings_never_passes() -> None:
     objective = GaugeRule(name="queue", kind=Gauge.QUERY, role=Role.OBJECTIVE, margin=0.1, query="q")
     analysis = Analysis(rules(ERRORS, gauges=(objective,)))
