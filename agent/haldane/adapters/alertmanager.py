@@ -26,13 +26,19 @@ _ALERT = {
     "failed_load": ("HaldaneLoadFailed", "page"),
     "load_stuck": ("HaldaneLoadStuck", "ticket"),
     "label_dangling": ("HaldaneLabelDangling", "page"),
+    "label_drift": ("HaldaneLabelDrift", "page"),
+    "config_drift": ("HaldaneConfigDrift", "ticket"),
     "server_unseen": ("HaldaneServerUnseen", "page"),
+    "server_restarted": ("HaldaneServerRestarted", "info"),
     "unapproved_version": ("HaldaneUnapprovedVersion", "page"),
 }
 _SUMMARY = {
     "failed_load": "{model} version {version} failed to load",
     "load_stuck": "{model} version {version} has been loading for too long",
     "label_dangling": "a label of {model} points to nothing",
+    "label_drift": "a label of {model} does not name the version it should",
+    "config_drift": "{model} version {version} should be loaded, but is not",
+    "server_restarted": "{servers} restarted",
     "server_unseen": "{servers} cannot be seen",
     "unapproved_version": "{model} version {version} is loaded, but nobody asked for it",
 }

@@ -177,7 +177,7 @@ def _assemble(parts: Parts, sinks: Mapping[str, AlertSink]) -> tuple[Agent, Obse
         sinks=sinks,
         telemetry=telemetry,
         clock=parts.clock,
-        wanted=desk.wanted if desk.mode is Mode.ENFORCE else None,
+        wanted=desk.decided if desk.mode is Mode.ENFORCE else None,
     )
     for rollout in reversed(parts.store.rollouts()):
         show_rollout(telemetry, rollout)

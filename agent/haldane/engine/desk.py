@@ -108,6 +108,11 @@ class Desk:
         """The config that server should have; a rollout that was started to observe changes nothing of it."""
         return compose(self.base, self.watched, (r for r in self.live() if r.mode is Mode.ENFORCE), server)
 
+    def decided(self, server: ServerName) -> ServerConfig:
+        """The config that server should have, without the labels of models we do not look after: nobody probes them."""
+        entries = self.wanted(server).models
+        return ServerConfig(tuple(one if one.name in self.watched else replace(one, labels={}) for one in entries))
+
     def step(self, server: ServerName) -> Step | None:
         """The next step of that server; None when it cannot be seen or is not ours to change."""
         view = self.views.get(server)

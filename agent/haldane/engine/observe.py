@@ -14,9 +14,9 @@ import structlog
 
 from haldane.domain.fleet import Condition, ModelName, Policy, ReplicaView, Server, ServerConfig, ServerName
 from haldane.engine.gauges import Gauges
-from haldane.judge import conditions as judge
-from haldane.judge.conditions import Bounds, Expected, Memory
+from haldane.judge import conditions, memory
 from haldane.judge.loads import LoadCounters, Loads, Tally, between, grown
+from haldane.judge.memory import Bounds, Expected, Memory
 from haldane.ports import AlertSink, Clock, ModelServer, PortError
 from haldane.telemetry import Telemetry
 
@@ -69,7 +69,7 @@ class Observer:
 
     def conditions(self) -> tuple[Condition, ...]:
         """Everything wrong now, oldest first."""
-        return judge.conditions(self._memories, at=self._clock.now(), bounds=self._bounds)
+        return conditions.conditions(self._memories, at=self._clock.now(), bounds=self._bounds)
 
     # --- taking in ------------------------------------------------------------------------------------------------
 
@@ -77,7 +77,7 @@ class Observer:
         """A look at one server has ended; None: it could not be seen."""
         before = self._memories[server.name]
         at = self._clock.now()
-        self._memories[server.name] = judge.looked(
+        self._memories[server.name] = memory.looked(
             before, view, at=at, expected=self._expected(server.name), bounds=self._bounds
         )
         self._gauges.show(server.name, view)
@@ -88,8 +88,8 @@ class Observer:
     def on_counters(self, server: ServerName, counters: LoadCounters) -> None:
         """A scrape of one server's page has been read."""
         known = self._memories[server]
-        known = replace(known, paths=judge.learned(known.paths, counters.attempts))
-        self._memories[server] = judge.counted(known, counters.fails, at=self._clock.now(), bounds=self._bounds)
+        known = replace(known, paths=memory.learned(known.paths, counters.attempts))
+        self._memories[server] = memory.counted(known, counters, at=self._clock.now(), bounds=self._bounds)
         # A directory that two names share is counted for the first of them only.
         owner = {path.rstrip("/"): model for model, path in sorted(known.paths.items(), reverse=True)}
         for (path, version), loads in grown(self._counters[server], counters).items():
@@ -103,7 +103,7 @@ class Observer:
         if self._wanted is None:
             return None
         entries = self._wanted(server).models
-        return {entry.name: frozenset(entry.versions) for entry in entries if entry.policy is Policy.SPECIFIC}
+        return {entry.name: entry for entry in entries if entry.policy is Policy.SPECIFIC}
 
     def _count_states(self, server: ServerName, before: ReplicaView | None, view: ReplicaView) -> None:
         for model, seen in view.models.items():

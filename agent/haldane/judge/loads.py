@@ -20,10 +20,6 @@ class LoadCounters(NamedTuple):
     attempts: Mapping[Directory, Mapping[str, float]]
     corrupt: int = 0
 
-    @property
-    def fails(self) -> dict[Directory, float]:
-        return {directory: by_status.get("fail", 0.0) for directory, by_status in self.attempts.items()}
-
 
 _BEGUN = frozenset(Availability) - {Availability.START}
 
@@ -85,9 +81,17 @@ def grown(before: LoadCounters, after: LoadCounters) -> dict[Directory, Loads]:
     return {directory: _grown(before.attempts.get(directory, {}), now) for directory, now in after.attempts.items()}
 
 
+def went_back(before: Mapping[Directory, Mapping[str, float]], after: Mapping[Directory, Mapping[str, float]]) -> bool:
+    """Whether any counter fell, which only a new process makes it do."""
+    return any(_fell(counts, after.get(directory, {})) for directory, counts in before.items())
+
+
+def _fell(before: Mapping[str, float], now: Mapping[str, float]) -> bool:
+    return any(now.get(status, 0.0) < count for status, count in before.items())
+
+
 def _grown(before: Mapping[str, float], now: Mapping[str, float]) -> Loads:
-    restarted = any(now.get(status, 0.0) < count for status, count in before.items())
-    old: Mapping[str, float] = {} if restarted else before
+    old: Mapping[str, float] = {} if _fell(before, now) else before
     return from_counters({status: count - old.get(status, 0.0) for status, count in now.items()})
 
 

@@ -4,10 +4,20 @@ from collections.abc import Mapping
 
 import pytest
 
-from haldane.domain.fleet import Availability, ModelName, ModelView, ReplicaView, ServerName, VersionStatus
-from haldane.judge import conditions as judge
-from haldane.judge.conditions import Bounds, Memory, Name
+from haldane.adapters.alertmanager import alert_of
+from haldane.domain.fleet import (
+    Availability,
+    ModelEntry,
+    ModelName,
+    ModelView,
+    ReplicaView,
+    ServerName,
+    VersionStatus,
+)
+from haldane.judge import memory as judge
+from haldane.judge.conditions import Name, conditions
 from haldane.judge.loads import LoadCounters, Loads, Tally, between, from_counters, grown
+from haldane.judge.memory import Bounds, Memory
 
 M, TWIN = ModelName("m"), ModelName("m_canary")
 R0, R1 = ServerName("r0"), ServerName("r1")
@@ -24,6 +34,10 @@ def a_status(version: int, state: Availability, code: str = "OK") -> VersionStat
     return VersionStatus(version, state, code, "" if code == "OK" else "cannot parse")
 
 
+def wants(*versions: int, **labels: int) -> dict[ModelName, ModelEntry]:
+    return {M: ModelEntry(name=M, base_path="/models/m").serving(versions, labels)}
+
+
 class Watch:
     """One server's memory, and a clock that moves only when told."""
 
@@ -36,14 +50,15 @@ class Watch:
         self.memory = judge.looked(self.memory, view, at=self.at, expected=expected, bounds=BOUNDS)
         return self
 
-    def scrape(self, fails: float, *, version: int = 3, after: float = 1.0) -> "Watch":
+    def scrape(self, fails: float, *, read: float = 0.0, version: int = 3, after: float = 1.0) -> "Watch":
         self.at += after
-        self.memory = judge.counted(self.memory, {("/models/m", version): fails}, at=self.at, bounds=BOUNDS)
+        counters = LoadCounters({("/models/m", version): {"fail": fails, "success": read}})
+        self.memory = judge.counted(self.memory, counters, at=self.at, bounds=BOUNDS)
         return self
 
     @property
     def found(self):
-        return judge.conditions({R0: self.memory}, at=self.at, bounds=BOUNDS)
+        return conditions({R0: self.memory}, at=self.at, bounds=BOUNDS)
 
     @property
     def names(self) -> list[str]:
@@ -86,7 +101,7 @@ def test_failures_of_an_earlier_load_do_not_count_against_the_next():
 
 def test_counters_of_a_new_process_start_from_zero():
     watch = Watch().look(a_view(ONE)).scrape(6).look(a_view(ONE)).scrape(1).look(a_view(ONE, LOADING_3))
-    assert watch.names == [Name.FAILED_LOAD]
+    assert watch.names == [Name.SERVER_RESTARTED, Name.FAILED_LOAD]
 
 
 @pytest.mark.parametrize(
@@ -99,16 +114,16 @@ def test_a_failed_load_is_over_when_something_better_serves(better):
 
 
 def test_a_failed_load_that_was_withdrawn_at_once_is_still_told_for_a_while():
-    wanted = {M: frozenset({1, 3})}
+    wanted = wants(1, 3)
     watch = Watch().look(a_view(ONE, FAILED_3), expected=wanted)
-    watch.look(a_view(ONE, FAILED_3), expected={M: frozenset({1})})
+    watch.look(a_view(ONE, FAILED_3), expected=wants(1))
     assert watch.names == [Name.FAILED_LOAD]
-    watch.look(a_view(ONE, FAILED_3), expected={M: frozenset({1})}, after=BOUNDS.linger)
+    watch.look(a_view(ONE, FAILED_3), expected=wants(1), after=BOUNDS.linger)
     assert watch.names == []
 
 
 def test_a_failure_in_the_history_of_a_version_nobody_wants_is_no_news():
-    assert Watch().look(a_view(ONE, FAILED_3), expected={M: frozenset({1})}).names == []
+    assert Watch().look(a_view(ONE, FAILED_3), expected=wants(1)).names == []
 
 
 def test_an_order_to_stop_loading_is_no_failure():
@@ -128,7 +143,7 @@ def test_a_version_that_fails_on_many_servers_is_one_condition():
         server: judge.looked(Memory(), a_view(FAILED_3), at=at, expected=None, bounds=BOUNDS)
         for server, at in ((R1, 5.0), (R0, 9.0))
     }
-    [one] = judge.conditions(memories, at=10.0)
+    [one] = conditions(memories, at=10.0, bounds=BOUNDS)
     assert (one.servers, one.since, one.detail) == ((R0, R1), 5.0, "DATA_LOSS: cannot parse")
 
 
@@ -174,10 +189,137 @@ def test_a_failed_load_is_still_told_while_its_server_cannot_be_seen():
 
 def test_a_version_nobody_asked_for_is_told_after_an_unload_would_be_done():
     two = a_view(ONE, a_status(2, AVAILABLE))
-    watch = Watch().look(two, expected={M: frozenset({1})})
+    watch = Watch().look(two, expected=wants(1))
     assert watch.names == []
-    watch.look(two, expected={M: frozenset({1})}, after=BOUNDS.unapproved)
+    watch.look(two, expected=wants(1), after=BOUNDS.unapproved)
     assert [(one.name, one.version) for one in watch.found] == [(Name.UNAPPROVED_VERSION, 2)]
+
+
+def test_a_version_that_fails_in_warm_up_is_seen_by_being_read_again_and_again():
+    alone = {M: "/models/m"}
+    watch = Watch(alone).look(a_view(ONE)).scrape(0).look(a_view(ONE, LOADING_3)).scrape(0, read=1)
+    assert watch.names == []
+    watch.scrape(0, read=2)
+    assert watch.names == [Name.FAILED_LOAD]
+    assert "warm-up" in watch.found[0].detail
+    assert watch.look(a_view(ONE, a_status(3, AVAILABLE))).names == []
+
+
+def test_two_names_that_share_a_path_read_it_twice_without_anything_being_wrong():
+    both = ReplicaView(R0, 0.0, {M: ModelView((ONE, LOADING_3)), TWIN: ModelView((ONE, LOADING_3))})
+    watch = Watch().look(a_view(ONE)).scrape(0).look(both).scrape(0, read=2)
+    assert watch.names == []
+    assert [one.model for one in watch.scrape(0, read=3).found] == ["m"]
+
+
+def test_reads_before_an_agent_started_say_nothing_of_the_load_under_way():
+    assert Watch({M: "/models/m"}).look(a_view(ONE, LOADING_3)).scrape(0, read=5).names == []
+
+
+# --- not as wanted ----------------------------------------------------------------------------------------------------
+
+RIGHT = a_view(ONE, a_status(2, AVAILABLE), labels={"stable": 1})
+WRONG = a_view(ONE, a_status(2, AVAILABLE), labels={"stable": 2})
+
+
+def test_a_label_that_names_another_version_than_it_should_is_drift_when_it_lasts():
+    watch = Watch().look(WRONG, expected=wants(1, 2, stable=1))
+    assert watch.names == []
+    watch.look(WRONG, expected=wants(1, 2, stable=1), after=BOUNDS.drift)
+    [one] = watch.found
+    assert (one.name, one.model, one.version) == (Name.LABEL_DRIFT, "m", None)
+    assert one.detail == "label stable should name 1, but names 2"
+
+
+def test_a_label_that_is_put_back_and_moved_away_time_and_again_is_drift():
+    watch = Watch()
+    for _ in range(4):  # Serving polls its config file every half minute, and each poll undoes the agent's reload
+        watch.look(WRONG, expected=wants(1, 2, stable=1), after=15).look(
+            RIGHT, expected=wants(1, 2, stable=1), after=15
+        )
+    assert watch.names == [Name.LABEL_DRIFT]
+    watch.look(RIGHT, expected=wants(1, 2, stable=1), after=BOUNDS.linger)
+    assert watch.names == []
+
+
+def test_a_label_that_was_moved_by_a_rollout_and_back_is_no_drift():
+    watch = Watch().look(RIGHT, expected=wants(1, 2, stable=2)).look(WRONG, expected=wants(1, 2, stable=2))
+    watch.look(WRONG, expected=wants(1, 2, stable=1), after=BOUNDS.drift)
+    assert watch.look(RIGHT, expected=wants(1, 2, stable=1)).names == []
+
+
+def test_a_label_that_a_restart_took_away_is_drift_and_one_that_nobody_wants_too():
+    bare, extra = a_view(ONE), a_view(ONE, labels={"stable": 1, "canary": 1})
+    watch = Watch().look(bare, expected=wants(1, stable=1)).look(bare, expected=wants(1, stable=1), after=BOUNDS.drift)
+    assert [one.detail for one in watch.found] == ["label stable should name 1, but is not set"]
+    watch = (
+        Watch().look(extra, expected=wants(1, stable=1)).look(extra, expected=wants(1, stable=1), after=BOUNDS.drift)
+    )
+    assert [one.detail for one in watch.found] == ["label canary should not be set, but names 1"]
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        (a_view(ONE, LOADING_3, labels={"stable": 1, "canary": None}), wants(1, 3, stable=1, canary=3)),
+        (a_view(ONE, LOADING_3, labels={"stable": 1}), wants(1, 3, stable=3)),
+        (WRONG, None),
+        (WRONG, {}),
+    ],
+    ids=["waits for its version", "moves when its version is there", "nobody decides", "not ours to decide"],
+)
+def test_what_waits_for_a_load_or_is_not_ours_is_no_drift(seen, expected):
+    watch = Watch().look(seen, expected=expected).look(seen, expected=expected, after=BOUNDS.drift)
+    assert not {Name.LABEL_DRIFT, Name.CONFIG_DRIFT} & set(watch.names)
+
+
+@pytest.mark.parametrize(
+    ("seen", "drifts"),
+    [
+        (a_view(ONE), True),
+        (a_view(ONE, a_status(2, END)), True),
+        (a_view(ONE, a_status(2, START)), False),
+        (a_view(ONE, a_status(2, LOADING)), False),
+        (a_view(ONE, a_status(2, END, "DATA_LOSS")), False),
+    ],
+    ids=["unknown", "unloaded", "about to load", "loading", "failed, which is told as that"],
+)
+def test_a_version_that_should_be_loaded_and_is_not_is_drift(seen, drifts):
+    watch = Watch().look(seen, expected=wants(1, 2)).look(seen, expected=wants(1, 2), after=BOUNDS.drift)
+    assert [(one.name, one.version) for one in watch.found if one.name == Name.CONFIG_DRIFT] == (
+        [(Name.CONFIG_DRIFT, 2)] if drifts else []
+    )
+
+
+def test_a_counter_that_goes_back_is_a_restart_told_for_a_while():
+    watch = Watch().look(a_view(ONE)).scrape(0, read=1, version=1).scrape(0, read=2, version=1)
+    assert watch.names == []
+    assert watch.scrape(0, read=1, version=1).names == [Name.SERVER_RESTARTED]
+    assert watch.scrape(0, read=1, version=1, after=BOUNDS.linger).names == []
+
+
+def test_a_rolling_restart_of_sixty_servers_pages_nobody():
+    """Each is away for 90 s, comes back with its own config, and is put right within the agent's next looks."""
+    expected, watches = wants(1, 2, stable=1), [Watch() for _ in range(60)]
+    for watch in watches:
+        watch.look(RIGHT, expected=expected).scrape(0, read=2, version=1)
+    told: set[str] = set()
+    at = watches[0].at
+    for number, restarting in enumerate(watches):
+        start = at + 20.0 * number  # several at a time
+        for later in (0, 30, 60, 89):
+            restarting.at = start + later
+            restarting.look(None, after=0, expected=expected)
+        booted = a_view(a_status(2, AVAILABLE), a_status(1, LOADING), labels={"stable": None})
+        restarting.look(booted, expected=expected).scrape(0, read=1, version=1, after=0)
+        told |= {one.name for one in conditions({R0: restarting.memory}, at=restarting.at, bounds=BOUNDS)}
+        restarting.look(RIGHT, expected=expected, after=5)
+        memories = {ServerName(f"r{place}"): watch.memory for place, watch in enumerate(watches)}
+        found = conditions(memories, at=restarting.at, bounds=BOUNDS)
+        assert len(found) <= 1  # one for all servers that restarted
+        told |= {one.name for one in found}
+    assert told == {Name.SERVER_RESTARTED}
+    assert {alert_of(name)[1] for name in told} == {"info"}
 
 
 @pytest.mark.parametrize(

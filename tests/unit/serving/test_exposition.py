@@ -109,7 +109,6 @@ def test_a_model_path_is_a_base_path_and_a_version(path, expected):
 def test_load_counters_are_by_version_directory_and_status():
     counters = exposition.load_counters(PAGE + "broken line\n")
     assert counters.attempts == {("/models/m", 2): {"success": 1}, ("/models/m", 3): {"fail": 6}}
-    assert counters.fails == {("/models/m", 2): 0, ("/models/m", 3): 6}
     assert counters.corrupt == 1
 
 

@@ -1,0 +1,278 @@
+"""What looks and scrapes of one server left behind: a Memory, folded over both.
+
+Pure. Owns: since when something holds on one server, and when it is forgotten.
+Leaves to `judge.conditions` how long it must hold to be told, and to
+`engine.observe` the looking.
+
+Source of the states' meaning: TF Serving 2.20 core/servable_state.h and
+recorded transcripts (broken_*, restart_*); a failed load is LOADING with code
+OK while retries last. `load_attempt_count` shows a failed attempt before END;
+an attempt that fails in warm-up it counts as a success, each time anew.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from haldane.domain.fleet import Availability, ModelEntry, ModelName, ModelView, ReplicaView, VersionStatus
+from haldane.judge.loads import Directory, LoadCounters, Loads, from_counters, went_back
+
+K = TypeVar("K")
+Key = tuple[ModelName, int]
+LabelKey = tuple[ModelName, str, int | None]  # of model and label; the version it should name, None: none
+Attempts = Mapping[Directory, Mapping[str, float]]  # by directory and "success" or "fail"
+Expected = Mapping[ModelName, ModelEntry]  # entries whose versions and labels somebody here decides
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """How long things may be odd before they are wrong, seconds."""
+
+    load: float = 600.0  # LOADING; Serving's own retries take five minutes
+    unseen: float = 120.0  # a rolling restart pages nobody
+    dangling: float = 10.0
+    unapproved: float = 60.0  # an unload waits for requests in flight
+    drift: float = 60.0  # not as wanted, at once or again and again; converging takes a few looks
+    linger: float = 300.0  # a failed load is told at least this long, though it was withdrawn at once
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """Something that holds on one server: since when, and what is known of it."""
+
+    at: float
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Spell:
+    """Something that may come and go, as when Serving polls a file that says otherwise: first and last seen."""
+
+    first: float
+    last: float
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What the looks and scrapes of one server left behind. Times are wall-clock seconds.
+
+    `paths` are its models' base paths; `expected` the entries it should have,
+    None where nobody decides that; `attempts` the load attempts its process has
+    counted by status, `before` what was counted when the load under way began.
+    """
+
+    paths: Mapping[ModelName, str] = field(default_factory=dict)
+    view: ReplicaView | None = None
+    expected: Expected | None = None
+    unseen: Since | None = None
+    loading: Mapping[Key, Since] = field(default_factory=dict)
+    failed: Mapping[Key, Since] = field(default_factory=dict)
+    dangling: Mapping[tuple[ModelName, str], Since] = field(default_factory=dict)
+    unapproved: Mapping[Key, Since] = field(default_factory=dict)
+    labels_off: Mapping[LabelKey, Spell] = field(default_factory=dict)
+    missing: Mapping[Key, Spell] = field(default_factory=dict)
+    restarted: Since | None = None
+    attempts: Attempts = field(default_factory=dict)
+    attempts_at_look: Attempts = field(default_factory=dict)
+    before: Mapping[Key, Loads] = field(default_factory=dict)
+
+    def attempts_failed(self, key: Key) -> float:
+        """Failed attempts of the load under way, as far as counters show them."""
+        return self.counted(key, self.attempts).failures - self.before.get(key, Loads()).failures
+
+    def attempts_repeated(self, key: Key) -> float:
+        """Attempts of the load under way that read the model, and were followed by another all the same.
+
+        Each name that shares the directory reads it once without anything being wrong.
+        """
+        now, then = self.counted(key, self.attempts), self.before.get(key, Loads())
+        path = self.paths.get(key[0], "").rstrip("/")
+        names = sum(other.rstrip("/") == path for other in self.paths.values())
+        return (now.requests - now.failures) - (then.requests - then.failures) - max(1, names)
+
+    def counted(self, key: Key, attempts: Attempts) -> Loads:
+        """What `attempts` says of that version's directory."""
+        model, version = key
+        return from_counters(attempts.get((self.paths.get(model, "").rstrip("/"), version), {}))
+
+    def expects(self, key: Key) -> bool:
+        """False only when it is known that this version should not be there."""
+        model, version = key
+        return self.expected is None or model not in self.expected or version in self.expected[model].versions
+
+
+def looked(memory: Memory, view: ReplicaView | None, *, at: float, expected: Expected | None, bounds: Bounds) -> Memory:
+    """The memory after a look; `view` None: the server could not be seen, so what was known stays.
+
+    What is not as wanted is forgotten then: a server that restarts shows its own config for a while.
+    """
+    if view is None:
+        return replace(memory, unseen=memory.unseen or Since(at), expected=expected, labels_off={}, missing={})
+    loading = {key: s for key, s in _statuses(view) if s.availability is Availability.LOADING}
+    moving = {key for key, s in _statuses(view) if s.availability in (Availability.START, Availability.LOADING)}
+    after = replace(
+        memory,
+        view=view,
+        expected=expected,
+        unseen=None,
+        loading=_since(memory.loading, loading, at),
+        dangling=_since(memory.dangling, {*_dangling(view), *_emptied(memory, view)}, at),
+        unapproved=_since(memory.unapproved, _unapproved(view, expected), at),
+        labels_off=_spells(memory.labels_off, dict(_labels_off(view, expected)), _wanted_labels(expected), at, bounds),
+        missing=_spells(memory.missing, dict(_missing(view, expected)), _wanted_versions(expected), at, bounds),
+        before={key: _counted_before(memory, key) for key in moving},
+        attempts_at_look=memory.attempts,
+    )
+    return replace(after, failed=_failures(after, at, bounds))
+
+
+def _counted_before(memory: Memory, key: Key) -> Loads:
+    """What was counted when the load under way began.
+
+    A load begun since the last look may have failed since then, so what was counted by then is what came
+    before it. At the first look, all fails counted so far belong to the load seen under way; whether successes
+    do cannot be told, so none does.
+    """
+    if key in memory.before:
+        return memory.before[key]
+    if memory.view is None:
+        return Loads(math.inf, 0.0)
+    return memory.counted(key, memory.attempts_at_look)
+
+
+def counted(memory: Memory, counters: LoadCounters, *, at: float, bounds: Bounds) -> Memory:
+    """The memory after a scrape; a count that went back is that of a new process and starts from zero."""
+    after = replace(memory, attempts=counters.attempts)
+    if went_back(memory.attempts, counters.attempts):
+        after = replace(after, before={}, attempts_at_look={}, restarted=Since(at), labels_off={}, missing={})
+    return replace(after, failed=_failures(after, at, bounds))
+
+
+def learned(paths: Mapping[ModelName, str], directories: Iterable[Directory]) -> Mapping[ModelName, str]:
+    """The models' base paths, those not known filled in where one loaded path ends in the model's name."""
+    if all(paths.values()):
+        return paths
+    loaded = {base for base, _ in directories}
+
+    def guess(model: ModelName) -> str:
+        alike = [base for base in loaded if base.rpartition("/")[2] == model]
+        return alike[0] if len(alike) == 1 else ""
+
+    return {model: path or guess(model) for model, path in paths.items()}
+
+
+def _statuses(view: ReplicaView) -> Iterable[tuple[Key, VersionStatus]]:
+    return (((model, status.version), status) for model, seen in view.models.items() for status in seen.versions)
+
+
+def _failures(memory: Memory, at: float, bounds: Bounds) -> Mapping[Key, Since]:
+    """Which loads have failed and are not over: made good, superseded by a higher version, or no longer wanted."""
+    if memory.view is None:
+        return memory.failed
+    now = dict(_statuses(memory.view))
+    kept = {}
+    for key in {*now, *memory.failed}:
+        status, known = now.get(key), memory.failed.get(key)
+        if status and _made_good(status, memory.view.models[key[0]]):
+            continue
+        why = _failure(memory, key, status) if status and memory.expects(key) else ""
+        if why:
+            kept[key] = Since(known.at if known else at, why)
+        elif known and at - known.at < bounds.linger:
+            kept[key] = known
+    return dict(sorted(kept.items()))
+
+
+def _made_good(status: VersionStatus, seen: ModelView) -> bool:
+    return status.availability is Availability.AVAILABLE or any(v > status.version for v in seen.loaded)
+
+
+def _failure(memory: Memory, key: Key, status: VersionStatus) -> str:
+    """Why this version counts as failed, or ""."""
+    if status.failed:
+        return f"{status.error_code}: {status.error_message.strip() or 'no message'}"
+    if status.availability in (Availability.START, Availability.LOADING) and memory.attempts_failed(key) > 0:
+        return f"{memory.attempts_failed(key):.0f} failed load attempts, being retried"
+    if status.availability is Availability.LOADING and memory.attempts_repeated(key) > 0:
+        return "read more than once without becoming available: it fails after that, as in warm-up, and is retried"
+    return ""
+
+
+def _emptied(memory: Memory, view: ReplicaView) -> set[tuple[ModelName, str]]:
+    """Labels that were taken away because nothing is left to name: the model serves no version any more."""
+    had = (
+        {(name, label) for name, model in memory.view.models.items() for label in model.labels}
+        if memory.view
+        else set()
+    )
+    bare = {name for name, model in view.models.items() if not model.loaded and not model.labels}
+    return {(name, label) for name, label in had | memory.dangling.keys() if name in bare}
+
+
+def _dangling(view: ReplicaView) -> Iterable[tuple[ModelName, str]]:
+    return (
+        (model, label)
+        for model, seen in view.models.items()
+        for label, version in seen.labels.items()
+        if version is None
+    )
+
+
+def _unapproved(view: ReplicaView, expected: Expected | None) -> Iterable[Key]:
+    for model, seen in view.models.items():
+        if expected is not None and model in expected:
+            yield from ((model, version) for version in seen.loaded if version not in expected[model].versions)
+
+
+def _labels_off(view: ReplicaView, expected: Expected | None) -> Iterable[tuple[LabelKey, str]]:
+    """Labels that name another version than they should, though that one could answer.
+
+    A label that resolves to nothing is dangling instead, unless it should name a version that is there.
+    """
+    for model, entry in (expected or {}).items():
+        seen = view.models.get(model, ModelView())
+        for label in sorted({*entry.labels, *seen.labels}):
+            want, now = entry.labels.get(label), seen.labels.get(label)
+            waiting = want is not None and (not seen.available(want) or want in seen.unproven_because)
+            if want != now and not waiting:
+                says = f"label {label} should {'not be set' if want is None else f'name {want}'}"
+                yield (model, label, want), f"{says}, but {'is not set' if now is None else f'names {now}'}"
+
+
+def _missing(view: ReplicaView, expected: Expected | None) -> Iterable[tuple[Key, str]]:
+    """Versions that should be there and that the server neither has nor tries to load."""
+    for model, entry in (expected or {}).items():
+        seen = view.models.get(model, ModelView())
+        for version in entry.versions:
+            status = seen.status(version)
+            if status is None or (status.availability in _LEAVING and not status.failed):
+                yield (model, version), f"version {version} should be loaded, but is {_plain(status)}"
+
+
+_LEAVING = (Availability.UNLOADING, Availability.END)
+
+
+def _plain(status: VersionStatus | None) -> str:
+    return "not known there: no such directory, or another config" if status is None else status.availability.value
+
+
+def _wanted_labels(expected: Expected | None) -> Callable[[LabelKey], bool]:
+    return lambda key: key[0] in (expected or {}) and (expected or {})[key[0]].labels.get(key[1]) == key[2]
+
+
+def _wanted_versions(expected: Expected | None) -> Callable[[Key], bool]:
+    return lambda key: key[0] in (expected or {}) and key[1] in (expected or {})[key[0]].versions
+
+
+def _spells(
+    before: Mapping[K, Spell], now: Mapping[K, str], wanted: Callable[[K], bool], at: float, bounds: Bounds
+) -> Mapping[K, Spell]:
+    """Spells go on over pauses shorter than `linger`, for as long as the same is wanted."""
+    kept = {key: spell for key, spell in before.items() if wanted(key) and at - spell.last < bounds.linger}
+    return kept | {key: Spell(kept[key].first if key in kept else at, at, why) for key, why in now.items()}
+
+
+def _since(before: Mapping[K, Since], now: Iterable[K], at: float) -> Mapping[K, Since]:
+    return {key: before.get(key, Since(at)) for key in now}
