@@ -9,6 +9,7 @@ PortError
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from enum import StrEnum
 from typing import Any, ClassVar, Protocol
 
 from haldane.domain.entries import Entry
@@ -46,6 +47,25 @@ class Malformed(PortError):
     """An answer in the wrong shape."""
 
     reason = "malformed"
+
+
+class Flaw(StrEnum):
+    """Why one record of a source is no request; a closed set, for it becomes a Prometheus label."""
+
+    TRUNCATED = "truncated"  # the file ends inside a record, or its framing is lost
+    CHECKSUM = "checksum"  # a TFRecord whose data does not fit its CRC
+    FORMAT = "format"  # not the kind of record the source is said to hold
+    OTHER_MODEL = "other_model"  # logged for another model
+    SIGNATURE = "signature"  # not what the model's signature takes
+    LABEL = "label"  # the right answer is missing or no answer
+
+
+class Unusable(Malformed):
+    """One record among others, in whose place this stands; the rest of the source is used."""
+
+    def __init__(self, target: str, detail: str, flaw: Flaw) -> None:
+        super().__init__(target, detail)
+        self.flaw = flaw
 
 
 class NoData(PortError):
@@ -202,6 +222,7 @@ class Clock(Protocol):
 __all__ = [
     "AlertSink",
     "Clock",
+    "Flaw",
     "Malformed",
     "MetricSource",
     "ModelServer",
@@ -215,4 +236,5 @@ __all__ = [
     "Store",
     "TrafficSource",
     "Unavailable",
+    "Unusable",
 ]

@@ -33,6 +33,7 @@ class Telemetry:
     reloads: Counter
     pairs: Counter
     set_aside: Counter
+    unusable: Counter
     shed: Counter
     labels: Counter
     taken_back: Counter
@@ -84,6 +85,13 @@ class Telemetry:
             reloads=Counter("reloads_total", "Configs sent to a server.", ["server", "result"], **own),
             pairs=Counter("pairs_total", "Shadow pairs that count.", ["model", "server", "kind"], **own),
             set_aside=Counter("pairs_set_aside_total", "Shadow pairs that do not count.", ["model", "reason"], **own),
+            unusable=Counter(
+                "traffic_records_unusable_total",
+                "Records of a traffic source that are no request: truncated, checksum, format, other_model, signature,"
+                " label. Each counts once, however often a set is read.",
+                ["model", "reason"],
+                **own,
+            ),
             shed=Counter("shadow_shed_total", "Requests not shadowed, to protect stable.", ["model", "reason"], **own),
             labels=Counter(
                 "labels_total",

@@ -10,8 +10,10 @@ import pytest
 from pyarrow import csv, parquet
 
 from haldane import wire
+from haldane.adapters.arrays import read_arrays
 from haldane.adapters.replay import Replay
 from haldane.adapters.tables import TableForm, read_table
+from haldane.serving.madeup import REQUESTS, made_up
 from haldane.serving.records import frame, read_examples, read_prediction_logs
 from haldane.serving.restform import read_lines
 from haldane.tensors import Signature, TensorSpec, encode
@@ -62,6 +64,20 @@ class TestExamples(TrafficSourceContract):
         return Supply(
             lambda: Replay("set", lambda: read_examples(path, SIGNATURES, signature=signature, label="y")), ROWS
         )
+
+
+class TestArrays(TrafficSourceContract):
+    @pytest.fixture
+    def supply(self, tmp_path: Path) -> Supply:
+        path = tmp_path / "set.npz"
+        np.savez(path, x=np.arange(ROWS) + 0.5, y=np.arange(ROWS) % 2)
+        return Supply(lambda: Replay("set", lambda: read_arrays(path, SIGNATURES, TableForm(label="y"))), ROWS)
+
+
+class TestMadeUp(TrafficSourceContract):
+    @pytest.fixture
+    def supply(self) -> Supply:
+        return Supply(lambda: Replay("synthetic", lambda: made_up(SIGNATURES, "serving_default")), REQUESTS)
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv"])

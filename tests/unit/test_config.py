@@ -113,7 +113,7 @@ def test_a_wrong_server_does_not_hide_the_mistakes_that_need_the_whole_file(fold
 def test_relative_paths_are_taken_from_the_files_folder(folder):
     config = load(folder, MINIMAL)
     assert config.state_dir == folder / "haldane-state"
-    assert config.models["credit_risk"].traffic.path == folder / "rows.parquet"
+    assert config.models["credit_risk"].traffic.files == folder / "rows.parquet"
     assert config.store_url.get_secret_value() == f"sqlite:///{folder}/haldane-state/haldane.db"
 
 
@@ -274,6 +274,26 @@ def test_a_model_config_that_cannot_be_read_is_told_with_its_own_line(folder):
         ("servers: [h:1]\ntls: {ca: gone.pem}", "tls.ca", "no such file"),
         ("servers: [h:1]\nshadow: {rate: 0}", "shadow.rate", "greater than 0"),
         ("servers: [h:1]\nmodels: {m: {clients: label, traffic: {}}}", "models.m.traffic", "exactly one"),
+        (
+            "servers: [h:1]\nmodels: {m: {clients: label, traffic: {warmup: true, synthetic: true}}}",
+            "models.m.traffic",
+            "given: warmup, synthetic",
+        ),
+        (
+            "servers: [h:1]\nmodels: {m: {clients: label, traffic: {warmup: true}}}",
+            "models.m.traffic.warmup",
+            "give model_config_file",
+        ),
+        (
+            "servers: [h:1]\nmodels: {m: {clients: label, traffic: {prediction_log: 'logs/*.gz'}}}",
+            "models.m.traffic.prediction_log",
+            "no such file",
+        ),
+        (
+            "servers: [h:1]\nmodels: {m: {clients: label, traffic: {labelled: 's3://b/rows.xls', label: y}}}",
+            "models.m.traffic.labelled",
+            "got rows.xls",
+        ),
         ("servers: [h:1]\noutputs: {kind: regression, loss: log}", "outputs", "squared"),
         ("servers: [h:1]\n"
          "analysis: {metrics: {errors: off, accuracy: off, latency: off, disagreement: off, drift: off}}",
@@ -483,7 +503,7 @@ def test_a_golden_set_takes_what_it_does_not_say_from_the_traffic(folder):
     config = load(folder, GOLDEN.replace("TRAFFIC", TRAFFIC).replace("GOLDEN", "rows.csv"))
     model = config.models["m"]
     source = model.golden.source(model.golden.path, model.traffic)
-    assert (source.kind, source.path, source.label, source.columns) == ("labelled", folder / "rows.csv", "bad", ("a",))
+    assert (source.kind, source.files, source.label, source.columns) == ("labelled", folder / "rows.csv", "bad", ("a",))
     own = model.golden.model_copy(update={"label": "truth", "signature": "score", "columns": ("b",)})
     source = own.source(folder / "g.tfrecord", model.traffic)
     assert (source.kind, source.label, source.signature, source.columns) == ("examples", "truth", "score", ("b",))

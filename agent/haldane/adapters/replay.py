@@ -7,15 +7,17 @@ every pass: that it is a repeat is the pairing's affair.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from itertools import islice
 
 import structlog
 
 from haldane.domain.traffic import Request
-from haldane.ports import Malformed
+from haldane.ports import Flaw, Malformed, Unusable
 
 Read = Callable[[], Iterable[Request | Malformed]]
+OnFlaw = Callable[[Flaw], None]
 _KEPT_ERRORS = 10
 # Records read in one visit to the worker thread: enough to make the hop cheap, few enough to hold.
 _CHUNK = 256
@@ -32,13 +34,16 @@ class Replay:
 
     finite = True  # rows repeat; a stream's never do
 
-    def __init__(self, name: str, read: Read, *, cycle: bool = True) -> None:
+    def __init__(self, name: str, read: Read, *, cycle: bool = True, on_flaw: OnFlaw = lambda _: None) -> None:
         self.name = name
         self.errors: list[Malformed] = []  # the first few bad records of the first pass
         self.bad = 0  # bad records in one pass
+        self.flaws: Counter[Flaw] = Counter()  # of bad records, each once however often the set is read
+        self._seen = 0  # how far the set was read, the furthest time
         self.length: int | None = None  # requests in one pass, known after the first
         self._read = read
         self._cycle = cycle
+        self._on_flaw = on_flaw
 
     async def requests(self) -> AsyncIterator[Request]:
         async for request in self._one_pass():
@@ -57,7 +62,7 @@ class Replay:
                     yield record
                 else:
                     bad += 1
-                    self._note(record)
+                    self._note(record, good + bad)
         if self.length is None and bad:
             log.warning("traffic_records_unreadable", source=self.name, bad=bad, good=good, first=str(self.errors[0]))
         self.length, self.bad = good, bad
@@ -65,8 +70,14 @@ class Replay:
             why = f"first error: {self.errors[0]}" if self.errors else "it is empty"
             raise Malformed(self.name, f"no usable request in it; {why}")
 
-    def _note(self, error: Malformed) -> None:
-        if self.length is None and len(self.errors) < _KEPT_ERRORS:
+    def _note(self, error: Malformed, place: int) -> None:
+        if place <= self._seen:
+            return  # read again: known
+        self._seen = place
+        flaw = error.flaw if isinstance(error, Unusable) else Flaw.FORMAT
+        self.flaws[flaw] += 1
+        self._on_flaw(flaw)
+        if len(self.errors) < _KEPT_ERRORS:
             self.errors.append(error)
 
 

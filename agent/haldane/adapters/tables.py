@@ -1,10 +1,13 @@
-"""A labelled set as Parquet or CSV: each row a Predict request with its truth.
+"""A labelled set as Parquet, CSV or NPZ: each row a Predict request with its truth.
 
 Columns become inputs by the model's signature: either a column per input, named
-after it, or one numeric input [n, d] filled from `columns` in that order. pyarrow
-is imported when a table is opened (extra `tables`).
+after it, or one numeric input [n, d] filled from `columns` in that order. An NPZ
+(`adapters.arrays`) has arrays for columns. pyarrow is imported when a table is
+opened (extra `tables`).
 """
 
+import gzip
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from haldane.domain.traffic import Api, Request
+from haldane.files import kind_of, opened
 from haldane.judge.slices import as_text
-from haldane.ports import Malformed, Refused, Unavailable
+from haldane.ports import Flaw, Malformed, Refused, Unusable
 from haldane.tensors import STRING, Array, Signature, TensorSpec, UnsupportedType, encode, predict_body
 
 _BATCH_ROWS = 1024
@@ -32,22 +36,26 @@ class TableForm:
 
 
 def read_table(path: Path, signatures: Mapping[str, Signature], form: TableForm) -> Iterator[Request | Malformed]:
-    """The rows of a .parquet or .csv file as Predict requests, `row` counting from 0.
+    """The rows of a .parquet, .csv or .tsv file as Predict requests, `row` counting from 0; gzip is undone.
 
     A row whose label or value is missing or NaN is Malformed in its place. Raises
     Malformed when a column is missing or of the wrong type, Unavailable when the file
     cannot be read, Refused when pyarrow is not installed.
     """
-    if form.signature not in signatures:
-        known = ", ".join(sorted(signatures))
-        raise Malformed(path.name, f"the model has no signature {form.signature!r}, only {known}")
-    first = 0
+    signature, first = signature_of(path.name, signatures, form), 0
     for batch in _batches(path):
-        names = list(batch.schema.names)
-        plan = _inputs(path.name, names, signatures[form.signature], form)
+        plan = inputs_of(path.name, list(batch.schema.names), signature, form)
         truths = None if form.label is None else batch.column(form.label).to_pylist()
         yield from _requests(path.name, first, batch, plan, truths, form)
         first += batch.num_rows
+
+
+def signature_of(name: str, signatures: Mapping[str, Signature], form: TableForm) -> Signature:
+    """The one that is called; Malformed when the model has none of that name."""
+    if form.signature not in signatures:
+        known = ", ".join(sorted(signatures))
+        raise Malformed(name, f"the model has no signature {form.signature!r}, only {known}")
+    return signatures[form.signature]
 
 
 def _batches(path: Path) -> Iterator[Any]:
@@ -58,30 +66,32 @@ def _batches(path: Path) -> Iterator[Any]:
     except ImportError as error:
         raise Refused(path.name, 'reading tables needs pyarrow: pip install "haldane[tables]"') from error
     try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            with parquet.ParquetFile(path) as file:
+        if kind_of(path) in (".parquet", ".pq"):
+            with opened(path) as content, parquet.ParquetFile(content) as file:
                 yield from file.iter_batches(batch_size=_BATCH_ROWS)
-        elif path.suffix.lower() in (".csv", ".tsv"):
-            options = csv.ParseOptions(delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+        elif kind_of(path) in (".csv", ".tsv"):
+            options = csv.ParseOptions(delimiter="\t" if kind_of(path) == ".tsv" else ",")
             # Read whole: the streaming reader takes a column's type from its first block, and fails on a later one.
-            yield from csv.read_csv(path, parse_options=options).to_batches(max_chunksize=_BATCH_ROWS)
+            with opened(path) as content:
+                yield from csv.read_csv(content, parse_options=options).to_batches(max_chunksize=_BATCH_ROWS)
         else:
-            raise Malformed(path.name, f"unknown kind of table {path.suffix!r}; known are .parquet, .pq, .csv, .tsv")
-    except OSError as error:
-        raise Unavailable(path.name, f"cannot be read: {error.strerror or error}") from error
+            known = ".parquet, .pq, .csv, .tsv, .npz"
+            raise Malformed(path.name, f"unknown kind of table {path.suffix!r}; known are {known}")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise Malformed(path.name, f"broken gzip: {error}") from error
     except pyarrow.ArrowException as error:
         raise Malformed(path.name, f"not a readable table: {error}") from error
 
 
-_Plan = list[tuple[TensorSpec, tuple[str, ...]]]  # an input and the columns that fill it
+Plan = list[tuple[TensorSpec, tuple[str, ...]]]  # an input and the columns that fill it
 
 
-def _inputs(name: str, have: Sequence[str], signature: Signature, form: TableForm) -> _Plan:
+def inputs_of(name: str, have: Sequence[str], signature: Signature, form: TableForm) -> Plan:
     only = signature.only_input
     if form.columns and only is None:
         raise Malformed(name, f"columns fill a single input, but signature {signature.name!r} has several")
     if form.columns and only is not None:
-        plan: _Plan = [(only, form.columns)]
+        plan: Plan = [(only, form.columns)]
     else:
         plan = [(spec, (key,)) for key, spec in signature.inputs.items()]
     wanted = [column for _, columns in plan for column in columns]
@@ -97,16 +107,30 @@ def _label(form: TableForm) -> list[tuple[str, str]]:
 
 
 def _requests(
-    name: str, first: int, batch: Any, plan: _Plan, truths: list[Any] | None, form: TableForm
+    name: str, first: int, batch: Any, plan: Plan, truths: list[Any] | None, form: TableForm
 ) -> Iterator[Request | Malformed]:
     values = [_block(name, batch, spec, columns, form) for spec, columns in plan]
-    told = {field: [as_text(value) for value in batch.column(field).to_pylist()] for field in form.fields}
-    for offset in range(batch.num_rows):
+    told = {field: batch.column(field).to_pylist() for field in form.fields}
+    yield from rows_of(name, range(first, first + batch.num_rows), plan, values, truths, told, form)
+
+
+def rows_of(
+    name: str,
+    rows: range,
+    plan: Plan,
+    values: Sequence[Any],
+    truths: Sequence[Any] | None,
+    told: Mapping[str, Sequence[Any]],
+    form: TableForm,
+) -> Iterator[Request | Malformed]:
+    """One request for each of these rows; `values` holds the rows of each input of the plan, `told` the fields'."""
+    first, texts = rows.start, {field: [as_text(value) for value in column] for field, column in told.items()}
+    for offset in range(len(rows)):
         row = first + offset
         where = f"{name}#{row}"
         truth = None if truths is None else _truth(truths[offset])
         if truths is not None and truth is None:
-            yield Malformed(where, f"label {form.label!r} is missing or NaN")
+            yield Unusable(where, f"label {form.label!r} is missing or NaN", Flaw.LABEL)
             continue
         try:
             protos = {
@@ -114,9 +138,9 @@ def _requests(
                 for (spec, _), block in zip(plan, values, strict=True)
             }
         except (ValueError, TypeError, OverflowError) as error:
-            yield Malformed(where, str(error))
+            yield Unusable(where, str(error), Flaw.SIGNATURE)
             continue
-        fields = {field: text for field, texts in told.items() if (text := texts[offset]) is not None}
+        fields = {field: text for field, column in texts.items() if (text := column[offset]) is not None}
         yield Request(where, Api.PREDICT, predict_body(form.signature, protos), row, truth, fields)
 
 

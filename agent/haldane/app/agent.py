@@ -48,6 +48,7 @@ class Agent:
     conditions: Callable[[], Sequence[Condition]]
     prepare: Prepare
     clear: Clear
+    unusable: Callable[[], Mapping[ModelName, Mapping[str, int]]] = dict
     waiting: dict[str, str] = field(default_factory=dict)  # what is not ready yet -> why
     starting: asyncio.Lock = field(default_factory=asyncio.Lock)  # two at once would both find no other rollout
 
@@ -73,6 +74,7 @@ class Agent:
             stable=stable,
             rollouts=tuple(self.desk.live()),
             conditions=tuple(self.conditions()),
+            unusable=self.unusable(),
             trouble={str(server): why for server, why in (self.desk.trouble | self.desk.refusals).items()},
         )
 

@@ -65,7 +65,7 @@ def _rows(
     row = GOLDEN_ROW
     for file in golden_files(golden.path):
         try:
-            for request in read(golden.source(file, traffic), model, signatures, fields):
+            for request in read(golden.source(file, traffic), file, model, signatures, fields):
                 if isinstance(request, Malformed):
                     raise request
                 if request.truth is None:

@@ -36,7 +36,7 @@ from haldane.ports import PortError, Refused, TrafficSource, Unavailable
 from haldane.serving.channel import Tls
 from haldane.serving.client import ServingClient, open_client
 from haldane.serving.foreign import foreign_models
-from haldane.serving.shadow import Scorer
+from haldane.serving.shadow import Scorer, unscored
 from haldane.telemetry import Telemetry
 
 log = structlog.get_logger()
@@ -79,7 +79,15 @@ class Parts:
             raise Refused(model, "a rollout of it is live, but the config does not have it any more")
         section, watched = self.config.models[model], self.desk.watched[model]
         clients, fields = self.clients.values(), self.config.fields_of(model)
-        source = self.sources.get(model) or await open_source(model, section, watched.stable, clients, fields=fields)
+        source = self.sources.get(model) or await open_source(
+            model,
+            section,
+            watched.stable,
+            clients,
+            fields=fields,
+            base_path=self.config.base_path(model),
+            on_flaw=lambda flaw: self.telemetry.unusable.labels(model, flaw).inc(),
+        )
         if source is None:
             return
         if model not in self.sources:
@@ -119,6 +127,19 @@ class Parts:
     def scorer(self, model: ModelName) -> Scorer:
         return Scorer(self.config.outputs_of(model).rule())
 
+    def _made_up(self, model: ModelName) -> bool:
+        """Its requests mean nothing, so what is answered to them is not judged."""
+        section = self.config.models.get(model)
+        return section is not None and section.traffic is not None and section.traffic.synthetic
+
+    def unusable(self) -> dict[ModelName, dict[str, int]]:
+        """Records of each model's source that are no request, by reason, for those that have any."""
+        return {
+            model: {str(flaw): count for flaw, count in source.flaws.items()}
+            for model, source in self.sources.items()
+            if source.flaws
+        }
+
     def labels(self) -> Labels:
         """Labels of all models, joined by this process."""
         return Labels(self.store, self.clock, self.telemetry, self.label_terms, self.scorer)
@@ -153,7 +174,7 @@ class Parts:
                 deadline_seconds=shadow.deadline.total_seconds(),
                 aa_share=0.0 if rollout.first else shadow.aa_share,
             ),
-            score=scorer,
+            score=unscored(scorer) if self._made_up(rollout.model) else scorer,
             address=lambda: addressing(self.desk.rollout(rollout.id) or rollout),
             masked=lambda server: self.loading(rollout.model, server),
             next_seq=progress.next_seq,

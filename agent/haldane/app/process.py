@@ -194,6 +194,7 @@ def _assemble(parts: Parts, sinks: Mapping[str, AlertSink]) -> tuple[Agent, Obse
         conditions=observer.conditions,
         prepare=parts.prepare,
         clear=parts.clear,
+        unusable=parts.unusable,
     )
 
     late = LateWatch(

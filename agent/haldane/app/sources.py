@@ -1,19 +1,28 @@
 """From the settings of one model to its traffic source and the first request of it."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 
-from haldane.adapters.replay import Replay
+from haldane.adapters.arrays import read_arrays
+from haldane.adapters.replay import OnFlaw, Replay
 from haldane.adapters.tables import TableForm, read_table
 from haldane.config import ModelSection, TrafficSection
 from haldane.domain.fleet import ModelName
 from haldane.domain.traffic import Request
-from haldane.ports import Malformed, PortError, Refused, TrafficSource, Unavailable
+from haldane.files import FileSet, is_url, kind_of
+from haldane.ports import Flaw, Malformed, PortError, Refused, TrafficSource, Unavailable, Unusable
+from haldane.release.check import folder_of
 from haldane.serving.client import ServingClient
 from haldane.serving.fields import with_fields
+from haldane.serving.madeup import made_up
 from haldane.serving.records import read_examples, read_prediction_logs
 from haldane.serving.restform import read_lines
 from haldane.tensors import Signature
+
+LOGS = ("prediction_log", "warmup")  # sources that need no signature to be read by
+# Source: servables/tensorflow/saved_model_warmup_util.cc
+WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 
 
 async def open_source(
@@ -23,17 +32,66 @@ async def open_source(
     clients: Iterable[ServingClient],
     *,
     fields: frozenset[str] = frozenset(),
+    base_path: str = "",
+    on_flaw: OnFlaw = lambda _: None,
 ) -> Replay | None:
     """The model's source; None when it has none. PortError when no server can say what the model takes.
 
-    Requests carry those of `fields` that they have: what slices are made by.
+    Requests carry those of `fields` that they have: what slices are made by. `base_path` is where the model's
+    versions lie, and `on_flaw` is told of every record that cannot be used.
     """
     if section.traffic is None:
         return None
     traffic = section.traffic
-    signatures = {} if traffic.kind == "prediction_log" else await signatures_of(model, stable, clients)
+    signatures = {} if traffic.kind in LOGS else await signatures_of(model, stable, clients)
     named_by = section.labels.id if section.labels else ""
-    return Replay(traffic.path.name, lambda: named(read(traffic, model, signatures, fields), named_by))
+    if traffic.kind == "synthetic":
+        return Replay("synthetic", lambda: named(made_up(signatures, traffic.signature), named_by), on_flaw=on_flaw)
+    files = FileSet(_warmup_file(model, base_path, stable) if traffic.kind == "warmup" else traffic.files)
+
+    def requests() -> Iterable[Request | Malformed]:
+        return named(each_file(files, lambda path: read(traffic, path, model, signatures, fields)), named_by)
+
+    return Replay(files.name, requests, on_flaw=on_flaw)
+
+
+def _warmup_file(model: ModelName, base_path: str, stable: int) -> Path | str:
+    """Where Serving itself looks for the requests of that version's warm-up."""
+    if is_url(base_path):
+        return f"{base_path.rstrip('/')}/{stable}/{WARMUP_FILE}"
+    folder = folder_of(base_path, stable)
+    if folder is None:
+        raise Unavailable(model, f"warmup: there is no version {stable} to be read in {base_path or 'its base_path'}")
+    return folder / WARMUP_FILE
+
+
+def each_file(
+    files: FileSet, read_one: Callable[[Path], Iterable[Request | Malformed]]
+) -> Iterator[Request | Malformed]:
+    """The records of all files, one after the other, rows counted on. Of several, one that cannot be read is a flaw.
+
+    Unavailable when there is none.
+    """
+    paths = files.paths()
+    twice = {path.name for path in paths if sum(one.name == path.name for one in paths) > 1}
+    first = 0
+    for number, path in enumerate(paths):
+        last = -1
+        try:
+            for record in read_one(path):
+                if isinstance(record, Request):
+                    last = record.row
+                    if number:  # the id of one without an id of its own begins with the file's name
+                        own = path.name in twice and record.id.startswith(path.name)
+                        name = f"{number}:{record.id}" if own else record.id
+                        yield replace(record, row=first + record.row, id=name)
+                        continue
+                yield record
+        except PortError as error:
+            if len(paths) == 1 or isinstance(error, Refused):
+                raise
+            yield Unusable(path.name, error.detail, Flaw.FORMAT)
+        first += last + 1
 
 
 def named(requests: Iterable[Request | Malformed], field: str) -> Iterable[Request | Malformed]:
@@ -89,29 +147,35 @@ async def signatures_of(model: ModelName, stable: int, clients: Iterable[Serving
 
 
 def read(
-    traffic: TrafficSection, model: ModelName, signatures: Mapping[str, Signature], fields: frozenset[str] = frozenset()
+    traffic: TrafficSection,
+    path: Path,
+    model: ModelName,
+    signatures: Mapping[str, Signature],
+    fields: frozenset[str] = frozenset(),
 ) -> Iterable[Request | Malformed]:
-    """The records of one source, once, with those of the fields that they have."""
-    requests = _requests(traffic, model, signatures, fields)
+    """The records of one file of a source, once, with those of the fields that they have."""
+    requests = _requests(traffic, path, model, signatures, fields)
     return with_fields(requests, fields) if fields else requests
 
 
 def _requests(
-    traffic: TrafficSection, model: ModelName, signatures: Mapping[str, Signature], fields: frozenset[str]
+    traffic: TrafficSection,
+    path: Path,
+    model: ModelName,
+    signatures: Mapping[str, Signature],
+    fields: frozenset[str],
 ) -> Iterable[Request | Malformed]:
     match traffic.kind:
         case "labelled":
             form = TableForm(
                 label=traffic.label, columns=traffic.columns, signature=traffic.signature, fields=tuple(sorted(fields))
             )
-            return read_table(traffic.path, signatures, form)
+            return (read_arrays if kind_of(path) == ".npz" else read_table)(path, signatures, form)
         case "examples":
-            return read_examples(
-                traffic.path, signatures, signature=traffic.signature, label=traffic.label, fields=fields
-            )
+            return read_examples(path, signatures, signature=traffic.signature, label=traffic.label, fields=fields)
         case "rest_jsonl":
-            return read_lines(traffic.path, signatures)
-        case "prediction_log":
-            return read_prediction_logs(traffic.path, model=model)
+            return read_lines(path, signatures)
+        case "prediction_log" | "warmup":
+            return read_prediction_logs(path, model=model if traffic.kind == "prediction_log" else None)
         case other:
             raise Refused(str(model), f"unknown traffic source {other}")

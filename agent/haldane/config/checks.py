@@ -2,6 +2,7 @@
 
 import csv
 import difflib
+import glob
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -9,10 +10,11 @@ from urllib.parse import urlsplit
 from haldane.config.problems import Loc
 from haldane.config.quantities import is_loopback
 from haldane.config.sections import Config, ModelSection
-from haldane.config.traffic import SOURCES, GoldenSection, TrafficSection, golden_files, golden_kind
+from haldane.config.traffic import FILE_SOURCES, SOURCES, GoldenSection, TrafficSection, golden_files, golden_kind
 from haldane.domain.evidence import Role
 from haldane.domain.fleet import Clients, ModelName, Placement, Policy, ServerConfig
 from haldane.domain.rollout import Mode
+from haldane.files import TABLES, FileSet, kind_of
 from haldane.judge.gauges import Gauge
 from haldane.judge.outputs import OutputKind
 
@@ -118,13 +120,22 @@ def _traffic(config: Config, name: str, model: ModelSection, loc: Loc) -> Found:
     if (traffic := model.traffic) is None:
         return
     loc = (*loc, "traffic")
-    given = [source for source in SOURCES if getattr(traffic, source) is not None]
-    if len(given) != 1:
-        yield loc, f"give exactly one of {', '.join(SOURCES)}; given: {', '.join(given) or 'none'}"
+    if len(traffic.given) != 1:
+        yield loc, f"give exactly one of {', '.join(SOURCES)}; given: {', '.join(traffic.given) or 'none'}"
         return
-    if not traffic.path.is_file():
-        yield (*loc, traffic.kind), f"no such file: {traffic.path}"
+    if traffic.kind in FILE_SOURCES and not _there(traffic.files):
+        yield (*loc, traffic.kind), f"no such file: {traffic.files}"
+    if traffic.kind == "warmup" and not config.base_path(name):
+        says = "the requests lie below the model's base_path; give model_config_file with this model in it"
+        yield (*loc, "warmup"), says
     yield from _label(config, name, traffic, loc)
+
+
+def _there(files: Path | str) -> bool:
+    """Whether there is such a file, or one that the glob matches; what a URL names is seen when it is opened."""
+    if isinstance(files, str):
+        return True
+    return files.is_file() or (glob.has_magic(str(files)) and bool(FileSet(files).found()))
 
 
 def _gauges(config: Config, name: str, model: ModelSection, loc: Loc) -> Found:
@@ -151,10 +162,10 @@ def _gauges(config: Config, name: str, model: ModelSection, loc: Loc) -> Found:
 def _label(config: Config, name: str, traffic: TrafficSection, loc: Loc) -> Found:
     if traffic.kind == "labelled" and traffic.label is None:
         yield loc, "labelled rows need label: the column that holds the right answer"
-    if traffic.label is not None and traffic.kind in ("rest_jsonl", "prediction_log"):
+    if traffic.label is not None and traffic.kind not in ("labelled", "examples"):
         yield (*loc, "label"), f"{traffic.kind} has no columns; a label belongs to labelled or examples"
-    if traffic.kind == "labelled" and traffic.path.suffix not in (".parquet", ".csv"):
-        yield (*loc, "labelled"), f"must be a .parquet or .csv file, got {traffic.path.name}"
+    if traffic.kind == "labelled" and kind_of(Path(FileSet(traffic.files).name)) not in TABLES:
+        yield (*loc, "labelled"), f"must be one of {', '.join(TABLES)}, got {FileSet(traffic.files).name}"
     if traffic.label is not None and config.outputs_of(name).kind is OutputKind.ANY:
         yield (*loc, "label"), _SAY_KIND.format(name=name)
 

@@ -17,7 +17,7 @@ from haldane.config.outputs import OutputsSection
 from haldane.config.quantities import Address, Duration, DurationOrZero, HttpUrl
 from haldane.config.resources import PrometheusSection
 from haldane.config.traffic import GoldenSection, LabelsSection, TrafficSection, golden_form
-from haldane.domain.fleet import Clients, ModelEntry, Placement, Server, ServerConfig, ServerName
+from haldane.domain.fleet import Clients, ModelEntry, ModelName, Placement, Server, ServerConfig, ServerName
 from haldane.domain.rollout import Mode, Plan
 from haldane.judge.outputs import OutputKind
 from haldane.judge.rules import Rules
@@ -288,6 +288,11 @@ class Config(Section):
     def analysis_of(self, model: str) -> AnalysisSection:
         """How that model's canaries are judged."""
         return self.models[model].analysis or self.analysis
+
+    def base_path(self, model: str) -> str:
+        """Where that model's versions lie, as model_config_file says; "" when it does not."""
+        entry = self._base.entry(ModelName(model)) if self._base else None
+        return entry.base_path if entry else ""
 
     def outputs_of(self, model: str) -> OutputsSection:
         """When two answers of that model count as different."""

@@ -2,26 +2,48 @@
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator
 
 from haldane.config.base import Section
 from haldane.config.quantities import Duration
 
 
+def files_form(value: Any) -> Any:
+    """A URL stays text, anything else is a path, so that it is taken from the config file's folder."""
+    return Path(value) if isinstance(value, str) and "://" not in value else value
+
+
+Files = Annotated[Path | str, BeforeValidator(files_form)]
+
+
 class TrafficSection(Section):
-    """Where requests to shadow come from; exactly one source."""
+    """Where requests to shadow come from; exactly one source.
 
-    labelled: Path | None = None
-    """Rows with a known answer: .parquet or .csv. Needs `label`."""
+    A file is a path, a glob (logs/*.tfrecord.gz) or a URL of either (s3://bucket/logs/*.tfrecord, https://...);
+    gzip is seen by its content.
+    """
 
-    examples: Path | None = None
-    """TFRecord file of tf.train.Example; with `label`, rows of known answer."""
+    labelled: Files | None = None
+    """Rows with a known answer: .parquet, .csv, .tsv or .npz. Needs `label`."""
 
-    rest_jsonl: Path | None = None
+    examples: Files | None = None
+    """TFRecord files of tf.train.Example; with `label`, rows of known answer."""
+
+    rest_jsonl: Files | None = None
     """One request a line in Serving's REST form ({"instances": ...} or {"inputs": ...})."""
 
-    prediction_log: Path | None = None
-    """TFRecord file of tensorflow.serving.PredictionLog, as Serving's request logger writes it."""
+    prediction_log: Files | None = None
+    """TFRecord files of tensorflow.serving.PredictionLog, as Serving's request logger writes it."""
+
+    warmup: bool = False
+    """The requests that the stable version brings along for its own warm-up, in assets.extra below its base_path,
+    which must be readable from here."""
+
+    synthetic: bool = False
+    """Requests made up from the signature's types and shapes. They judge latency and errors only: what a model
+    answers to noise says nothing of its answers to people."""
 
     label: str | None = None
     """Column (or Example feature) that holds the right answer; never sent to the model."""
@@ -34,18 +56,23 @@ class TrafficSection(Section):
 
     @property
     def kind(self) -> str:
-        """Which source is given: labelled, examples, rest_jsonl or prediction_log."""
-        return next(name for name in SOURCES if getattr(self, name) is not None)
+        """Which of SOURCES is given."""
+        return next(iter(self.given))
 
     @property
-    def path(self) -> Path:
-        """The file of the source."""
-        path = getattr(self, self.kind)
-        assert isinstance(path, Path)
-        return path
+    def given(self) -> list[str]:
+        """All of SOURCES that are given; one, once the config was checked."""
+        return [name for name in SOURCES if getattr(self, name) not in (None, False)]
+
+    @property
+    def files(self) -> Path | str:
+        """The path, glob or URL of a source of files."""
+        files: Path | str = getattr(self, self.kind)
+        return files
 
 
-SOURCES = ("labelled", "examples", "rest_jsonl", "prediction_log")
+FILE_SOURCES = ("labelled", "examples", "rest_jsonl", "prediction_log")
+SOURCES = (*FILE_SOURCES, "warmup", "synthetic")
 
 
 _GOLDEN_KINDS = {
@@ -84,8 +111,9 @@ class GoldenSection(Section):
     def source(self, file: Path, traffic: TrafficSection | None) -> TrafficSection:
         """One of its files, to be read as traffic is; what is left out is taken from the traffic."""
         base = traffic or TrafficSection()
+        given: dict[str, Any] = {golden_kind(file) or "labelled": file}
         return TrafficSection(
-            **{golden_kind(file) or "labelled": file},
+            **given,
             label=self.label or base.label,
             signature=self.signature or base.signature,
             columns=self.columns or base.columns,

@@ -26,6 +26,14 @@ def problem(base_path: str, version: int) -> str:
     return ""
 
 
+def folder_of(base_path: str, version: int) -> Path | None:
+    """Where that version lies; None when it is not there, or the storage cannot be read from here."""
+    base = Path(base_path)
+    if not base_path or not base.is_dir():
+        return None
+    return next((child for child in base.iterdir() if _number(child.name) == version), None)
+
+
 def _number(name: str) -> int | None:
     """A directory name as Serving reads it: any whole integer, with leading zeros too."""
     try:

@@ -1,8 +1,9 @@
 """TFRecord files of requests: PredictionLog as Serving logs it, and labelled tf.train.Examples.
 
 Owns the framing (length and masked CRC32C, plain or gzip) and the two record
-types. A record that cannot be read is a value in its place; a broken frame ends
-the file, since nothing after it can be found. What came before it is kept.
+types. A record that cannot be read is a value in its place. Data that fails its
+checksum is passed over; where a length is lost the file ends, since nothing after
+it can be found. What came before it is kept.
 Source: tensorflow/core/lib/io/record_writer.cc; apis/prediction_log.proto.
 """
 
@@ -13,7 +14,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import google_crc32c
 import numpy as np
@@ -21,8 +22,9 @@ from google.protobuf.message import DecodeError
 
 from haldane import wire
 from haldane.domain.traffic import Api, Request
+from haldane.files import opened
 from haldane.judge.slices import as_text
-from haldane.ports import Malformed, Unavailable
+from haldane.ports import Flaw, Malformed, Unusable
 from haldane.tensors import STRING, Array, Signature, TensorSpec, UnsupportedType, encode, predict_body
 
 _HEADER = struct.Struct("<QI")
@@ -45,27 +47,35 @@ def frame(data: bytes) -> bytes:
     return length + _FOOTER.pack(masked_crc(length)) + data + _FOOTER.pack(masked_crc(data))
 
 
-def read_frames(path: Path) -> Iterator[bytes | Malformed]:
-    """The records of a TFRecord file; a broken frame is a last Malformed with its byte offset.
+class _WrongChecksum(ValueError):
+    """A record whose data is not what was written; its length is, so the next one can be found."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__("the data's checksum is wrong")
+        self.length = length
+
+
+def read_frames(path: Path) -> Iterator[bytes | Unusable]:
+    """The records of a TFRecord file, an Unusable with its byte offset in the place of a broken one.
 
     Offsets count uncompressed bytes. Raises Unavailable when the file cannot be opened.
     """
-    try:
-        with path.open("rb") as raw:
-            packed = raw.peek(2)[:2] == b"\x1f\x8b"
-            with gzip.open(raw) if packed else raw as file:
-                yield from _frames(path.name, cast(IO[bytes], file))
-    except OSError as error:
-        raise Unavailable(path.name, f"cannot be read: {error.strerror or error}") from error
+    with opened(path) as file:
+        yield from _frames(path.name, file)
 
 
-def _frames(name: str, file: IO[bytes]) -> Iterator[bytes | Malformed]:
+def _frames(name: str, file: IO[bytes]) -> Iterator[bytes | Unusable]:
     offset = 0
     while True:
         try:
             data = _next_frame(file)
+        except _WrongChecksum as error:
+            yield Unusable(name, f"broken TFRecord at byte {offset}: {error}; it is passed over", Flaw.CHECKSUM)
+            offset += _HEADER.size + error.length + _FOOTER.size
+            continue
         except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-            yield Malformed(name, f"broken TFRecord at byte {offset}: {error}; the records before it are kept")
+            says = f"broken TFRecord at byte {offset}: {error}; the records before it are kept"
+            yield Unusable(name, says, Flaw.TRUNCATED)
             return
         if data is None:
             return
@@ -90,7 +100,7 @@ def _next_frame(file: IO[bytes]) -> bytes | None:
     if len(data) < length or len(footer) < _FOOTER.size:
         raise ValueError(f"the file ends inside a record of {length} bytes")
     if masked_crc(data) != _FOOTER.unpack(footer)[0]:
-        raise ValueError("the data's checksum is wrong")
+        raise _WrongChecksum(length)
     return data
 
 
@@ -106,23 +116,25 @@ def read_prediction_logs(path: Path, *, model: str | None = None) -> Iterator[Re
     given, a request that was logged for another model is Malformed.
     """
     for row, data in enumerate(read_frames(path)):
-        yield data if isinstance(data, Malformed) else _logged(data, path.name, row, model)
+        yield data if isinstance(data, Malformed) else read_log(data, f"{path.name}#{row}", row, model)
 
 
-def _logged(data: bytes, name: str, row: int, model: str | None) -> Request | Malformed:
-    where = f"{name}#{row}"
+def read_log(data: bytes, where: str, row: int, model: str | None) -> Request | Unusable:
+    """The request of one serialized PredictionLog, with `where` as its id."""
     try:
         log = wire.PredictionLog.FromString(data)
     except DecodeError:
-        return Malformed(where, "not a PredictionLog")
+        return Unusable(where, "not a PredictionLog", Flaw.FORMAT)
     kind = log.WhichOneof("log_type")
     if kind not in _LOGS:
-        return Malformed(where, f"holds {kind or 'no log'}; predict, classify and regress logs can be sent again")
+        says = f"holds {kind or 'no log'}; predict, classify and regress logs can be sent again"
+        return Unusable(where, says, Flaw.FORMAT)
     request = getattr(log, kind).request
     if model is not None and request.model_spec.name not in ("", model):
-        return Malformed(where, f"was logged for model {request.model_spec.name!r}, not {model!r}")
+        says = f"was logged for model {request.model_spec.name!r}, not {model!r}"
+        return Unusable(where, says, Flaw.OTHER_MODEL)
     if kind == "predict_log" and not request.inputs:
-        return Malformed(where, "a predict log without inputs")
+        return Unusable(where, "a predict log without inputs", Flaw.FORMAT)
     _keep_signature_only(request.model_spec)
     return Request(where, _LOGS[kind], request.SerializeToString(deterministic=True), row)
 
@@ -134,6 +146,10 @@ def _keep_signature_only(spec: Any) -> None:
 
 
 # --- labelled tf.train.Example -----------------------------------------------
+
+
+class _BadLabel(ValueError):
+    """The right answer of an Example is missing or is no answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,14 +209,17 @@ def _sliced(features: Any, names: frozenset[str]) -> dict[str, str]:
 
 
 def _truth(features: Any, name: str) -> float | str:
-    values = _values(features, name)
+    try:
+        values = _values(features, name)
+    except ValueError as error:
+        raise _BadLabel(str(error)) from None
     if len(values) != 1:
-        raise ValueError(f"label {name!r} has {len(values)} values, one is needed")
+        raise _BadLabel(f"label {name!r} has {len(values)} values, one is needed")
     truth = values[0]
     if isinstance(truth, bytes):
         return truth.decode(errors="replace")
     if math.isnan(truth):
-        raise ValueError(f"label {name!r} is NaN")
+        raise _BadLabel(f"label {name!r} is NaN")
     return float(truth)
 
 
@@ -241,5 +260,9 @@ def read_examples(
             continue
         try:
             yield form.request(data, f"{path.name}#{row}", row)
-        except (DecodeError, ValueError, OverflowError, UnsupportedType) as error:
-            yield Malformed(f"{path.name}#{row}", str(error) or "not a tf.train.Example")
+        except DecodeError:
+            yield Unusable(f"{path.name}#{row}", "not a tf.train.Example", Flaw.FORMAT)
+        except _BadLabel as error:
+            yield Unusable(f"{path.name}#{row}", str(error), Flaw.LABEL)
+        except (ValueError, OverflowError, UnsupportedType) as error:
+            yield Unusable(f"{path.name}#{row}", str(error), Flaw.SIGNATURE)

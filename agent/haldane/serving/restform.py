@@ -10,7 +10,9 @@ Source: util/json_tensor.cc in TensorFlow Serving.
 
 import base64
 import binascii
+import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,9 @@ import numpy as np
 
 from haldane import wire
 from haldane.domain.traffic import Api, Request
+from haldane.files import opened
 from haldane.judge.slices import as_text
-from haldane.ports import Malformed, Unavailable
+from haldane.ports import Flaw, Malformed, Unusable
 from haldane.serving.restexamples import input_of
 from haldane.tensors import STRING, Array, Signature, TensorSpec, UnsupportedType, encode, predict_body
 
@@ -191,19 +194,20 @@ def _unbase64(text: Any) -> bytes:
 
 
 def read_lines(path: Path, signatures: Mapping[str, Signature]) -> Iterator[Request | Malformed]:
-    """The requests of a JSONL file in its order; a bad line is a Malformed in its place.
+    """The requests of a JSONL file, plain or gzip, in its order; a bad line is an Unusable in its place.
 
     `row` is the line's number from 0 and `id` is the line's own "id", else
     "file:line". Blank lines count as lines and give nothing. Raises Unavailable
     when the file cannot be read.
     """
-    try:
-        with path.open("rb") as lines:
+    with opened(path) as lines:
+        number = 0
+        try:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    yield _request(line, f"{path.name}:{number}", number - 1, signatures)
-    except OSError as error:
-        raise Unavailable(path.name, f"cannot be read: {error.strerror}") from error
+                    yield read_line(line, f"{path.name}:{number}", number - 1, signatures)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            yield Unusable(f"{path.name}:{number + 1}", f"broken gzip: {error}", Flaw.TRUNCATED)
 
 
 def _fields(given: Any) -> dict[str, str]:
@@ -215,19 +219,20 @@ def _fields(given: Any) -> dict[str, str]:
     return {name: text for name, text in texts.items() if text is not None}
 
 
-def _request(line: bytes, where: str, row: int, signatures: Mapping[str, Signature]) -> Request | Malformed:
+def read_line(line: bytes, where: str, row: int, signatures: Mapping[str, Signature]) -> Request | Unusable:
+    """The request of one line, named by its own "id" or else `where`."""
     try:
         body = json.loads(line)
         if not isinstance(body, dict):
-            raise NotRestForm("must be a JSON object")
+            return Unusable(where, "must be a JSON object", Flaw.FORMAT)
         truth = body.get("truth")
         if truth is not None and not isinstance(truth, int | float | str):
-            raise NotRestForm("truth: must be a number or text")
+            return Unusable(where, "truth: must be a number or text", Flaw.LABEL)
         api, message = call_of(signatures, body)
         return Request(str(body.get("id", where)), api, message, row, truth, _fields(body.get("fields", {})))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        return Malformed(where, f"not JSON: {error}")
+        return Unusable(where, f"not JSON: {error}", Flaw.FORMAT)
     except RecursionError:
-        return Malformed(where, "nested too deeply")
+        return Unusable(where, "nested too deeply", Flaw.FORMAT)
     except (NotRestForm, UnsupportedType) as error:
-        return Malformed(where, str(error))
+        return Unusable(where, str(error), Flaw.SIGNATURE)

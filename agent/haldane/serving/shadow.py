@@ -6,7 +6,7 @@ How arrays are compared is `judge.scoring`; when requests are sent is
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from haldane import wire
 from haldane.domain.traffic import Api, Request
-from haldane.judge.outputs import Answer, OutputRule, Scored
+from haldane.judge.outputs import Answer, OutputRule, Scored, Scores
 from haldane.judge.scoring import score
 from haldane.tensors import UnsupportedType, decode
+
+Score = Callable[[Sequence[Request], Sequence[bytes | None], Sequence[bytes | None]], Scored]
 
 
 class Unreadable(ValueError):
@@ -122,6 +124,15 @@ class Scorer:
             return None if data is None else read_answer(api, data, self.rule.output)
         except Unreadable:
             return None
+
+
+def unscored(score: Score) -> Score:
+    """The same, but that answers are only read, never compared: for requests that mean nothing."""
+
+    def read(requests: Sequence[Request], stable: Sequence[bytes | None], canary: Sequence[bytes | None]) -> Scored:
+        return replace(score(requests, stable, canary), scores=Scores.unknown(len(requests)))
+
+    return read
 
 
 def _lost(data: Sequence[bytes | None], answers: Sequence[Answer | None]) -> NDArray[np.bool_]:

@@ -24,6 +24,8 @@ class AgentStatus:
     rollouts: tuple[Rollout, ...] = ()  # live ones
     conditions: tuple[Condition, ...] = ()
     trouble: Mapping[str, str] = field(default_factory=dict)  # server -> why it could not be seen
+    # model -> reason -> records of its traffic that are no request
+    unusable: Mapping[ModelName, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,10 +3,11 @@ import pytest
 
 from haldane import wire
 from haldane.adapters.replay import Replay
-from haldane.app.sources import Onward, first_request, named, open_source
+from haldane.app.sources import Onward, each_file, first_request, named, open_source
 from haldane.config.sections import ModelSection
 from haldane.domain.traffic import Api, Request
-from haldane.ports import Malformed, Unavailable
+from haldane.files import FileSet
+from haldane.ports import Flaw, Malformed, Refused, Unavailable
 from haldane.serving.records import frame
 from haldane.tensors import Signature, TensorSpec, encode
 
@@ -108,3 +109,88 @@ async def test_requests_of_a_log_carry_what_slices_are_made_by(tmp_path):
     sliced = await open_source("credit", section, 1, [], fields=frozenset({"country", "age"}))
     plain = await open_source("credit", section, 1, [])
     assert [(await first_request(source)).fields for source in (sliced, plain)] == [{"country": "DE"}, {}]
+
+
+def log_of(*models):
+    """A PredictionLog file with a Predict request for each of these models."""
+    data = b""
+    for number, model in enumerate(models):
+        log = wire.PredictionLog()
+        log.predict_log.request.model_spec.name = model
+        log.predict_log.request.inputs["x"].CopyFrom(encode(np.array([number], np.float32), 1))
+        data += frame(log.SerializeToString())
+    return data
+
+
+def section(**traffic):
+    return ModelSection.model_validate({"clients": "label", "traffic": traffic})
+
+
+async def some(source, count):
+    found = []
+    async for request in source.requests():
+        found.append(request)
+        if len(found) == count:
+            return found
+
+
+async def test_files_of_a_glob_are_one_set_with_rows_counted_on_and_ids_of_their_own(tmp_path):
+    for folder in ("1", "2"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "log").write_bytes(log_of("credit", "credit"))
+    source = await open_source("credit", section(prediction_log=str(tmp_path / "*" / "log")), 1, [])
+    first = await some(source, 4)
+    assert [request.row for request in first] == [0, 1, 2, 3]
+    assert [request.id for request in first] == ["log#0", "log#1", "1:log#0", "1:log#1"]
+    assert await some(source, 5) == [*first, first[0]]
+
+
+async def test_every_flaw_is_counted_once_by_reason_and_the_rest_is_used(tmp_path):
+    (tmp_path / "a.log").write_bytes(log_of("credit", "fraud", "credit")[:-1])
+    (tmp_path / "b.log").write_bytes(log_of("credit") + b"junk")
+    counted = []
+    source = await open_source("credit", section(prediction_log=str(tmp_path / "*.log")), 1, [], on_flaw=counted.append)
+    assert [request.id for request in await some(source, 4)] == ["a.log#0", "b.log#0", "a.log#0", "b.log#0"]
+    assert counted == [Flaw.OTHER_MODEL, Flaw.TRUNCATED, Flaw.TRUNCATED]
+    assert source.flaws == {Flaw.OTHER_MODEL: 1, Flaw.TRUNCATED: 2}
+
+
+def test_of_several_files_one_that_cannot_be_read_is_a_flaw(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).touch()
+
+    def read_one(path):
+        if path.name == "a":
+            raise Unavailable("a", "cannot be read")
+        yield Request("b#0", Api.PREDICT, b"", 0)
+
+    bad, good = each_file(FileSet(tmp_path / "*"), read_one)
+    assert (bad.flaw, good.row) == (Flaw.FORMAT, 0)
+    with pytest.raises(Unavailable):
+        list(each_file(FileSet(tmp_path / "a"), read_one))
+
+
+async def test_the_requests_of_a_models_own_warm_up_whatever_name_they_were_logged_under(tmp_path):
+    folder = tmp_path / "007" / "assets.extra"
+    folder.mkdir(parents=True)
+    (folder / "tf_serving_warmup_requests").write_bytes(log_of("built_as", ""))
+    source = await open_source("credit", section(warmup=True), 7, [], base_path=str(tmp_path))
+    assert [request.row for request in await some(source, 3)] == [0, 1, 0]
+    by_url = await open_source("credit", section(warmup=True), 7, [], base_path=f"file://{tmp_path}")
+    with pytest.raises(Unavailable, match="tf_serving_warmup_requests: cannot be fetched"):
+        await first_request(by_url)  # a URL has no listing to find 007 by
+    with pytest.raises(Unavailable, match="no version 8"):
+        await open_source("credit", section(warmup=True), 8, [], base_path=str(tmp_path))
+
+
+async def test_made_up_requests_need_a_signature_that_tells_its_inputs():
+    class Server:
+        async def signatures(self, model, version):
+            spec = TensorSpec("x", 1, (-1, 2))
+            return {"serving_default": Signature("serving_default", "tensorflow/serving/predict", {"x": spec}, {})}
+
+    source = await open_source("credit", section(synthetic=True), 1, [Server()])
+    assert (await first_request(source)).row == 0
+    other = await open_source("credit", section(synthetic=True, signature="scores"), 1, [Server()])
+    with pytest.raises(Refused, match="no signature 'scores'"):
+        await first_request(other)

@@ -5,7 +5,7 @@ import pytest
 
 from haldane import wire
 from haldane.domain.traffic import Api, Request
-from haldane.ports import Malformed, Unavailable
+from haldane.ports import Flaw, Malformed, Unavailable
 from haldane.serving.records import frame, read_examples, read_frames, read_prediction_logs
 from haldane.tensors import Signature, TensorSpec, decode, encode
 
@@ -42,7 +42,6 @@ def test_an_empty_file_has_no_records(tmp_path):
     [
         (lambda data: data[:-1], "byte 19: the file ends inside a record of 3 bytes"),
         (lambda data: data[:25], r"byte 19: the file ends inside a header \(6 of 12 bytes\)"),
-        (lambda data: data[:31] + b"X" + data[32:], "byte 19: the data's checksum is wrong"),
         (lambda data: data[:19] + b"\xff" + data[20:], "byte 19: the length's checksum is wrong"),
         (lambda data: data + b"junk", "byte 38: the file ends inside a header"),
     ],
@@ -55,6 +54,17 @@ def test_a_broken_frame_is_named_by_offset_and_the_records_before_it_are_kept(tm
     assert isinstance(last, Malformed)
     with pytest.raises(Malformed, match="log.tfrecord: broken TFRecord at " + says):
         raise last
+
+
+def test_a_record_that_fails_its_checksum_is_passed_over_and_the_rest_is_used(tmp_path):
+    path = tmp_path / "log.tfrecord"
+    data = b"".join(map(frame, (b"one", b"two", b"three", b"four")))
+    path.write_bytes(data[:31] + b"X" + data[32:-1])
+    one, broken, three, cut = read_frames(path)
+    assert (one, three) == (b"one", b"three")
+    assert "byte 19: the data's checksum is wrong" in str(broken)
+    assert (broken.flaw, cut.flaw) == (Flaw.CHECKSUM, Flaw.TRUNCATED)
+    assert "byte 59" in str(cut)
 
 
 def test_a_truncated_gzip_keeps_what_came_before(tmp_path):

@@ -1,0 +1,96 @@
+"""Requests from S3: through s3fs against a server that speaks its protocol (moto)."""
+
+import gzip
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from haldane import wire
+from haldane.app.sources import open_source
+from haldane.config import ModelSection
+from haldane.domain.fleet import ModelName
+from haldane.files import FileSet
+from haldane.ports import Unavailable
+from haldane.serving.records import frame
+from haldane.tensors import encode
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """The URL of an empty bucket, and the environment that leads there, as a user would set it."""
+    program = shutil.which("moto_server", path=str(Path(sys.executable).parent))
+    assert program, 'moto is missing: pip install "haldane[test]"'
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    process = subprocess.Popen(
+        [program, "-H", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    settings = {
+        "AWS_ENDPOINT_URL": address,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    before = dict(os.environ)
+    os.environ.update(settings)
+    try:
+        for _ in range(300):
+            try:
+                httpx.put(f"{address}/traffic").raise_for_status()
+                break
+            except httpx.TransportError:
+                time.sleep(0.1)
+        yield "s3://traffic"
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        process.terminate()
+        process.wait(10)
+
+
+def log_of(*values: float) -> bytes:
+    data = b""
+    for value in values:
+        log = wire.PredictionLog()
+        log.predict_log.request.model_spec.name = "credit"
+        log.predict_log.request.inputs["x"].CopyFrom(encode(np.array([value], np.float32), 1))
+        data += frame(log.SerializeToString())
+    return data
+
+
+async def test_logs_in_a_bucket_are_one_set_packed_or_not(bucket: str) -> None:
+    import s3fs
+
+    files = s3fs.S3FileSystem()
+    files.pipe_file("traffic/logs/2.tfrecord", log_of(3.0))
+    files.pipe_file("traffic/logs/1.tfrecord", gzip.compress(log_of(1.0, 2.0)))
+    files.pipe_file("traffic/logs/notes.txt", b"no log")
+    section = ModelSection.model_validate(
+        {"clients": "label", "traffic": {"prediction_log": f"{bucket}/logs/*.tfrecord"}}
+    )
+    source = await open_source(ModelName("credit"), section, 1, [])
+    assert source is not None
+    taken = []
+    async for request in source.requests():
+        taken.append((request.row, request.id))
+        if len(taken) == 4:
+            break
+    assert taken == [(0, "1.tfrecord#0"), (1, "1.tfrecord#1"), (2, "2.tfrecord#0"), (0, "1.tfrecord#0")]
+
+
+def test_a_bucket_that_is_not_there_is_unavailable(bucket: str) -> None:
+    with pytest.raises(Unavailable, match=r"a\.tfrecord: cannot be fetched"):
+        FileSet("s3://nowhere/a.tfrecord").paths()
+    with pytest.raises(Unavailable, match=r"\*\.nothing: no file matches"):
+        FileSet(f"{bucket}/*.nothing").paths()
