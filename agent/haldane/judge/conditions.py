@@ -13,6 +13,8 @@ from enum import StrEnum
 from haldane.domain.fleet import Condition, ModelName, ServerName
 from haldane.judge.memory import Bounds, Key, Memory, Spell
 
+_SLOWER = 5.0  # times as long as other versions took: no longer a matter of a busy disk
+
 
 class Name(StrEnum):
     """The closed set of condition names; each is an alert and has a runbook."""
@@ -60,9 +62,9 @@ def _of_server(server: ServerName, memory: Memory, at: float, bounds: Bounds) ->
     for (model, version), since in memory.failed.items():
         yield say(Name.FAILED_LOAD, _first_name(memory, model, memory.failed, version), version, since.detail, since.at)
     for (model, version), since in memory.loading.items():
-        if at - since.at >= bounds.load and (model, version) not in memory.failed:
-            name = _first_name(memory, model, memory.loading, version)
-            yield say(Name.LOAD_STUCK, name, version, "LOADING without an end; retries show no error", since.at)
+        detail = _stuck(memory, (model, version), at - since.at, bounds)
+        if detail and (model, version) not in memory.failed:
+            yield say(Name.LOAD_STUCK, _first_name(memory, model, memory.loading, version), version, detail, since.at)
     for (model, label), since in memory.dangling.items():
         if at - since.at >= bounds.dangling:
             detail = f"label {label} names a version that is not loaded; requests with it get NOT_FOUND"
@@ -76,6 +78,19 @@ def _of_server(server: ServerName, memory: Memory, at: float, bounds: Bounds) ->
     for (model, version), spell in memory.missing.items():
         if _lasted(spell, at, bounds):
             yield say(Name.CONFIG_DRIFT, model, version, spell.detail, spell.first)
+
+
+def _stuck(memory: Memory, key: Key, seconds: float, bounds: Bounds) -> str:
+    """Why a version that has been LOADING for so long is stuck, or ""."""
+    if seconds >= bounds.load:
+        return "LOADING without an end; retries show no error"
+    usual = memory.usual_seconds(key)
+    if usual is not None and seconds >= max(bounds.slow, _SLOWER * usual):
+        return (
+            f"LOADING, and no attempt has ended, where other versions took {usual:.1f} s at most; "
+            "mostly its directory has no saved_model.pb, as when an upload is not complete"
+        )
+    return ""
 
 
 def _lasted(spell: Spell, at: float, bounds: Bounds) -> bool:

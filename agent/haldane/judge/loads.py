@@ -15,10 +15,14 @@ Directory = tuple[str, int]  # base path without a last slash, version
 
 
 class LoadCounters(NamedTuple):
-    """One scrape: load attempts that ended, by directory and "success" or "fail"; lines that could not be read."""
+    """One scrape: load attempts that ended, by directory and "success" or "fail"; lines that could not be read.
+
+    `seconds`: how long an attempt took on average, without warm-up.
+    """
 
     attempts: Mapping[Directory, Mapping[str, float]]
     corrupt: int = 0
+    seconds: Mapping[Directory, float] = {}
 
 
 _BEGUN = frozenset(Availability) - {Availability.START}
@@ -77,22 +81,23 @@ def _starts_again(before: VersionStatus | None, after: VersionStatus) -> bool:
 
 
 def grown(before: LoadCounters, after: LoadCounters) -> dict[Directory, Loads]:
-    """The loads between two scrapes; a counter that went back is a new process's and began from zero."""
-    return {directory: _grown(before.attempts.get(directory, {}), now) for directory, now in after.attempts.items()}
-
-
-def went_back(before: Mapping[Directory, Mapping[str, float]], after: Mapping[Directory, Mapping[str, float]]) -> bool:
-    """Whether any counter fell, which only a new process makes it do."""
-    return any(_fell(counts, after.get(directory, {})) for directory, counts in before.items())
-
-
-def _fell(before: Mapping[str, float], now: Mapping[str, float]) -> bool:
-    return any(now.get(status, 0.0) < count for status, count in before.items())
+    """The loads between two scrapes; a new process began from zero."""
+    old = {} if another_process(before, after) else before.attempts
+    return {directory: _grown(old.get(directory, {}), now) for directory, now in after.attempts.items()}
 
 
 def _grown(before: Mapping[str, float], now: Mapping[str, float]) -> Loads:
-    old: Mapping[str, float] = {} if _fell(before, now) else before
-    return from_counters({status: count - old.get(status, 0.0) for status, count in now.items()})
+    return from_counters({status: count - before.get(status, 0.0) for status, count in now.items()})
+
+
+def another_process(before: LoadCounters, after: LoadCounters) -> bool:
+    """Whether a new process counts: a count fell, or as many attempts as before took another time."""
+    return any(
+        any(now.get(status, 0.0) < count for status, count in counts.items())
+        or (now == counts and before.seconds.get(directory) != after.seconds.get(directory))
+        for directory, counts in before.attempts.items()
+        for now in (after.attempts.get(directory, {}),)
+    )
 
 
 def from_counters(increases: Mapping[str, float]) -> Loads:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from haldane.domain.fleet import Availability, ModelEntry, ModelName, ModelView, ReplicaView, VersionStatus
-from haldane.judge.loads import Directory, LoadCounters, Loads, from_counters, went_back
+from haldane.judge.loads import Directory, LoadCounters, Loads, another_process, from_counters
 
 K = TypeVar("K")
 Key = tuple[ModelName, int]
@@ -30,6 +30,7 @@ class Bounds:
     """How long things may be odd before they are wrong, seconds."""
 
     load: float = 600.0  # LOADING; Serving's own retries take five minutes
+    slow: float = 120.0  # LOADING without an attempt that ended, where other versions loaded much faster
     unseen: float = 120.0  # a rolling restart pages nobody
     dangling: float = 10.0
     unapproved: float = 60.0  # an unload waits for requests in flight
@@ -59,8 +60,8 @@ class Memory:
     """What the looks and scrapes of one server left behind. Times are wall-clock seconds.
 
     `paths` are its models' base paths; `expected` the entries it should have,
-    None where nobody decides that; `attempts` the load attempts its process has
-    counted by status, `before` what was counted when the load under way began.
+    None where nobody decides that; `counters` what its process has counted,
+    `before` what of that when the load under way began.
     """
 
     paths: Mapping[ModelName, str] = field(default_factory=dict)
@@ -74,23 +75,34 @@ class Memory:
     labels_off: Mapping[LabelKey, Spell] = field(default_factory=dict)
     missing: Mapping[Key, Spell] = field(default_factory=dict)
     restarted: Since | None = None
-    attempts: Attempts = field(default_factory=dict)
+    counters: LoadCounters = field(default_factory=lambda: LoadCounters({}))
     attempts_at_look: Attempts = field(default_factory=dict)
     before: Mapping[Key, Loads] = field(default_factory=dict)
 
     def attempts_failed(self, key: Key) -> float:
         """Failed attempts of the load under way, as far as counters show them."""
-        return self.counted(key, self.attempts).failures - self.before.get(key, Loads()).failures
+        return self.counted(key, self.counters.attempts).failures - self.before.get(key, Loads()).failures
 
     def attempts_repeated(self, key: Key) -> float:
         """Attempts of the load under way that read the model, and were followed by another all the same.
 
         Each name that shares the directory reads it once without anything being wrong.
         """
-        now, then = self.counted(key, self.attempts), self.before.get(key, Loads())
+        now, then = self.counted(key, self.counters.attempts), self.before.get(key, Loads())
         path = self.paths.get(key[0], "").rstrip("/")
         names = sum(other.rstrip("/") == path for other in self.paths.values())
         return (now.requests - now.failures) - (then.requests - then.failures) - max(1, names)
+
+    def usual_seconds(self, key: Key) -> float | None:
+        """The longest that another version of this model took to load, if the load under way may be held against it.
+
+        None where no other version was counted, and once an attempt has ended: what follows is warm-up, of any length.
+        """
+        if self.counted(key, self.counters.attempts).requests > self.before.get(key, Loads()).requests:
+            return None
+        path = self.paths.get(key[0], "").rstrip("/")
+        took = (seconds for (base, other), seconds in self.counters.seconds.items() if base == path and other != key[1])
+        return max(took, default=None)
 
     def counted(self, key: Key, attempts: Attempts) -> Loads:
         """What `attempts` says of that version's directory."""
@@ -123,7 +135,7 @@ def looked(memory: Memory, view: ReplicaView | None, *, at: float, expected: Exp
         labels_off=_spells(memory.labels_off, dict(_labels_off(view, expected)), _wanted_labels(expected), at, bounds),
         missing=_spells(memory.missing, dict(_missing(view, expected)), _wanted_versions(expected), at, bounds),
         before={key: _counted_before(memory, key) for key in moving},
-        attempts_at_look=memory.attempts,
+        attempts_at_look=memory.counters.attempts,
     )
     return replace(after, failed=_failures(after, at, bounds))
 
@@ -143,9 +155,9 @@ def _counted_before(memory: Memory, key: Key) -> Loads:
 
 
 def counted(memory: Memory, counters: LoadCounters, *, at: float, bounds: Bounds) -> Memory:
-    """The memory after a scrape; a count that went back is that of a new process and starts from zero."""
-    after = replace(memory, attempts=counters.attempts)
-    if went_back(memory.attempts, counters.attempts):
+    """The memory after a scrape; a new process counts from zero."""
+    after = replace(memory, counters=counters)
+    if another_process(memory.counters, counters):
         after = replace(after, before={}, attempts_at_look={}, restarted=Since(at), labels_off={}, missing={})
     return replace(after, failed=_failures(after, at, bounds))
 

@@ -160,10 +160,11 @@ def base_paths_seen(page: MetricsPage) -> frozenset[str]:
 
 
 def load_counters(page: str) -> LoadCounters:
-    """What `judge.loads` needs of a page: ended load attempts by version directory and status."""
+    """What `judge.loads` needs of a page: ended load attempts by version directory and status, and what they took."""
     read = parse(page)
     attempts: dict[Directory, dict[str, float]] = {}
     for status in sorted({status for _, status in read.load_attempts}):
         for path, count in loads(read, status).items():
             attempts.setdefault(path, {})[status] = count
-    return LoadCounters(attempts, read.corrupt)
+    took = {(path.base_path, path.version): seconds for path, seconds in load_seconds(read).items()}
+    return LoadCounters(attempts, read.corrupt, took)

@@ -154,6 +154,36 @@ def test_loading_for_too_long_is_stuck_unless_it_is_known_to_have_failed():
     assert watch.look(a_view(ONE, a_status(3, AVAILABLE))).names == []
 
 
+def scraped(watch: Watch, seconds: dict, **attempts: float) -> Watch:
+    counters = LoadCounters({("/models/m", 3): attempts}, seconds=seconds)
+    watch.memory = judge.counted(watch.memory, counters, at=watch.at, bounds=BOUNDS)
+    return watch
+
+
+def test_a_load_without_any_ended_attempt_is_stuck_much_sooner_where_other_versions_loaded_fast():
+    watch = scraped(Watch().look(a_view(ONE)), {("/models/m", 1): 2.0}).look(a_view(ONE, LOADING_3))
+    assert watch.look(a_view(ONE, LOADING_3), after=BOUNDS.slow - 1).names == []
+    [one] = watch.look(a_view(ONE, LOADING_3)).found
+    assert one.name == Name.LOAD_STUCK
+    assert "no attempt has ended, where other versions took 2.0 s at most" in one.detail
+
+
+@pytest.mark.parametrize(
+    ("seconds", "attempts"),
+    [
+        ({("/models/m", 1): 60.0}, {}),
+        ({("/models/other", 1): 2.0}, {}),
+        ({("/models/m", 3): 2.0}, {}),
+        ({("/models/m", 1): 2.0}, {"success": 1.0}),
+    ],
+    ids=["others are slow too", "another model's", "its own past", "read, and warming up"],
+)
+def test_a_load_that_may_just_take_long_is_given_its_time(seconds, attempts):
+    watch = Watch().look(a_view(ONE)).look(a_view(ONE, LOADING_3))
+    scraped(watch, seconds, **attempts)
+    assert watch.look(a_view(ONE, LOADING_3), after=BOUNDS.slow + 1).names == []
+
+
 def test_a_stale_start_is_never_stuck():
     start = a_view(ONE, a_status(3, START))
     assert Watch().look(start).look(start, after=10 * BOUNDS.load).names == []
@@ -298,6 +328,15 @@ def test_a_counter_that_goes_back_is_a_restart_told_for_a_while():
     assert watch.scrape(0, read=1, version=1, after=BOUNDS.linger).names == []
 
 
+def test_a_restart_after_which_everything_was_loaded_as_often_shows_in_what_it_took():
+    once = {("/models/m", 1): {"success": 1.0}}
+    before, after = (LoadCounters(once, seconds={("/models/m", 1): took}) for took in (2.0, 2.5))
+    memory = judge.counted(judge.counted(Memory(), before, at=1.0, bounds=BOUNDS), before, at=2.0, bounds=BOUNDS)
+    assert memory.restarted is None
+    assert judge.counted(memory, after, at=3.0, bounds=BOUNDS).restarted is not None
+    assert grown(before, after) == {("/models/m", 1): Loads(1, 0)}
+
+
 def test_a_rolling_restart_of_sixty_servers_pages_nobody():
     """Each is away for 90 s, comes back with its own config, and is put right within the agent's next looks."""
     expected, watches = wants(1, 2, stable=1), [Watch() for _ in range(60)]
@@ -368,4 +407,4 @@ def test_a_counter_that_went_back_began_again_from_zero():
     after = LoadCounters(
         {("/m", 1): {"success": 1.0}, ("/m", 2): {"success": 1.0, "fail": 2.0}, ("/m", 3): {"fail": 1.0}}
     )
-    assert grown(before, after) == {("/m", 1): Loads(1, 0), ("/m", 2): Loads(2, 2), ("/m", 3): Loads(1, 1)}
+    assert grown(before, after) == {("/m", 1): Loads(1, 0), ("/m", 2): Loads(3, 2), ("/m", 3): Loads(1, 1)}

@@ -1,0 +1,127 @@
+"""What goes wrong on a server that runs is seen as what it is, and within its bound (docs/runbooks/README.md)."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from haldane.domain.fleet import Condition, ServerConfig
+from haldane.engine.observe import Observer, Pace
+from haldane.judge.memory import Bounds
+from haldane.ports import PortError
+from haldane.serving.client import ServingClient, open_client
+from haldane.serving.exposition import load_counters
+from haldane.telemetry import Telemetry
+from haldane.testing.sandboxes import Sandbox
+
+
+class Wall:
+    """The wall clock."""
+
+    def now(self) -> float:
+        return time.time()
+
+
+class Watched:
+    """A sandbox that is looked at and scraped five times a second, with bounds of a second."""
+
+    def __init__(self, box: Sandbox, client: ServingClient, config: ServerConfig) -> None:
+        self.client = client
+        self._box, self._config = box, config
+        self.observer = Observer(
+            {box.server.name: client},
+            base=config,
+            read=load_counters,
+            sinks={},
+            telemetry=Telemetry.on(CollectorRegistry()),
+            clock=Wall(),
+            wanted=lambda _: config,
+            bounds=Bounds(drift=1.0, slow=1.0),
+            pace=Pace(scrape=0.2),
+        )
+
+    async def keep_looking(self) -> None:
+        while True:
+            try:
+                view = await self.client.look({entry.name: ["stable"] for entry in self._config.models}, {})
+            except PortError:
+                view = None
+            self.observer.on_view(self._box.server, view)
+            await asyncio.sleep(0.2)
+
+    async def one(self, name: str) -> Condition:
+        """The condition of that name, as soon as it holds."""
+        async with asyncio.timeout(30):
+            while True:
+                for one in self.observer.conditions():
+                    if one.name == name:
+                        return one
+                await asyncio.sleep(0.05)
+
+    async def quiet(self) -> None:
+        """Two scrapes without any condition."""
+        await asyncio.sleep(1.0)
+        assert self.observer.conditions() == ()
+
+
+@asynccontextmanager
+async def watching(box: Sandbox, config: ServerConfig) -> AsyncIterator[Watched]:
+    async with open_client(box.server) as client, asyncio.TaskGroup() as group:
+        watched = Watched(box, client, config)
+        tasks = [group.create_task(watched.observer.run()), group.create_task(watched.keep_looking())]
+        try:
+            yield watched
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+async def test_a_directory_without_a_model_is_told_though_no_counter_counts_it(tmp_path: Path) -> None:
+    with Sandbox(tmp_path, flags=["--max_num_load_retries=100"]) as box:
+        box.add("toy", 1)
+        box.start(config := box.config(box.entry("toy")), rest=True)
+        async with watching(box, config) as watched:
+            await watched.quiet()
+            (box.models / "toy" / "2").mkdir()  # its files are still being copied
+            one = await watched.one("load_stuck")
+    assert (one.model, one.version) == ("toy", 2)
+    assert "no saved_model.pb" in one.detail
+
+
+async def test_a_label_moved_by_another_sender_and_a_version_it_unloaded_are_drift(tmp_path: Path) -> None:
+    with Sandbox(tmp_path) as box:
+        box.add("toy", 1)
+        box.add("toy", 2)
+        entry = box.entry("toy", 1, 2)
+        box.start(box.config(entry), rest=True)
+        wanted = box.config(entry.serving((1, 2), {"stable": 1}))
+        async with watching(box, wanted) as watched:
+            await watched.client.reload(wanted)
+            await watched.quiet()
+            await watched.client.reload(box.config(entry.serving((1, 2), {"stable": 2})))
+            label = await watched.one("label_drift")
+            await watched.client.reload(box.config(entry.serving((1,), {})))
+            version = await watched.one("config_drift")
+    assert label.detail == "label stable should name 1, but names 2"
+    assert (version.model, version.version) == ("toy", 2)
+
+
+async def test_a_restart_is_told_and_so_is_the_label_that_it_cost(tmp_path: Path) -> None:
+    with Sandbox(tmp_path) as box:
+        box.add("toy", 1)
+        box.add("toy", 2)
+        entry = box.entry("toy", 1, 2)
+        box.start(box.config(entry), rest=True)
+        wanted = box.config(entry.serving((1, 2), {"stable": 1}))
+        async with watching(box, wanted) as watched:
+            await watched.client.reload(wanted)
+            await watched.quiet()
+            box.stop()
+            box.start(box.config(entry), rest=True)  # every version is loaded as often as before
+            restarted = await watched.one("server_restarted")
+            label = await watched.one("label_drift")
+    assert restarted.servers == ("r0",)
+    assert label.detail == "label stable should name 1, but is not set"
