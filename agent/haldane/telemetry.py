@@ -95,8 +95,8 @@ class Telemetry:
             shed=Counter("shadow_shed_total", "Requests not shadowed, to protect stable.", ["model", "reason"], **own),
             labels=Counter(
                 "labels_total",
-                "Labels by what became of them: accepted, duplicate; then joined, late, unusable, unknown (no pair"
-                " came), dropped (too many). no_room: pairs that could not be kept to wait for one.",
+                "Labels by what became of them: accepted, duplicate, malformed (of a topic); joined, late, unusable,"
+                " unknown (no pair came), dropped (too many). no_room: pairs that could not be kept to wait for one.",
                 ["model", "result"],
                 **own,
             ),

@@ -280,6 +280,17 @@ def test_a_model_config_that_cannot_be_read_is_told_with_its_own_line(folder):
             "given: warmup, synthetic",
         ),
         (
+            "servers: [h:1]\nmodels: {m: {clients: label, traffic: {kafka: {brokers: 'h:1'}}}}",
+            "models.m.traffic.kafka.topic",
+            "missing",
+        ),
+        (
+            "servers: [h:1]\nmodels: {m: {clients: label, labels: {kafka: "
+            "{brokers: 'h:1', topic: t, settings_file: gone}}}}",
+            "models.m.labels.kafka.settings_file",
+            "no such file",
+        ),
+        (
             "servers: [h:1]\nmodels: {m: {clients: label, traffic: {warmup: true}}}",
             "models.m.traffic.warmup",
             "give model_config_file",

@@ -13,11 +13,11 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 import haldane
-from haldane.adapters.replay import Replay
+from haldane.adapters.kafka import Topic
 from haldane.adapters.sql import SqlStore, open_store
 from haldane.app.golden import Golden, GoldenFirst, open_golden
 from haldane.app.meters import Facts, Sources, open_sources, readings
-from haldane.app.sources import Onward, first_request, open_source, signatures_of
+from haldane.app.sources import Onward, Source, first_request, open_source, signatures_of
 from haldane.config import Config
 from haldane.domain.entries import Entry
 from haldane.domain.fleet import Availability, ModelEntry, ModelName, ServerConfig, ServerName
@@ -64,7 +64,7 @@ class Parts:
     gauges_from: Sources
     footprints: Footprints
     clock: SystemClock = field(default_factory=SystemClock)
-    sources: dict[ModelName, Replay] = field(default_factory=dict)
+    sources: dict[ModelName, Source] = field(default_factory=dict)
     golden: dict[ModelName, Golden] = field(default_factory=dict)
     exhausted: dict[RolloutId, set[ServerName]] = field(default_factory=dict)  # ran out of threads: not shadowed again
 
@@ -184,6 +184,7 @@ class Parts:
             stopped=self.exhausted.setdefault(rollout.id, set()),
             keep=keep if rules.late_labels else None,
             slices=rules.slices,
+            finished=source.finished if isinstance(source, Topic) else lambda _: None,
             switched=lambda server: progress.switchback is not None and progress.switchback.aa(server),
         )
         async with aclosing(batches):

@@ -9,6 +9,7 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import structlog
@@ -19,11 +20,12 @@ from haldane.app.agent import Agent
 from haldane.app.discover import keep_discovering
 from haldane.app.gauges import show_rollout, show_ruling, show_transition
 from haldane.app.history import History
+from haldane.app.labeltopic import keep_reading
 from haldane.app.parts import Parts, SystemClock, api_token, open_parts, put_at_rest
 from haldane.app.takeback import take_back
 from haldane.config import Config
 from haldane.domain.evidence import Ruling
-from haldane.domain.fleet import ReplicaView, Server, ServerName
+from haldane.domain.fleet import ModelName, ReplicaView, Server, ServerName
 from haldane.domain.rollout import Mode, Rollout, Transition
 from haldane.engine.converge import Converge, Pace
 from haldane.engine.latewatch import LateWatch
@@ -123,6 +125,10 @@ async def _supervise(parts: Parts, agent: Agent, late: LateWatch) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(agent.supervisor.run(), name="subtrees")
         group.create_task(_comfort("late labels", late.run), name="late labels")
+        for name, section in parts.config.models.items():
+            if section.labels is not None and section.labels.kafka is not None:
+                read = partial(keep_reading, ModelName(name), section.labels.kafka, agent.labels)
+                group.create_task(_comfort("label topic", read), name=f"label topic {name}")
 
 
 async def _end_when_lost(lease: Lease, agent: Agent, telemetry: Telemetry) -> None:

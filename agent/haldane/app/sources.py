@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from haldane.adapters.arrays import read_arrays
+from haldane.adapters.kafka import Topic, TopicTerms
 from haldane.adapters.replay import OnFlaw, Replay
 from haldane.adapters.tables import TableForm, read_table
-from haldane.config import ModelSection, TrafficSection
+from haldane.config import ModelSection, TopicSection, TrafficSection
 from haldane.domain.fleet import ModelName
 from haldane.domain.traffic import Request
 from haldane.files import FileSet, is_url, kind_of
@@ -16,10 +17,11 @@ from haldane.release.check import folder_of
 from haldane.serving.client import ServingClient
 from haldane.serving.fields import with_fields
 from haldane.serving.madeup import made_up
-from haldane.serving.records import read_examples, read_prediction_logs
-from haldane.serving.restform import read_lines
+from haldane.serving.records import read_examples, read_log, read_prediction_logs
+from haldane.serving.restform import read_line, read_lines
 from haldane.tensors import Signature
 
+Source = Replay | Topic
 LOGS = ("prediction_log", "warmup")  # sources that need no signature to be read by
 # Source: servables/tensorflow/saved_model_warmup_util.cc
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
@@ -34,7 +36,7 @@ async def open_source(
     fields: frozenset[str] = frozenset(),
     base_path: str = "",
     on_flaw: OnFlaw = lambda _: None,
-) -> Replay | None:
+) -> Source | None:
     """The model's source; None when it has none. PortError when no server can say what the model takes.
 
     Requests carry those of `fields` that they have: what slices are made by. `base_path` is where the model's
@@ -43,8 +45,16 @@ async def open_source(
     if section.traffic is None:
         return None
     traffic = section.traffic
-    signatures = {} if traffic.kind in LOGS else await signatures_of(model, stable, clients)
+    logged = traffic.kind in LOGS or (traffic.kafka is not None and traffic.kafka.form == "prediction_log")
+    signatures = {} if logged else await signatures_of(model, stable, clients)
     named_by = section.labels.id if section.labels else ""
+    if traffic.kafka is not None:
+        form = traffic.kafka.form
+        return Topic(
+            topic_terms(traffic.kafka, f"haldane-{model}"),
+            lambda value, where: _message(value, where, form, model, signatures, fields, named_by),
+            on_flaw=on_flaw,
+        )
     if traffic.kind == "synthetic":
         return Replay("synthetic", lambda: named(made_up(signatures, traffic.signature), named_by), on_flaw=on_flaw)
     files = FileSet(_warmup_file(model, base_path, stable) if traffic.kind == "warmup" else traffic.files)
@@ -53,6 +63,46 @@ async def open_source(
         return named(each_file(files, lambda path: read(traffic, path, model, signatures, fields)), named_by)
 
     return Replay(files.name, requests, on_flaw=on_flaw)
+
+
+def _message(
+    value: bytes,
+    where: str,
+    form: str,
+    model: ModelName,
+    signatures: Mapping[str, Signature],
+    fields: frozenset[str],
+    named_by: str,
+) -> Request | Malformed:
+    """What one message of a topic asks, as the record of a file would."""
+    read_one = (
+        read_log(value, where, -1, model) if form == "prediction_log" else read_line(value, where, -1, signatures)
+    )
+    return next(iter(named(with_fields([read_one], fields), named_by)))
+
+
+def topic_terms(section: TopicSection, group: str) -> TopicTerms:
+    """How that topic is read; `group` when the config names none. Refused when settings_file cannot be understood."""
+    settings = {}
+    if (path := section.settings_file) is not None:
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise Refused(section.topic, f"settings_file: cannot read {path.name}: {error}") from error
+        for number, line in enumerate(lines, 1):
+            if not line.strip() or line.lstrip().startswith("#"):
+                continue
+            key, equals, value = line.partition("=")
+            if not equals:  # the line may hold a password, so it is not told
+                raise Refused(section.topic, f"settings_file: {path.name}:{number}: must be key=value")
+            settings[key.strip()] = value.strip()
+    return TopicTerms(
+        topic=section.topic,
+        brokers=section.brokers,
+        group=section.group or group,
+        oldest=section.start == "oldest",
+        settings=settings,
+    )
 
 
 def _warmup_file(model: ModelName, base_path: str, stable: int) -> Path | str:
@@ -124,8 +174,10 @@ class Onward:
                 yield request
 
 
-async def first_request(source: Replay) -> Request:
+async def first_request(source: Source) -> Request:
     """The request every version must answer before it is labelled. Malformed or Unavailable when there is none."""
+    if isinstance(source, Topic):
+        return await source.newest()
     requests = source.requests()
     try:
         return await anext(aiter(requests))

@@ -12,7 +12,7 @@ from haldane.config.load import load_config, zero_config
 from haldane.config.policy import load_analysis
 from haldane.config.problems import ConfigError, Problem
 from haldane.config.sections import Config, ModelSection, ServerSection, TlsSection
-from haldane.config.traffic import GoldenSection, TrafficSection, golden_files, golden_kind
+from haldane.config.traffic import GoldenSection, TopicSection, TrafficSection, golden_files, golden_kind
 
 __all__ = [
     "Config",
@@ -22,6 +22,7 @@ __all__ = [
     "Problem",
     "ServerSection",
     "TlsSection",
+    "TopicSection",
     "TrafficSection",
     "golden_files",
     "golden_kind",

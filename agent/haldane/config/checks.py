@@ -10,7 +10,15 @@ from urllib.parse import urlsplit
 from haldane.config.problems import Loc
 from haldane.config.quantities import is_loopback
 from haldane.config.sections import Config, ModelSection
-from haldane.config.traffic import FILE_SOURCES, SOURCES, GoldenSection, TrafficSection, golden_files, golden_kind
+from haldane.config.traffic import (
+    FILE_SOURCES,
+    SOURCES,
+    GoldenSection,
+    TopicSection,
+    TrafficSection,
+    golden_files,
+    golden_kind,
+)
 from haldane.domain.evidence import Role
 from haldane.domain.fleet import Clients, ModelName, Placement, Policy, ServerConfig
 from haldane.domain.rollout import Mode
@@ -37,6 +45,8 @@ def across(config: Config) -> Found:
         yield from _traffic(config, name, model, loc)
         if model.golden is not None:
             yield from _golden(config, name, model, model.golden, (*loc, "golden"))
+        if model.labels is not None and model.labels.kafka is not None:
+            yield from _topic(model.labels.kafka, (*loc, "labels", "kafka"))
         if model.labels is not None and config.outputs_of(name).kind is OutputKind.ANY:
             yield (*loc, "labels"), _SAY_KIND.format(name=name)
         yield from _gauges(config, name, model, loc)
@@ -125,10 +135,18 @@ def _traffic(config: Config, name: str, model: ModelSection, loc: Loc) -> Found:
         return
     if traffic.kind in FILE_SOURCES and not _there(traffic.files):
         yield (*loc, traffic.kind), f"no such file: {traffic.files}"
+    if traffic.kafka is not None:
+        yield from _topic(traffic.kafka, (*loc, "kafka"))
     if traffic.kind == "warmup" and not config.base_path(name):
         says = "the requests lie below the model's base_path; give model_config_file with this model in it"
         yield (*loc, "warmup"), says
     yield from _label(config, name, traffic, loc)
+
+
+def _topic(topic: TopicSection, loc: Loc) -> Found:
+    path = topic.settings_file
+    if path is not None and not path.is_file():
+        yield (*loc, "settings_file"), f"no such file: {path}"
 
 
 def _there(files: Path | str) -> bool:

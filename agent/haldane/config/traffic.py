@@ -4,7 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from haldane.config.base import Section
 from haldane.config.quantities import Duration
@@ -16,6 +16,40 @@ def files_form(value: Any) -> Any:
 
 
 Files = Annotated[Path | str, BeforeValidator(files_form)]
+
+
+class TopicSection(Section):
+    """A Kafka topic. Needs `pip install "haldane[kafka]"`."""
+
+    brokers: Annotated[str, Field(min_length=1)]
+    """HOST:PORT of one broker, or of several with commas between."""
+
+    topic: Annotated[str, Field(min_length=1)]
+    """Its name. All its partitions are read; those added later, from the next rollout on."""
+
+    group: str = ""
+    """Consumer group that keeps the place in the topic: haldane-MODEL, for labels haldane-MODEL-labels, by default."""
+
+    start: Literal["newest", "oldest"] = "newest"
+    """Where to begin when the group has no place yet."""
+
+    settings_file: Path | None = None
+    """The client's own settings, one key=value a line, as librdkafka names them: security.protocol, sasl.password,
+    session.timeout.ms."""
+
+
+class RequestTopicSection(TopicSection):
+    """A Kafka topic of requests."""
+
+    form: Literal["prediction_log", "rest_json"] = "prediction_log"
+    """What a message's value is: a serialized tensorflow.serving.PredictionLog, or a line as for rest_jsonl."""
+
+
+class LabelTopicSection(TopicSection):
+    """A Kafka topic of labels: each message as POST /v1/labels takes it."""
+
+    start: Literal["newest", "oldest"] = "oldest"
+    """Where to begin when the group has no place yet."""
 
 
 class TrafficSection(Section):
@@ -45,6 +79,9 @@ class TrafficSection(Section):
     """Requests made up from the signature's types and shapes. They judge latency and errors only: what a model
     answers to noise says nothing of its answers to people."""
 
+    kafka: RequestTopicSection | None = None
+    """A topic that requests are written to as they come."""
+
     label: str | None = None
     """Column (or Example feature) that holds the right answer; never sent to the model."""
 
@@ -72,7 +109,7 @@ class TrafficSection(Section):
 
 
 FILE_SOURCES = ("labelled", "examples", "rest_jsonl", "prediction_log")
-SOURCES = (*FILE_SOURCES, "warmup", "synthetic")
+SOURCES = (*FILE_SOURCES, "warmup", "synthetic", "kafka")
 
 
 _GOLDEN_KINDS = {
@@ -126,7 +163,7 @@ def golden_form(value: Any) -> Any:
 
 
 class LabelsSection(Section):
-    """Right answers that come after the answers they judge, by POST /v1/labels or `haldane labels send`."""
+    """Right answers that come after the answers they judge, by POST /v1/labels, `haldane labels send` or a topic."""
 
     wait: Duration = timedelta(hours=24)
     """How long after its answer a label is on time. The bake lasts at least as long, and for as long after it a
@@ -135,6 +172,9 @@ class LabelsSection(Section):
     id: str = ""
     """Field of a request that holds its id: a feature of an Example, an input of one value, a key of "fields" in a line
     of rest_jsonl. Left out, the "id" of a line of rest_jsonl; other sources have no ids of their own."""
+
+    kafka: LabelTopicSection | None = None
+    """A topic that labels come by, too."""
 
     late: Literal["count", "ignore"] = "count"
     """What becomes of a label that is not on time: `count` judges it all the same while the rollout is watched,

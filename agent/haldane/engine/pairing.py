@@ -151,6 +151,7 @@ async def pairs(
     keep: Keep | None = None,
     slices: Sequence[Slice] = (),
     switched: Callable[[ServerName], bool] = lambda _: False,
+    finished: Callable[[Request], None] = lambda _: None,
 ) -> AsyncGenerator[Batch, None]:
     """Batches of counted pairs, ascending in `seq`, until the source ends or every server was stopped.
 
@@ -160,6 +161,7 @@ async def pairs(
     `stopped` are servers not to be shadowed any more; those that run out of threads are added to
     it, so that a later run leaves them alone too. `keep` is handed the answers of each pair whose truth
     is not known, before its batch, maybe from another thread. `slices` are those of the rollout's rules.
+    `finished` is told of each request whose pair is back or was set aside.
     `switched` is asked once for each pair sent: whether it must be A/A, whatever chance says.
     """
     stopped = set() if stopped is None else stopped
@@ -179,6 +181,7 @@ async def pairs(
         keep,
         slices,
         switched,
+        finished,
     )
     tasks = shadow.start()
     try:
@@ -210,11 +213,13 @@ class _Shadow:
         keep: Keep | None,
         slices: Sequence[Slice],
         switched: Callable[[ServerName], bool],
+        finished: Callable[[Request], None],
     ) -> None:
         self._rollout, self._source, self._limits, self._score = rollout, source, limits, score
         self._address, self._masked, self._elapsed, self._telemetry = address, masked, elapsed, telemetry
         rate = limits.pairs_per_second / max(1, len(servers))
         self._stopped, self._keep, self._slices, self._switched = stopped, keep, slices, switched
+        self._finished = finished
         self._lanes = [
             _Lane(
                 name,
@@ -255,6 +260,7 @@ class _Shadow:
             async for request in self._source.requests():
                 if self._duplicate(request):
                     self._set_aside("duplicate")
+                    self._finished(request)
                 else:
                     await self._queue.put(request)
         except Exception as error:  # raised again by `batches`, in the task of whoever reads them
@@ -313,6 +319,7 @@ class _Shadow:
             stable, canary = await self._both(lane, request, address, aa, canary_first, loop)
         finally:
             self._out.discard(seq)
+        self._finished(request)
         moved = self._address() != address
         masked = masked or self._masked(lane.name)
         self._tell_throttle(lane, stable, loop.time())

