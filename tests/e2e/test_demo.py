@@ -5,9 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 HALDANE = [sys.executable, "-c", "from haldane.cli import main; main()"]
@@ -72,6 +75,32 @@ def test_ctrl_c_ends_everything_that_was_started(tmp_path: Path) -> None:
     assert process.wait(60) == 130
     assert not list(tmp_path.glob("haldane-demo-*"))
     assert not still_running(str(tmp_path))
+
+
+def test_a_real_prometheus_runs_beside_it_and_is_ended_with_it(
+    need_binary: Callable[[str], str], tmp_path: Path
+) -> None:
+    need_binary("prometheus"), need_binary("alertmanager")
+    process = subprocess.Popen(
+        [*HALDANE, "demo", "--with-prometheus", "--report", str(tmp_path / "report.html")],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    )
+    assert process.stdout is not None
+    url = next(line.split("prometheus:")[1].strip() for line in process.stdout if "prometheus: http" in line)
+    deadline = time.monotonic() + 60
+    while up(url) != 3:  # the agent and two replicas
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert not still_running(str(tmp_path))
+
+
+def up(url: str) -> int:
+    answer = httpx.get(f"{url}/api/v1/query", params={"query": "up == 1"}, trust_env=False).json()
+    return len(answer["data"]["result"])
 
 
 def still_running(directory: str) -> list[str]:

@@ -36,13 +36,19 @@ def sandbox(arguments: tuple[str, ...]) -> None:
 @click.option("--json", "json_file", metavar="FILE", type=click.Path(path_type=Path), help="Write the table as JSON.")
 @click.option("--report", metavar="FILE", type=click.Path(path_type=Path), help="Where the HTML report goes.")
 @click.option("--keep", is_flag=True, help="Leave everything running, to explore.")
-def demo(seed: int | None, json_file: Path | None, report: Path | None, keep: bool) -> None:
+@click.option(
+    "--with-prometheus",
+    is_flag=True,
+    help="Run a real Prometheus with rules/ beside it, and leave everything running.",
+)
+def demo(seed: int | None, json_file: Path | None, report: Path | None, keep: bool, with_prometheus: bool) -> None:
     """Watch Haldane judge five canaries on real models, in one to two minutes.
 
     \b
       haldane demo
       haldane demo --seed 7 --json table.json --report report.html
       haldane demo --keep
+      haldane demo --with-prometheus
 
     Exit codes: 0 every verdict was right, 1 one was not, 2 something is not
     installed, 4 a server or the agent could not be started.
@@ -51,4 +57,4 @@ def demo(seed: int | None, json_file: Path | None, report: Path | None, keep: bo
         from haldane.demo import main as show
     except ModuleNotFoundError as error:
         leave(USAGE, f"demo: {error.name} is not installed; " + _EXTRA.format(extra="demo"))
-    raise SystemExit(show(seed=seed, json_file=json_file, report=report, keep=keep))
+    raise SystemExit(show(seed=seed, json_file=json_file, report=report, keep=keep, prometheus=with_prometheus))

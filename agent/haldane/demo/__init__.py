@@ -9,12 +9,18 @@ from pathlib import Path
 
 
 def main(
-    *, seed: int | None = None, json_file: Path | None = None, report: Path | None = None, keep: bool = False
+    *,
+    seed: int | None = None,
+    json_file: Path | None = None,
+    report: Path | None = None,
+    keep: bool = False,
+    prometheus: bool = False,
 ) -> int:
     """Play once: the exit code of `haldane demo`. See `performance`."""
     from haldane.demo import performance  # late: `python -m haldane.demo.prepare` must not import it first
 
-    wishes = performance.Wishes(seed=seed, json=json_file, report=report or performance.REPORT, keep=keep)
+    file = report or performance.REPORT
+    wishes = performance.Wishes(seed=seed, json=json_file, report=file, keep=keep or prometheus, prometheus=prometheus)
     return performance.run(wishes)
 
 

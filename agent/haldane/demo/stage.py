@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 
+from haldane.demo import prometheus
 from haldane.demo.acts import FIRST_STABLE, MODEL
 from haldane.demo.data import LABEL
 from haldane.demo.pager import Pager, paging
@@ -63,7 +64,7 @@ plan: {{load: 30s, bake: 2s, change: 20s}}
 """
 _SERVER = "  - {{name: {name}, address: 127.0.0.1:{port}, metrics_url: {metrics}}}"
 
-_METRICS_PATH = "/monitoring/prometheus/metrics"
+_METRICS_PATH = prometheus.SERVING_PATH
 _MONITORING_CONFIG = f'prometheus_config {{ enable: true, path: "{_METRICS_PATH}" }}\n'
 
 _MODEL_CONFIG = """\
@@ -109,6 +110,7 @@ class Stage:
     pager: Pager | None = None
     visitor: Visitor | None = None
     agent: "subprocess.Popen[bytes] | None" = None
+    prometheus: str | None = None  # its URL, where one was asked for
 
     @property
     def made(self) -> Path:
@@ -202,6 +204,16 @@ def agent(stage: Stage) -> Iterator[Visitor]:
             if process.poll() is not None:
                 raise RuntimeError(f"the agent ended:\n{last_lines(stage.logs / 'agent.log')}")
             yield stage.visitor
+
+
+@contextlib.contextmanager
+def beside(stage: Stage) -> Iterator[str]:
+    """The URL of a Prometheus that scrapes agent and replicas. Needs them and the pager."""
+    assert stage.pager is not None and stage.visitor is not None
+    replicas = [f"127.0.0.1:{one.rest_port}" for one in stage.replicas]
+    text = prometheus.config(agent=stage.visitor.url, replicas=replicas, alertmanager=stage.pager.url)
+    with prometheus.scraping(stage.logs, text) as stage.prometheus:
+        yield stage.prometheus
 
 
 def write_model_config(stage: Stage) -> Path:
