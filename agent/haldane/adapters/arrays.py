@@ -3,7 +3,10 @@
 What a row may hold, and how it becomes a request, is `adapters.tables`.
 """
 
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
@@ -15,6 +18,12 @@ from haldane.domain.traffic import Request
 from haldane.files import opened
 from haldane.ports import Malformed
 from haldane.tensors import STRING, Array, Signature, TensorSpec
+
+# What zipfile and numpy raise, between them, for bytes that are no NPZ.
+_BROKEN = (
+    *(ValueError, TypeError, KeyError, AttributeError, EOFError, NotImplementedError, RuntimeError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError, OSError, MemoryError),
+)
 
 
 def read_arrays(path: Path, signatures: Mapping[str, Signature], form: TableForm) -> Iterator[Request | Malformed]:
@@ -40,7 +49,7 @@ def _arrays(name: str, file: IO[bytes]) -> dict[str, Array]:
     try:
         with np.load(file, allow_pickle=False) as loaded:
             return {key: loaded[key] for key in loaded.files}
-    except (ValueError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+    except _BROKEN as error:
         says = "Python objects cannot be read" if "pickle" in str(error) else error
         raise Malformed(name, f"not a readable .npz: {says}") from error
 

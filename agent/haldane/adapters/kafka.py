@@ -60,9 +60,18 @@ class Feed:
         self._consumer: Any = None
 
     async def take(self) -> list[Message]:
-        """What has come, at most some hundred, in order within a partition; [] after half a second without any."""
+        """What has come, at most some hundred, in order within a partition; [] after half a second without any.
+
+        Unavailable when the client has failed for good; a broker that is away is only waited for.
+        """
+        from confluent_kafka import KafkaException
+
         found = []
-        for message in await self._call(lambda: self._consumer.consume(_CHUNK, _POLL_SECONDS)):
+        try:
+            messages = await self._call(lambda: self._consumer.consume(_CHUNK, _POLL_SECONDS))
+        except KafkaException as error:
+            raise Unavailable(self._terms.topic, str(error)) from error
+        for message in messages:
             if message.error() is not None:
                 log.warning("topic_error", topic=self._terms.topic, detail=str(message.error()))
                 continue

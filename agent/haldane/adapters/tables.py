@@ -44,10 +44,17 @@ def read_table(path: Path, signatures: Mapping[str, Signature], form: TableForm)
     """
     signature, first = signature_of(path.name, signatures, form), 0
     for batch in _batches(path):
-        plan = inputs_of(path.name, list(batch.schema.names), signature, form)
+        plan = inputs_of(path.name, _names(path.name, batch), signature, form)
         truths = None if form.label is None else batch.column(form.label).to_pylist()
         yield from _requests(path.name, first, batch, plan, truths, form)
         first += batch.num_rows
+
+
+def _names(name: str, batch: Any) -> list[str]:
+    try:
+        return list(batch.schema.names)
+    except UnicodeDecodeError as error:
+        raise Malformed(name, f"a column's name is not UTF-8: {error}") from error
 
 
 def signature_of(name: str, signatures: Mapping[str, Signature], form: TableForm) -> Signature:
