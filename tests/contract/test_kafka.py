@@ -21,13 +21,20 @@ from haldane.adapters.kafka import Feed, Topic, open_feed
 from haldane.app.labeltopic import keep_reading
 from haldane.app.sources import first_request, open_source, topic_terms
 from haldane.config import ModelSection
-from haldane.domain.fleet import ModelName
+from haldane.domain.fleet import ModelName, ServerName
 from haldane.domain.labels import Label, Receipt
+from haldane.domain.rollout import Phase
 from haldane.domain.traffic import key_of
 from haldane.engine.labels import Labels, LabelTerms
+from haldane.engine.pairing import Addressing, ShadowLimits, pairs
+from haldane.judge.outputs import OutputKind, OutputRule
 from haldane.ports import Flaw, Refused, Unavailable
+from haldane.serving.client import ServingClient, open_client
+from haldane.serving.shadow import Scorer
 from haldane.telemetry import Telemetry
 from haldane.tensors import Signature, TensorSpec, encode
+from haldane.testing.builders import a_rollout
+from haldane.testing.sandboxes import Sandbox
 
 CREDIT = ModelName("credit")
 
@@ -164,6 +171,48 @@ async def test_a_topic_that_cannot_be_read_says_why(brokers: str, tmp_path: Path
     with pytest.raises(Refused, match=r"client\.properties:1: must be key=value") as caught:
         await opened(section(brokers, "absent", settings_file=str(settings)))
     assert "secret" not in str(caught.value)
+
+
+async def test_requests_of_a_topic_become_pairs_and_what_was_paired_is_not_given_again(
+    brokers: str, topic: str, tmp_path: Path
+) -> None:
+    given = section(brokers, topic)
+    with Sandbox(tmp_path) as sandbox:
+        for version in (1, 2):
+            sandbox.add(CREDIT, version)
+        sandbox.start(sandbox.config(sandbox.entry(CREDIT, 1, 2)))
+        async with open_client(sandbox.server) as client, asyncio.timeout(60):
+            while (await client.look({CREDIT: ()}, {})).models[CREDIT].loaded != (1, 2):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            send(brokers, topic, [log_of(number) for number in range(20)])
+            assert await paired(client, await opened(given), 20) == 20
+            send(brokers, topic, [log_of(number) for number in range(3)])
+            assert await paired(client, await opened(given), 3) == 3  # none of the 20 before them
+
+
+async def paired(client: ServingClient, source: Topic, count: int) -> int:
+    """How many pairs a run gave that ended when it had given `count` at least."""
+    batches = pairs(
+        rollout=a_rollout(Phase.SHADOWING),
+        servers={ServerName("r0"): client},
+        source=source,
+        limits=ShadowLimits(pairs_per_second=200.0, batch_seconds=0.1, aa_share=0.0),
+        score=Scorer(OutputRule(kind=OutputKind.REGRESSION)),
+        address=lambda: Addressing(1, 2),
+        masked=lambda _: False,
+        next_seq=0,
+        judged_rows=set(),
+        elapsed=lambda: 0.0,
+        telemetry=Telemetry.on(CollectorRegistry()),
+        finished=source.finished,
+    )
+    found = 0
+    async with aclosing(batches):
+        async for batch in batches:
+            found += len(batch)
+            if found >= count:
+                break
+    return found
 
 
 class LabelStore:
