@@ -14,6 +14,7 @@ from haldane.cli.explain import explain
 from haldane.cli.forecast import forecast_
 from haldane.cli.labels import labels
 from haldane.cli.rehearse import demo, sandbox
+from haldane.cli.release import release
 from haldane.cli.replay import replay
 from haldane.cli.rollout import rollout
 from haldane.cli.run import run
@@ -25,6 +26,7 @@ EXAMPLES = """Canary analysis for TensorFlow Serving.
   haldane demo                                see it work on real models
   haldane run --server 127.0.0.1:8500         watch one server, touch nothing
   haldane check config haldane.yaml --online  before the first real run
+  haldane release validate export/4           may this SavedModel be served
   haldane run --config haldane.yaml           the agent
   haldane rollout start credit_risk 4 --why "retrained on October" --wait
   haldane status -w
@@ -57,5 +59,19 @@ def main() -> None:
     pass
 
 
-for command in (run, status, rollout, explain, replay, backtest, forecast_, labels, check, adopt, sandbox, demo):
+for command in (
+    run,
+    status,
+    rollout,
+    explain,
+    replay,
+    backtest,
+    forecast_,
+    labels,
+    check,
+    release,
+    adopt,
+    sandbox,
+    demo,
+):
     main.add_command(command)

@@ -53,7 +53,7 @@ def test_help_imports_nothing_heavy():
 
 
 @pytest.mark.parametrize("command", ["run", "status", "rollout", "rollout start", "explain", "forecast", "check",
-                                     "check config", "adopt", "demo"])  # fmt: skip
+                                     "check config", "release", "release validate", "adopt", "demo"])  # fmt: skip
 def test_every_command_has_help(command):
     result = run(*command.split(), "--help")
     assert result.exit_code == 0

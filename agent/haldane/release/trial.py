@@ -1,0 +1,143 @@
+"""A program of its own that loads one SavedModel and runs it: `python -m haldane.release.trial`, input on stdin.
+
+The only module of this room that imports TensorFlow. What it loads is not
+trusted yet, so before that it gives away the network, writing large files, and
+memory beyond its limit. It tells what happens as lines of JSON; the last one
+that came says how far it got.
+"""
+
+import base64
+import ctypes
+import json
+import os
+import resource
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+_NEW_USER, _NEW_NET = 0x10000000, 0x40000000  # <linux/sched.h>
+_ROWS = 2
+_LARGEST_FILE = 64 * 1024  # bytes; none at all would stop Python from finding a place for temporary files
+
+
+def main() -> None:
+    asked = json.load(sys.stdin)
+    tell = speaker()
+    limit(asked["memory"])
+    if (why := leave_network()) and not asked["network"]:
+        tell(step="connected", why=why)
+        return
+    # Only now: a thread of TensorFlow's would stay in the network that the process has left.
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    try:
+        import tensorflow as tf
+    except ModuleNotFoundError as error:
+        tell(step="no_tensorflow", why=str(error))
+        return
+    if unknown := unknown_operations(asked["operations"]):
+        tell(step="unknown_operations", operations=unknown)
+        return
+    tf.get_logger().setLevel("ERROR")
+    tell(step="loading")
+    with tf.compat.v1.Session(graph=tf.Graph()) as session:
+        graph = tf.compat.v1.saved_model.load(session, [asked["tag"]], asked["folder"])
+        tell(step="loaded")
+        bodies = [base64.b64decode(body) for body in asked["golden"]]
+        for line in (*run_golden(session, graph.signature_def, bodies), *run_made_up(session, graph.signature_def)):
+            tell(**line)
+    tell(step="done")
+
+
+def limit(memory: int) -> None:
+    """At most `memory` bytes of data (private and writable), no file of any size, no core dump."""
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST_FILE, _LARGEST_FILE))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def leave_network() -> str:
+    """Moves into a network namespace without any way out; why that did not work, or ""."""
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        # The first needs root, the second a kernel that lets everyone make user namespaces.
+        if libc.unshare(_NEW_NET) == 0 or libc.unshare(_NEW_USER | _NEW_NET) == 0:
+            return ""
+    except AttributeError:
+        return "this system has no unshare()"
+    return os.strerror(ctypes.get_errno())
+
+
+def speaker() -> Callable[..., None]:
+    """What tells a line. Standard output goes to standard error from here on, so that no graph can print one."""
+    ours = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def tell(**what: Any) -> None:
+        print(json.dumps(what), file=ours, flush=True)
+
+    return tell
+
+
+def unknown_operations(names: list[str]) -> list[str]:
+    from tensorflow.python.framework import op_def_registry
+
+    return [name for name in names if op_def_registry.get(name) is None]
+
+
+def run_golden(session: Any, signatures: Mapping[str, Any], bodies: list[bytes]) -> Iterator[dict[str, Any]]:
+    """Each is a PredictRequest, which must be answered with finite numbers."""
+    from haldane import wire
+    from haldane.tensors import decode
+
+    for row, body in enumerate(bodies):
+        request = wire.PredictRequest.FromString(body)
+        name = request.model_spec.signature_name or "serving_default"
+        given = ((key, decode(tensor)) for key, tensor in request.inputs.items())
+        yield {"signature": name, "row": row} | _run(session, signatures.get(name), given)
+
+
+def run_made_up(session: Any, signatures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every signature once, on ordinary small numbers, in the order of their names."""
+    for name in sorted(signatures):
+        if not name.startswith("__"):
+            made = ((key, made_up(info)) for key, info in signatures[name].inputs.items())
+            yield {"signature": name, "row": -1} | _run(session, signatures[name], made)
+
+
+def made_up(info: Any) -> Any:
+    """An array for an input of that type and shape: 2 where the first size is free, 1 where another is."""
+    import numpy as np
+    import tensorflow as tf
+
+    sizes = [] if info.tensor_shape.unknown_rank else [dim.size for dim in info.tensor_shape.dim]
+    shape = [size if size >= 0 else (1 if axis else _ROWS) for axis, size in enumerate(sizes)]
+    kind = tf.dtypes.as_dtype(info.dtype)
+    if kind == tf.string:
+        return np.full(shape, b"", object)
+    # Neither 0 nor large: an index of 1 is in every table, and no ordinary model divides by 0.5 or 1.
+    return np.full(shape, 0.5 if kind.is_floating else 1, kind.as_numpy_dtype)
+
+
+def _run(session: Any, signature: Any, given: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """What came of one run: the step and why, or the outputs that are not finite."""
+    import numpy as np
+    import tensorflow as tf
+
+    if signature is None:
+        return {"step": "failed", "why": "there is no such signature"}
+    try:
+        arrays = dict(given)
+        if unknown := sorted(set(arrays) - set(signature.inputs)):
+            raise ValueError(f"there is no input {', '.join(unknown)}")
+        feeds = {signature.inputs[key].name: value for key, value in arrays.items()}
+        answer = session.run({key: info.name for key, info in signature.outputs.items()}, feeds)
+    except (tf.errors.ResourceExhaustedError, MemoryError):
+        return {"step": "exhausted"}
+    except Exception as error:  # whatever the graph does with it
+        return {"step": "failed", "why": str(error).splitlines()[0][:300] if str(error) else type(error).__name__}
+    bad = [key for key, value in answer.items() if value.dtype.kind in "fc" and not np.isfinite(value).all()]
+    return {"step": "not_finite" if bad else "ran", "outputs": sorted(bad)}
+
+
+if __name__ == "__main__":
+    main()
