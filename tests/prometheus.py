@@ -9,7 +9,6 @@ import httpx
 
 SCRAPES = """
 global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}
-%s
 scrape_configs:
 """
 JOB = """
@@ -19,12 +18,12 @@ JOB = """
 
 
 class Prometheus:
-    """The real one, that can be stopped and started again. `more` goes into its config, above the targets."""
+    """The real one, that can be stopped and started again. `more` goes into its config, below the targets."""
 
     def __init__(self, binary: str, directory: Path, port: int, targets: Mapping[str, int], *, more: str = "") -> None:
         self.url = f"http://127.0.0.1:{port}"
         config = directory / "prometheus.yml"
-        config.write_text(SCRAPES % more + "".join(JOB % target for target in targets.items()))
+        config.write_text(SCRAPES + "".join(JOB % target for target in targets.items()) + more)
         self._log = directory / "prometheus.log"
         self._command = [
             binary,

@@ -41,7 +41,7 @@ from haldane.tensors import Signature, signatures
 
 _METHODS = {Api.PREDICT: wire.PREDICT, Api.CLASSIFY: wire.CLASSIFY, Api.REGRESS: wire.REGRESS}
 _METADATA_BODY: bytes = wire.GetModelMetadataRequest(metadata_field=["signature_def"]).SerializeToString()
-_PAGE_BYTES = 64 * 1024 * 1024  # a page that large is no metrics page; a fleet's largest are below 1 MiB
+_PAGE_BYTES = 64 * 1024 * 1024  # a page that large is no metrics page; one of 200 models has 6 MB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
