@@ -56,7 +56,7 @@ MEAN_BETS = Bets(np.array([0.02, *np.geomspace(0.05, 0.80, 5), 0.999]), np.array
 
 # For votes of about +-1: harm worth finding moves them by a tenth or more, so nearly all the stake is there. The
 # largest is for blocks of which hardly one votes against; the smallest keeps small harm from never being found.
-VOTE_BETS = Bets(np.array([0.03, 0.10, 0.30, 0.95]), np.array([0.10, 0.25, 0.30, 0.35]))
+VOTE_BETS = Bets(np.array([0.03, 0.10, 0.30, 0.95]), np.array([0.06, 0.24, 0.30, 0.40]))
 
 # A process started at 0 pays for a good past. 32 later starts, fixed beforehand, share 0.2 of the stake.
 LATE_STARTS = 32

@@ -24,7 +24,7 @@ SIGN_BLOCKS = 6  # votes are plain signs until this many blocks have shown their
 SCALE_BLOCKS = 64  # the scale is taken from that many blocks before
 SCALE_REACH = 1.0  # a vote is full at this many scales beyond the margin
 NOISE_TIMES = 3.5  # a base block lasts this many times the declared noise
-LEAST_PAIRS = 2  # in a block
+LEAST_PAIRS = 3  # in a block: of two, nine are above a margin by chance in one of 3,000 identical canaries
 
 # The opening. Where noise of one arm is declared it may last longer than declared, and the first votes then agree by
 # chance before the ladder has seen enough blocks to know. So for harm they count in part, for harmlessness not at all.
@@ -42,7 +42,7 @@ EDGES: Floats = 0.05 * np.sinh(0.042 * (np.arange(-120, 120) + 0.5))
 
 
 def block_length(*, dependence_seconds: float, pairs_per_second: float) -> int:
-    """Pairs in a base block: 3.5 times the declared time scale of one-arm noise, at least 2.
+    """Pairs in a base block: 3.5 times the declared time scale of one-arm noise, at least 3.
 
     ValueError unless the scale is finite and not negative, the rate finite and positive.
     """

@@ -109,7 +109,7 @@ def test_the_warm_up_of_each_server_is_no_noise() -> None:
 
 
 def test_too_few_pairs_are_said_to_be_too_few() -> None:
-    with pytest.raises(ValueError, match="7 pairs past the warm-up are too few: give at least 8"):
+    with pytest.raises(ValueError, match="7 pairs past the warm-up are too few: give at least 12"):
         source(pairs(7))
 
 

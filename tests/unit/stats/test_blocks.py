@@ -9,7 +9,7 @@ from haldane.stats.blocks import OPENING_HARMLESS, Ladder, RatioEvidence, block_
 
 
 def test_a_block_is_three_and_a_half_times_the_declared_noise() -> None:
-    assert block_length(dependence_seconds=0.0, pairs_per_second=100.0) == 2
+    assert block_length(dependence_seconds=0.0, pairs_per_second=100.0) == 3
     assert block_length(dependence_seconds=2.0, pairs_per_second=20.0) == 140
 
 
