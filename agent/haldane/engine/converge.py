@@ -4,15 +4,14 @@ Called again after any crash it looks before it acts, so doing it twice does no
 harm. A reload that the server accepted proves nothing; only the next look does.
 """
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
 
-from haldane.domain.fleet import ReplicaView, Server, ServerConfig
+from haldane.domain.fleet import ModelName, ReplicaView, Server, ServerConfig
 from haldane.domain.rollout import Mode
 from haldane.engine.desk import Desk
 from haldane.ports import ModelServer, PortError, Refused
@@ -56,15 +55,29 @@ class Converge:
     _told_away: bool = False
 
     async def run(self) -> None:
+        changed_models: frozenset[ModelName] = frozenset()
         while True:
-            view = await self._look()
+            view = await self._look(changed_models)
             changed = view is not None and await self._act(view)
-            await self._pause(changed=changed)
+            if changed and self.server.name in self.desk.accepted:
+                await self._look(changed_models)  # a label that moved is seen at once; what loads is awaited below
+            changed_models = await self._pause(changed=changed)
 
-    async def _look(self) -> ReplicaView | None:
+    async def _look(self, only: frozenset[ModelName] = frozenset()) -> ReplicaView | None:
+        """Look at the server and show what was seen; None when it could not be seen.
+
+        `only`: the models whose wanted entry has just changed. A rollback waits
+        for no look at the others, of which there may be hundreds; they keep
+        what was seen of them last. A restart in between still shows: a process
+        that has just started has no history of the canary. Empty: all models.
+        """
         name = self.server.name
+        known = self.desk.views.get(name)
+        probes, proofs = self.desk.probes(), self.desk.proofs()
+        if partly := known if only else None:
+            probes = {model: labels for model, labels in probes.items() if model in only}
         try:
-            view = await self.client.look(self.desk.probes(), self.desk.proofs())
+            view = await self.client.look(probes, proofs)
         except PortError as error:
             if name not in self.desk.trouble:
                 log.warning("server_unseen", server=name, reason=error.reason, detail=error.detail)
@@ -73,7 +86,9 @@ class Converge:
             self._guarded = False  # it may come back as another process with other models
             self.desk.accepted.pop(name, None)
             return None
-        if _shorter(self.desk.views.get(name), view):
+        if partly:
+            view = replace(view, models={**partly.models, **view.models})
+        if _shorter(known, view):
             self._guarded = False
             self.desk.accepted.pop(name, None)
         self.on_view(self.server, view)
@@ -151,15 +166,16 @@ class Converge:
             self._told_away = False
         return True
 
-    async def _pause(self, *, changed: bool) -> None:
-        if changed:
-            await asyncio.sleep(self.pace.after_change)
-            return
+    async def _pause(self, *, changed: bool) -> frozenset[ModelName]:
+        """Wait for the next look; returns the models whose wanted entry changed meanwhile, when that ended the wait."""
         live = any(self.server.name in rollout.servers for rollout in self.desk.live())
-        until = time.monotonic() + (self.pace.live if live else self.pace.rest)
+        seconds = self.pace.after_change if changed else self.pace.live if live else self.pace.rest
+        until = time.monotonic() + seconds
         before = self._interest()
         while (left := until - time.monotonic()) > 0 and self._interest() == before:
             await self.desk.wait_changed(left)
+        now = self.desk.wanted(self.server.name)
+        return frozenset(entry.name for entry in now.models if before[0].entry(entry.name) != entry)
 
     def _interest(self) -> tuple[ServerConfig, int]:
         """What, when it changes, is worth an earlier look."""

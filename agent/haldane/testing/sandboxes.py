@@ -128,8 +128,9 @@ class Sandbox:
         Some version of every model is loaded then; others may be under way.
         """
         (self._directory / f"{self.name}.config").write_text(modelconfig.render(config))
-        (self._directory / "monitoring.config").write_text(MONITORING)
-        flags = (*self.flags, f"--monitoring_config_file={self._directory / 'monitoring.config'}")
+        monitoring = self._directory / f"{self.name}.monitoring"  # its own: others start while this one reads it
+        monitoring.write_text(MONITORING)
+        flags = (*self.flags, f"--monitoring_config_file={monitoring}")
         words = self._command.format(
             grpc=self.port,
             rest=self.rest_port,

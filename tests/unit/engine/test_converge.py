@@ -1,5 +1,6 @@
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -10,7 +11,7 @@ from haldane.engine.converge import Converge, Pace
 from haldane.engine.desk import Desk
 from haldane.ports import Refused, Unavailable
 from haldane.telemetry import Telemetry
-from haldane.testing.builders import MODEL, a_config, a_rollout, a_view
+from haldane.testing.builders import MODEL, a_config, a_rollout, a_view, an_entry
 
 R0 = ServerName("r0")
 
@@ -98,6 +99,27 @@ async def test_nothing_is_sent_in_observe_mode_or_without_the_lease(hindrance):
     async with world.running():
         await world.looks()
     assert not world.sent and not world.guards
+
+
+async def test_a_change_of_one_model_waits_for_no_look_at_the_others():
+    world = World()
+    world.desk.base = a_config(an_entry(), an_entry("fraud"))
+    world.converge.pace = Pace(live=60, rest=60, after_change=0.01)
+    asked, look = [], world.look
+
+    async def noted(models, golden):
+        asked.append(set(models))
+        view = await look(models, golden)
+        return replace(view, models=dict.fromkeys(models, view.models[MODEL]))
+
+    world.look = noted
+    async with world.running():
+        await world.looks(4)  # cleared, sent, seen, and seen again: now it rests
+        asked.clear()
+        world.desk.put_rollout(a_rollout(Phase.LOADING), 1)
+        await world.until(lambda: len(world.sent) == 2 and len(asked) >= 2)
+    assert asked[:2] == [{MODEL}, {MODEL}], "one look before the reload, one right after it"
+    assert set(world.views[-1].models) == {MODEL, "fraud"}
 
 
 async def test_a_server_that_serves_others_models_is_refused_until_it_does_not():
