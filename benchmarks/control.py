@@ -183,19 +183,18 @@ def main() -> None:
     print("| ---: | --- | ---: | ---: | ---: | ---: | ---: |")
     with tempfile.TemporaryDirectory() as name, ForkServer() as forks, ExitStack() as running:
         folder = Path(name)
-        boxes = [
-            Sandbox(folder, name=f"r{i}", flags=("--executor=toy",), command=FORKED, spawn=forks.spawn)
-            for i in range(max(args.servers))
-        ]
+        boxes: list[Sandbox] = []
+        models = Sandbox(folder)
         for model in range(args.models):
             for version in (1, 2):
-                boxes[0].add(f"m{model}", version)
-        base = ServerConfig(tuple(boxes[0].entry(f"m{model}", 1) for model in range(args.models)))
-        started = 0
+                models.add(f"m{model}", version)
+        base = ServerConfig(tuple(models.entry(f"m{model}", 1) for model in range(args.models)))
         for servers in sorted(args.servers):
-            for box in boxes[started:servers]:
-                running.enter_context(box.start(base))
-            started = servers
+            while len(boxes) < servers:  # made just before it starts: a port chosen earlier may be taken by then
+                box = Sandbox(
+                    folder, name=f"r{len(boxes)}", flags=("--executor=toy",), command=FORKED, spawn=forks.spawn
+                )
+                boxes.append(running.enter_context(box.start(base)))
             for clients in Clients:
                 url = f"sqlite:///{folder}/{servers}-{clients}.db"
                 print(
