@@ -12,7 +12,9 @@ PROMOTED = {"r0": {"stable": 2}, "r1": {"stable": 2}}
 
 def test_a_store_that_cannot_be_written_stops_all_acting_but_not_the_agent(fleet: Fleet) -> None:
     fleet.add(2)
-    agent = fleet.run_agent(analysis={"least_pairs": 100, "warmup_pairs": 20, "entry_pairs": 50, "budget": "2m"})
+    agent = fleet.run_agent(
+        analysis={"least_pairs": 100, "warmup_pairs": 20, "entry_pairs": 50, "budget": "2m", "dependence": "0s"}
+    )
     name = agent.begin(2)
     agent.wait_phase(name, "SHADOWING")
     before = agent.labels()

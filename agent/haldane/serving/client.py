@@ -279,7 +279,10 @@ class ServingClient:
             return None
         try:
             async with self._cap, asyncio.timeout(self._limits.scrape_seconds):
-                return await self._page(self.server.metrics_url)
+                try:
+                    return await self._page(self.server.metrics_url)
+                except httpx.RemoteProtocolError:  # it closed a kept connection just as that was used again
+                    return await self._page(self.server.metrics_url)
         except (TimeoutError, httpx.TransportError) as error:
             raise Unavailable(self.server.name, f"metrics page: {type(error).__name__}") from error
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -252,3 +253,23 @@ async def test_a_server_too_busy_for_a_golden_request_is_no_fault_of_the_version
 
 async def test_no_metrics_url_is_no_page(client):
     assert await client.scrape() is None
+
+
+async def test_a_kept_connection_that_the_server_closes_as_it_is_used_again_is_no_failure(fake):
+    """TF Serving closes idle connections; a page asked for at that very moment is asked for again, once."""
+    opened = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal opened
+        opened += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na\n")
+        await writer.drain()
+        await reader.readuntil(b"\r\n\r\n")  # the next request is read, and left without an answer
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as pages, serving(fake) as server:
+        url = f"http://127.0.0.1:{pages.sockets[0].getsockname()[1]}/"
+        async with open_client(replace(server, metrics_url=url), limits=Limits()) as client:
+            assert [await client.scrape(), await client.scrape()] == ["a\n", "a\n"]
+    assert opened == 2
