@@ -114,8 +114,12 @@ def _cases(connection: Connection, sources: tuple[str, ...]) -> Iterator["CaseFi
             if not inside:
                 leave(USAGE, f"there is no .npz file in {path}; haldane replay ROLLOUT --save writes one")
             yield from map(case_from_file, inside)
+        elif path.exists():
+            yield case_from_file(path)
+        elif path.suffix == ".npz":
+            leave(USAGE, f"there is no file {path}; haldane replay ROLLOUT --save {path.name} writes one")
         else:
-            yield case_from_file(path) if path.exists() else case_of_rollout(connection, source)
+            yield case_of_rollout(connection, source)
 
 
 def material_of_cases(cases: "list[CaseFile]", policy: Path | None) -> Material:

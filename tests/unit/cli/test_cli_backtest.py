@@ -113,6 +113,7 @@ def test_too_few_pairs_are_no_data(tmp_path: Path) -> None:
         (["--prometheus", "http://p:9090"], "needs both --stable EXPR and --canary EXPR"),
         (["--stable", "a", "--canary", "b"], "give --prometheus URL, or --config FILE with a prometheus: block"),
         (["."], "there is no .npz file in ."),
+        (["gone.npz"], "there is no file gone.npz; haldane replay ROLLOUT --save gone.npz writes one"),
     ],
 )
 def test_wrong_arguments_say_what_would_be_right(
