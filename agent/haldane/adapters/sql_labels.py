@@ -8,7 +8,7 @@ request is never judged twice.
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -16,6 +16,8 @@ from haldane.domain.fleet import ModelName
 from haldane.domain.labels import Arrivals, Arrived, Awaiting, Label, Receipt
 from haldane.domain.rollout import RolloutId
 from haldane.domain.traffic import Api
+
+Kept = TypeVar("Kept", Label, Awaiting)
 
 _AT_ONCE = 500  # keys in one statement
 _LET_GO_AT_ONCE = 5000  # pairs in one transaction: others want to write, and the lease to be renewed
@@ -62,13 +64,7 @@ class Room:
 def put(
     connection: sa.Connection, model: ModelName, labels: Sequence[Label], *, at: float, keep_seconds: float, room: Room
 ) -> Receipt:
-    fresh: dict[str, Label] = {}
-    for label in labels:
-        fresh.setdefault(_key(label.request), label)
-    for keys in _portions(list(fresh)):
-        known = sa.select(LABELS.c.request).where(LABELS.c.model == model, LABELS.c.request.in_(keys))
-        for key in connection.scalars(known):
-            del fresh[key]
+    fresh = _fresh(connection, LABELS, LABELS.c.model == model, labels)
     place = _next_place(connection, model, at)
     rows = [
         {"model": model, "request": key, "truth": json.dumps(label.truth), "at": at, "used": False, "place": place + i}
@@ -84,6 +80,20 @@ def put(
         expired=expired,
         dropped=_make_room(connection, model, room.labels),
     )
+
+
+def _fresh(
+    connection: sa.Connection, table: sa.Table, mine: sa.ColumnElement[bool], items: Sequence[Kept]
+) -> dict[str, Kept]:
+    """By key, the first of each request among `items` that the table does not hold."""
+    fresh: dict[str, Kept] = {}
+    for item in items:
+        fresh.setdefault(_key(item.request), item)
+    for keys in _portions(list(fresh)):
+        known = sa.select(table.c.request).where(mine, table.c.request.in_(keys))
+        for key in connection.scalars(known):
+            del fresh[key]
+    return fresh
 
 
 def _next_place(connection: sa.Connection, model: ModelName, at: float) -> int:
@@ -123,13 +133,7 @@ def add_awaiting(
     connection: sa.Connection, rollout: RolloutId, model: ModelName, pairs: Sequence[Awaiting], *, room: Room
 ) -> int:
     """Keep what waits; how many found no room. A request that was kept before, joined or not, is left as it is."""
-    fresh: dict[str, Awaiting] = {}
-    for pair in pairs:
-        fresh.setdefault(_key(pair.request), pair)
-    for keys in _portions(list(fresh)):
-        known = sa.select(AWAITING.c.request).where(AWAITING.c.rollout == rollout, AWAITING.c.request.in_(keys))
-        for key in connection.scalars(known):
-            del fresh[key]
+    fresh = _fresh(connection, AWAITING, AWAITING.c.rollout == rollout, pairs)
     mine = sa.select(sa.func.count()).select_from(AWAITING).where(AWAITING.c.rollout == rollout)
     left = max(0, room.awaiting - (connection.scalar(mine) or 0))
     kept = list(fresh.items())[:left]

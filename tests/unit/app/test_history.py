@@ -1,6 +1,3 @@
-import pytest
-
-from haldane.adapters.sql import open_store
 from haldane.app.history import KEPT_ROLLOUTS, MOST_RULINGS, History
 from haldane.domain.evidence import Ruling, Verdict
 from haldane.domain.rollout import Phase, RolloutId
@@ -12,13 +9,6 @@ NAME = RolloutId("credit-2-test")
 
 def a_ruling(count, verdict=Verdict.CONTINUE, seconds=0.0):
     return Ruling(verdict=verdict, findings=(), pairs=count, seconds=seconds, log10_harm=0.0, why="")
-
-
-@pytest.fixture
-def store(tmp_path):
-    made = open_store(f"sqlite:///{tmp_path / 'haldane.db'}")
-    yield made
-    made.close()
 
 
 def test_a_ruling_that_says_nothing_new_only_replaces_the_last(store):

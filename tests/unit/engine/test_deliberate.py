@@ -3,7 +3,6 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from haldane.adapters.sql import open_store
 from haldane.domain.evidence import Verdict
 from haldane.domain.fleet import Clients, Server, ServerName
 from haldane.domain.rollout import Command, CommandKind, Judged, Mode, Phase, RolloutId
@@ -57,13 +56,6 @@ class Court:
 
     def stored(self):
         return self.store.rollout(self.one.id)[0]
-
-
-@pytest.fixture
-def store(tmp_path):
-    made = open_store(f"sqlite:///{tmp_path / 'haldane.db'}")
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from haldane import wire
-from haldane.adapters.sql import open_store
 from haldane.domain.entries import LABEL_DTYPE, READING_DTYPE
 from haldane.domain.evidence import Verdict
 from haldane.domain.fleet import Clients
@@ -108,13 +107,6 @@ class Hearing:
         async with asyncio.timeout(20):
             while not holds():  # noqa: ASYNC110 - what is waited for sets no event
                 await asyncio.sleep(0.005)
-
-
-@pytest.fixture
-def store(tmp_path):
-    made = open_store(f"sqlite:///{tmp_path / 'haldane.db'}")
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from haldane import wire
-from haldane.adapters.sql import open_store
 from haldane.domain.evidence import Verdict
 from haldane.domain.labels import Awaiting, Label
 from haldane.domain.rollout import Phase, RolloutId
@@ -68,13 +67,6 @@ class Aftermath:
     def waiting(self):
         """Pairs that still wait."""
         return self.store.stop_waiting(self.rollout.id)
-
-
-@pytest.fixture
-def store(tmp_path):
-    made = open_store(f"sqlite:///{tmp_path / 'haldane.db'}")
-    yield made
-    made.close()
 
 
 @pytest.fixture

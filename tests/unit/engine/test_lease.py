@@ -3,7 +3,6 @@ import os
 
 import pytest
 
-from haldane.adapters.sql import open_store
 from haldane.engine.lease import Lease
 from haldane.ports import Unavailable
 
@@ -18,13 +17,6 @@ class Outage:
         if self.away:
             raise Unavailable("store", "away")
         return getattr(self.store, name)
-
-
-@pytest.fixture
-def store(tmp_path):
-    made = open_store(f"sqlite:///{tmp_path / 'haldane.db'}")
-    yield made
-    made.close()
 
 
 async def test_it_is_held_from_the_first_renewal_to_the_release(store):
