@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from haldane.serving import modelconfig
-from haldane.testing.sandboxes import Sandbox, free_port
+from haldane.testing.sandboxes import TOY, Sandbox, free_port
 
 MODEL = "scorer"
 HALDANE = str(Path(sys.executable).parent / "haldane")
@@ -114,10 +114,14 @@ class Fleet:
     """Sandboxes that read versions from one place, and the agent's config for them."""
 
     def __init__(
-        self, directory: Path, size: int = 2, flags: tuple[str, ...] = ("--load_retry_interval_micros=200000",)
+        self,
+        directory: Path,
+        size: int = 2,
+        flags: tuple[str, ...] = ("--load_retry_interval_micros=200000",),
+        command: str = TOY,
     ) -> None:
         self.directory = directory
-        self.sandboxes = [Sandbox(directory, name=f"r{i}", flags=flags) for i in range(size)]
+        self.sandboxes = [Sandbox(directory, name=f"r{i}", flags=flags, command=command) for i in range(size)]
         for sandbox in self.sandboxes:
             sandbox.models = directory / "models"
             sandbox.flags = (*sandbox.flags, f"--admin_port={sandbox.admin_port}")
