@@ -5,9 +5,10 @@ help texts of `haldane.cli`, the route table of `haldane.web.api`, the help of
 each series in `haldane.telemetry`.
 """
 
+import math
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from enum import Enum
 from pathlib import Path
@@ -22,6 +23,10 @@ from pydantic_core import PydanticUndefined
 from haldane.cli import main
 from haldane.config import Config
 from haldane.config.base import Section
+from haldane.domain.evidence import State, Verdict
+from haldane.domain.rollout import Phase
+from haldane.domain.traffic import Status
+from haldane.judge.conditions import Name as ConditionName
 from haldane.telemetry import Telemetry
 from haldane.web import api
 
@@ -202,6 +207,37 @@ def api_page() -> str:
 # --- metrics -----------------------------------------------------------------
 
 
+# How many values each label takes, at most; letters are explained on the page.
+VALUES = {
+    "condition": len(ConditionName),
+    "kind": 2,
+    "label": "L",
+    "metric": "C",
+    "mode": 1,
+    "model": "M",
+    "notifier": 1,
+    "phase": len(Phase),
+    "reason": 8,
+    "result": 9,
+    "role": 1,
+    "server": "S",
+    "side": 2,
+    "state": len(State),
+    "status": len(Status),
+    "unit": 1,
+    "verdict": len(Verdict),
+    "version": "V",
+}
+
+
+def _how_many(name: str, labels: Sequence[str]) -> str:
+    """The most series of this name, such as "10 M" for ten per model."""
+    values = [1 if name == "haldane_build_info" else VALUES[label] for label in labels]
+    letters = " ".join(value for value in values if isinstance(value, str))
+    figure = math.prod(value for value in values if isinstance(value, int))
+    return f"{figure} {letters}" if letters and figure > 1 else letters or str(figure)
+
+
 def metrics_page() -> str:
     """Every series the agent exports."""
     registry = CollectorRegistry()
@@ -210,13 +246,21 @@ def metrics_page() -> str:
     for field in vars(shown):
         for family in getattr(getattr(shown, field), "describe", list)():
             name = family.name + ("_total" if family.type == "counter" else "")
-            labels = ", ".join(f"`{label}`" for label in getattr(shown, field)._labelnames) or "none"
-            rows.append(f"| `{name}` | {family.type} | {labels} | {family.documentation} |")
+            given = getattr(shown, field)._labelnames
+            labels = ", ".join(f"`{label}`" for label in given) or "none"
+            rows.append(f"| `{name}` | {family.type} | {labels} | {_how_many(name, given)} | {family.documentation} |")
     return "\n".join([
         "# Metrics\n", NOTE,
         "On `/metrics` of the agent's `listen` address, in Prometheus' text format; `/-/healthy` and `/-/ready` beside"
-        " it. Labels come from closed sets; no series carries a rollout's id. Times are Unix seconds.\n",
-        "| series | type | labels | meaning |\n|---|---|---|---|",
+        " it. Times are Unix seconds. Beside these stand the usual `process_cpu_seconds_total`,"
+        " `process_resident_memory_bytes`, `process_start_time_seconds`, `process_virtual_memory_bytes`,"
+        " `process_open_fds` and `process_max_fds` of the agent.\n",
+        "Labels come from closed sets: no series carries a rollout's id, or anything out of a request. *How many* is"
+        " the most series there can be: M models in the config, S servers, L labels looked for (`stable` and `canary`),"
+        " C checks of a model's rules with their slices, V versions of a model: those loading, loaded or failed now,"
+        " and of the two counters of loads all that were loaded since the agent started. A series is there once it has"
+        " something to say, and a check's last ruling stays until the model's next rollout.\n",
+        "| series | type | labels | how many | meaning |\n|---|---|---|---|---|",
         *sorted(rows), "",
         "Alerts on them: [rules/haldane.yml](../../rules/haldane.yml), each with a [runbook](../runbooks/README.md);"
         " a board: [dashboards/](../../dashboards/haldane-overview.json).",

@@ -1,8 +1,7 @@
 """Every metric the agent exports, and how its logs look.
 
-Labels come from closed sets only (model, server, label, metric, phase, verdict,
-reason, version number of a watched model), never a rollout id. Cardinality:
-about 40 series per model and 12 per model and server.
+Labels come from closed sets only, never a rollout id or anything out of a
+request; docs/reference/metrics.md says how many series that makes.
 """
 
 import logging
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 
 
 @dataclass(frozen=True)
@@ -26,12 +25,13 @@ class Telemetry:
     last_look: Gauge
     scrape_errors: Counter
     label_version: Gauge
-    version_available: Gauge
+    version_state: Gauge
     load_requests: Counter
     load_failures: Counter
     condition: Gauge
     reloads: Counter
     pairs: Counter
+    outcomes: Counter
     set_aside: Counter
     unusable: Counter
     shed: Counter
@@ -41,6 +41,8 @@ class Telemetry:
     phase_started: Gauge
     transitions: Counter
     verdict: Gauge
+    check: Gauge
+    check_state: Gauge
     check_estimate: Gauge
     check_lower: Gauge
     check_upper: Gauge
@@ -55,6 +57,7 @@ class Telemetry:
     def on(cls, registry: CollectorRegistry) -> "Telemetry":
         own: Any = {"namespace": "haldane", "registry": registry}
         check = ["model", "metric"]
+        ProcessCollector(registry=registry)  # process_cpu_seconds_total and the like, as every exporter has them
         return cls(
             registry=registry,
             build=Gauge("build_info", "Always 1; the agent's version.", ["version"], **own),
@@ -66,8 +69,12 @@ class Telemetry:
             label_version=Gauge(
                 "label_version", "The version a label resolves to, -1: to nothing.", ["model", "server", "label"], **own
             ),
-            version_available=Gauge(
-                "version_available", "1 when the version is AVAILABLE.", ["model", "version", "server"], **own
+            version_state=Gauge(
+                "version_state",
+                "Serving's own number of the version's state: 10 START, 20 LOADING, 30 AVAILABLE, 40 UNLOADING, 50 END;"
+                " of those that ended only the failed ones are here.",
+                ["model", "version", "server"],
+                **own,
             ),
             load_requests=Counter(
                 "tensorflow_serving_load_requests_total",
@@ -84,6 +91,12 @@ class Telemetry:
             condition=Gauge("condition", "1 while the condition holds.", ["condition", "model"], **own),
             reloads=Counter("reloads_total", "Configs sent to a server.", ["server", "result"], **own),
             pairs=Counter("pairs_total", "Shadow pairs that count.", ["model", "server", "kind"], **own),
+            outcomes=Counter(
+                "pair_outcomes_total",
+                "How the sides of the pairs ended that count; A/A pairs left out.",
+                ["model", "side", "status"],
+                **own,
+            ),
             set_aside=Counter("pairs_set_aside_total", "Shadow pairs that do not count.", ["model", "reason"], **own),
             unusable=Counter(
                 "traffic_records_unusable_total",
@@ -111,6 +124,13 @@ class Telemetry:
                 "rollout_transitions_total", "Phase changes that were stored.", ["model", "phase"], **own
             ),
             verdict=Gauge("verdict", "1 for the newest rollout's verdict.", ["model", "verdict"], **own),
+            check=Gauge(
+                "check_info",
+                "Always 1; the unit of a check's numbers and what it may do.",
+                [*check, "unit", "role"],
+                **own,
+            ),
+            check_state=Gauge("check_state", "1 for what the check's evidence says.", [*check, "state"], **own),
             check_estimate=Gauge("check_estimate", "Canary against stable; positive is worse.", check, **own),
             check_lower=Gauge("check_lower", "Lower end of the confidence sequence.", check, **own),
             check_upper=Gauge("check_upper", "Upper end of the confidence sequence.", check, **own),

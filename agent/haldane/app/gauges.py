@@ -2,7 +2,8 @@
 
 import math
 
-from haldane.domain.evidence import Ruling, Verdict
+from haldane.domain.evidence import Ruling, State, Verdict
+from haldane.domain.fleet import ModelName
 from haldane.domain.rollout import Phase, Rollout, Transition
 from haldane.telemetry import Telemetry
 
@@ -20,15 +21,20 @@ def show_rollout(telemetry: Telemetry, rollout: Rollout) -> None:
 
 
 def show_transition(telemetry: Telemetry, transition: Transition) -> None:
+    if transition.before.phase is Phase.PENDING:
+        _forget_checks(telemetry, transition.after.model)  # of the rollout before, whose rules may have been others
     if transition.before.phase is not transition.after.phase:
         telemetry.transitions.labels(transition.after.model, transition.after.phase).inc()
     show_rollout(telemetry, transition.after)
 
 
 def show_ruling(telemetry: Telemetry, rollout: Rollout, ruling: Ruling) -> None:
-    """Estimate, interval, margin and evidence per metric; NaN where there is none."""
+    """State, estimate, interval, margin and evidence per metric; NaN where there is none."""
     for finding in ruling.findings:
         check = rollout.model, finding.metric
+        telemetry.check.labels(*check, finding.unit, finding.role).set(1)
+        for state in State:
+            telemetry.check_state.labels(*check, state).set(state is finding.state)
         for gauge, value in (
             (telemetry.check_estimate, finding.estimate),
             (telemetry.check_lower, finding.lower),
@@ -39,3 +45,16 @@ def show_ruling(telemetry: Telemetry, rollout: Rollout, ruling: Ruling) -> None:
             gauge.labels(*check).set(math.nan if value is None else value)
     telemetry.stable_failing.labels(rollout.model).set(ruling.stable_fails)
     telemetry.servers_set_aside.labels(rollout.model).set(len(ruling.set_aside))
+
+
+def _forget_checks(telemetry: Telemetry, model: ModelName) -> None:
+    for gauge in (
+        telemetry.check,
+        telemetry.check_state,
+        telemetry.check_estimate,
+        telemetry.check_lower,
+        telemetry.check_upper,
+        telemetry.check_margin,
+        telemetry.check_evidence,
+    ):
+        gauge.remove_by_labels({"model": model})

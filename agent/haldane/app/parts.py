@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import structlog
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, disable_created_metrics
 
 import haldane
 from haldane.adapters.kafka import Topic
@@ -212,6 +212,8 @@ async def open_parts(config: Config, stack: AsyncExitStack) -> Parts:
     stack.callback(store.close)
     tls = Tls(ca=config.tls.ca, cert=config.tls.cert, key=config.tls.key) if config.tls else None
     clients = {server.name: await stack.enter_async_context(open_client(server, tls)) for server in config.fleet}
+    # A second series for each counter would only say when it began.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     telemetry = Telemetry.on(CollectorRegistry())
     telemetry.build.labels(haldane.__version__).set(1)
     telemetry.mode.labels(config.mode).set(1)

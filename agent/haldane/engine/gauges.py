@@ -6,6 +6,14 @@ from haldane.domain.fleet import Availability, Condition, ReplicaView, ServerNam
 from haldane.telemetry import Telemetry
 
 _GONE = -1  # the value of a label that resolves to nothing
+# As in get_model_status.proto. A number, not one series per state: a large fleet has thousands of versions loaded.
+_NUMBERS = {
+    Availability.START: 10,
+    Availability.LOADING: 20,
+    Availability.AVAILABLE: 30,
+    Availability.UNLOADING: 40,
+    Availability.END: 50,
+}
 
 Series = tuple[str, ...]
 
@@ -29,11 +37,11 @@ class Gauges:
         for series, value in labels.items():
             own.label_version.labels(*series).set(value)
         for series, value in versions.items():
-            own.version_available.labels(*series).set(value)
+            own.version_state.labels(*series).set(value)
         for series in self._labels.get(server, set()) - labels.keys():
             own.label_version.remove(*series)
         for series in self._versions.get(server, set()) - versions.keys():
-            own.version_available.remove(*series)
+            own.version_state.remove(*series)
         self._labels[server], self._versions[server] = set(labels), set(versions)
 
     def show_conditions(self, conditions: Sequence[Condition]) -> None:
@@ -55,7 +63,7 @@ def _label_values(server: ServerName, view: ReplicaView | None) -> dict[Series, 
 def _version_values(server: ServerName, view: ReplicaView | None) -> dict[Series, int]:
     """Versions that ended well are left out: Serving lists them for ever."""
     return {
-        (model, str(status.version), server): int(status.availability is Availability.AVAILABLE)
+        (model, str(status.version), server): _NUMBERS[status.availability]
         for model, seen in (view.models.items() if view else ())
         for status in seen.versions
         if status.availability is not Availability.END or status.failed

@@ -465,4 +465,8 @@ class _Shadow:
                 count = int(np.count_nonzero((batch["server"] == lane.index) & (batch["aa"] == aa)))
                 if count:
                     self._telemetry.pairs.labels(self._rollout.model, lane.name, kind).inc(count)
+        for side in ("stable", "canary"):
+            codes, counts = np.unique(batch[f"{side}_status"][~batch["aa"]], return_counts=True)
+            for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
+                self._telemetry.outcomes.labels(self._rollout.model, side, Status(code).name.lower()).inc(count)
         return batch

@@ -45,7 +45,7 @@ def test_a_number_that_is_not_known_is_shown_as_none_not_as_zero():
         for sample in family.samples
         if sample.labels == {"model": "credit", "metric": "errors"}
     }
-    assert len(samples) == 5
+    assert len(samples) == 5  # the numbers; state and unit have more labels
     assert sum(math.isnan(value) for value in samples.values()) == 3
     assert {value for value in samples.values() if not math.isnan(value)} == {0.01, 0.5}
 
@@ -66,3 +66,25 @@ def test_a_sick_stable_is_shown_until_it_is_well_or_nobody_looks_any_more():
     show_ruling(telemetry, a_rollout(), replace(ruling, stable_fails=True))
     show_rollout(telemetry, a_rollout(Phase.HELD))
     assert sick() == [0, 0]
+
+
+def test_what_the_evidence_says_is_one_of_a_closed_set_and_gone_when_the_next_rollout_begins():
+    telemetry, value = shown()
+    finding = Finding(metric="heap", role=Role.GUARDRAIL, state=State.HARMFUL, unit="bytes", pairs=0, margin=5e6)
+    ruling = Ruling(verdict=Verdict.FAIL, findings=(finding,), pairs=0, seconds=0.0, log10_harm=3.0, why="")
+    check = {"model": "credit", "metric": "heap"}
+
+    def says():
+        return {state for state in State if value("haldane_check_state", **check, state=state)}
+
+    show_ruling(telemetry, a_rollout(), ruling)
+    assert says() == {State.HARMFUL}
+    assert value("haldane_check_info", **check, unit="bytes", role="guardrail") == 1
+    show_ruling(telemetry, a_rollout(), replace(ruling, findings=(replace(finding, state=State.UNDECIDED),)))
+    assert says() == {State.UNDECIDED}
+    show_transition(telemetry, Transition(a_rollout(Phase.PENDING), a_rollout(Phase.LOADING), ""))
+    assert [name for name in _names(telemetry) if name.startswith("haldane_check")] == []
+
+
+def _names(telemetry):
+    return {sample.name for family in telemetry.registry.collect() for sample in family.samples}

@@ -111,9 +111,9 @@ def test_a_view_is_shown_as_gauges_and_what_is_gone_is_not_left_on_the_board():
     assert value("haldane_server_up", server="r0") == 1
     assert value("haldane_label_version", model="m", server="r0", label="stable") == 1
     assert value("haldane_label_version", model="m", server="r0", label="canary") == -1
-    assert value("haldane_version_available", model="m", version="1", server="r0") == 1
-    assert value("haldane_version_available", model="m", version="3", server="r0") == 0
-    assert value("haldane_version_available", model="m", version="2", server="r0") is None
+    assert value("haldane_version_state", model="m", version="1", server="r0") == 30
+    assert value("haldane_version_state", model="m", version="3", server="r0") == 20
+    assert value("haldane_version_state", model="m", version="2", server="r0") is None
     observer.on_view(R0, None)
     assert value("haldane_server_up", server="r0") == 0
     assert value("haldane_label_version", model="m", server="r0", label="stable") is None

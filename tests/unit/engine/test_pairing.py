@@ -248,9 +248,13 @@ async def test_an_answer_that_cannot_be_read_is_malformed():
         n = len(requests)
         return Scored(Scores.unknown(n), np.zeros(n, bool), np.ones(n, bool))
 
-    found = await Run(score=score).rows()
+    run = Run(score=score)
+    found = await run.rows()
     assert set(found["canary_status"]) == {Status.MALFORMED}
     assert set(found["stable_status"]) == {Status.OK}
+    ends = ("stable", "ok"), ("canary", "malformed")
+    shown = [run.counted("pair_outcomes_total", side=side, status=status) for side, status in ends]
+    assert shown == [len(found), len(found)]
 
 
 async def test_a_request_that_both_sides_refuse_is_set_aside():
