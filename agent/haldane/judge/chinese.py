@@ -56,6 +56,7 @@ PHRASES = (
     (r"([\d,]+) bad on canary only, ([\d,]+) on stable only", r"仅金丝雀出错 \1 对，仅稳定版本出错 \2 对"),
     (r"([\d,]+) of ([\d,]+) blocks of ([\d,]+) pairs above the margin", r"\2 个区块（每块 \3 对）中有 \1 个超出容限"),
     (r"([\d,]+) of ([\d,]+) blocks of (\S+) s above the margin", r"\2 个区块（每块 \3 秒）中有 \1 个超出容限"),
+    (r"what else ran on the server hides a part of the difference", "服务器上的其他负载会掩盖一部分差异"),
     (r"([\d,]+) of ([\d,]+) servers beyond it", r"\2 台服务器中有 \1 台超出"),
     (r"not measured", "尚未测得"),
     (r"no block of (\S+) s has been read yet", r"尚未读满一个 \1 秒的区块"),

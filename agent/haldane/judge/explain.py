@@ -76,6 +76,11 @@ _FORM: dict[str, str] = {  # of the sentence, where pairs are not what counts
     **{kind: "fact" if kind.fact else "gauge" for kind in Gauge},
     Gauge.GROWTH: "growth",
 }
+_COUNTED = {
+    "gauge": (" block", " blocks"),
+    "growth": (" couple of blocks", " couples of blocks"),
+    "fact": (" server", " servers"),
+}
 _RATE = {  # of the canary alone, held to a limit
     "en": {
         "errors": "share of the canary's requests that failed",
@@ -101,11 +106,9 @@ _TEXT = {
         "finding": "{metric} ({role}): {measure} {estimate}, 95 % always-valid interval {interval}, {bound} {margin}, "
         "from {pairs} pairs: {state}. {detail}.",
         "gauge": "{metric} ({role}): {measure} {estimate}, 95 % always-valid interval {interval}, margin {margin}, "
-        "from {pairs} blocks of time: {state}. {detail}.",
-        "growth": "{metric} ({role}): {measure} {estimate}, {bound} {margin}, from {pairs} couples of blocks: {state}. "
-        "{detail}.",
-        "fact": "{metric} ({role}): {measure} {estimate}, {bound} {margin}, measured on {pairs} servers: {state}. "
-        "{detail}.",
+        "from {counted} of time: {state}. {detail}.",
+        "growth": "{metric} ({role}): {measure} {estimate}, {bound} {margin}, from {counted}: {state}. {detail}.",
+        "fact": "{metric} ({role}): {measure} {estimate}, {bound} {margin}, measured on {counted}: {state}. {detail}.",
         "no estimate": "{metric} ({role}): {pairs} pairs, too few to estimate. {detail}.",
         "no data": "{metric} ({role}): no data. {detail}.",
         "strength": "Evidence over all metrics {now} (a rollback needs {need}).",
@@ -173,10 +176,8 @@ def explain(ruling: Ruling, rules: Rules, language: str = "en") -> tuple[str, ..
 
 def counted(finding: Finding) -> str:
     """How much a finding rests on: pairs, or blocks of time or servers where pairs are not what counts."""
-    noun = {"gauge": " blocks", "growth": " couples of blocks", "fact": " servers"}.get(
-        _FORM.get(finding.measures, ""), ""
-    )
-    return f"{finding.pairs:,}{noun}"
+    one, more = _COUNTED.get(_FORM.get(finding.measures, ""), ("", ""))
+    return f"{finding.pairs:,}{one if finding.pairs == 1 else more}"
 
 
 def _told(finding: Finding, language: str) -> Iterator[str]:
@@ -195,6 +196,7 @@ def describe(finding: Finding, language: str = "en") -> str:
         "bound": bound,
         "role": _ROLE[language][finding.role],
         "pairs": f"{finding.pairs:,}",
+        "counted": counted(finding),
         "detail": detail[:1].upper() + detail[1:],
     }
     if finding.state is State.NO_DATA:

@@ -41,6 +41,16 @@ class GaugeEvidence(RatioEvidence):
         return f"{above} of {blocks} blocks of {self._seconds * self.block_pairs:g} s above the margin"
 
 
+class CpuEvidence(GaugeEvidence):
+    """The same of a switchback, which can show harm and never its absence: what else runs hides a part of it."""
+
+    def log_harmless(self) -> float:
+        return 0.0
+
+    def detail(self) -> str:
+        return f"{super().detail()}; what else ran on the server hides a part of the difference"
+
+
 class FactEvidence:
     """Whether most servers measured more than is allowed. Nothing is left to chance, so no alpha is spent."""
 
@@ -224,11 +234,12 @@ class Blocks:
 def gauge_watch(rule: GaugeRule) -> Watch:
     """One gauge under judgement."""
     cpu = rule.kind is Gauge.CPU  # half of a pair is stable's
+    evidence = FactEvidence if rule.kind.fact else CpuEvidence if cpu else GaugeEvidence
     return Watch(
         rule.name,
         rule.role,
         rule.weight,
-        FactEvidence(rule) if rule.kind.fact else GaugeEvidence(rule),
+        evidence(rule),
         measures=rule.kind,
         unit="ratio" if rule.limit is None else UNITS[rule.kind],
         margin=rule.limit if rule.limit is not None else rule.ratio * (2 if cpu else 1),

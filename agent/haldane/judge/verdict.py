@@ -47,11 +47,16 @@ def passes(findings: Sequence[Finding]) -> bool:
 
 
 def odds(log10_e: float) -> str:
-    """Evidence as people bet: "173:1"; below 1:1 it is evidence for the other side."""
-    if log10_e >= 6:
-        return f"10^{log10_e:.0f}:1"
-    value = 10**log10_e
-    return f"{value:,.0f}:1" if value >= 10 else f"{value:.2g}:1"
+    """Evidence as people bet: "173:1"; below 1:1 it is evidence for the other side, "1:50"."""
+    if log10_e <= -1:
+        return f"1:{_odd(-log10_e)}"
+    return f"{_odd(log10_e)}:1"
+
+
+def _odd(log10: float) -> str:
+    if log10 >= 6:
+        return f"10^{log10:.0f}"
+    return f"{10**log10:,.0f}" if log10 >= 1 else f"{10**log10:.2g}"
 
 
 def why_failed(
@@ -102,7 +107,10 @@ def measured(finding: Finding) -> str:
 
 
 def quantity(value: float | None, unit: str) -> str:
-    """A number with its unit: shares in percentage points, ratios and rates in percent, bytes in kB to TB."""
+    """A number with its unit: shares in percentage points, ratios and rates in percent, bytes in kB to TB.
+
+    What differs between the sides has a sign; what is measured of the canary alone has none.
+    """
     if value is None:
         return "?"
     if unit == "share":
@@ -113,12 +121,12 @@ def quantity(value: float | None, unit: str) -> str:
         return f"{100 * value:.3g} %"
     if unit.startswith("bytes"):
         return f"{_bytes(value)}{unit.removeprefix('bytes')}"
-    return f"{value:+.3g} s" if unit == "seconds" else f"{value:+.4g}"
+    return f"{value:.3g} s" if unit == "seconds" else f"{value:+.4g}"
 
 
 def _bytes(value: float) -> str:
     power = min(4, int(math.log10(abs(value)) // 3)) if math.isfinite(value) and abs(value) >= 1 else 0
-    return f"{value / 1000**power:+.3g} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
+    return f"{value / 1000**power:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
 
 
 def judge(*, failed: bool, passed: bool, doubts: Sequence[str], spent: str) -> Verdict:

@@ -8,11 +8,12 @@ from markupsafe import Markup
 
 from haldane.domain.evidence import Finding, Role, Ruling, State
 from haldane.domain.rollout import Phase
+from haldane.judge.gauges import Gauge
 from haldane.judge.verdict import odds, quantity
 from haldane.web.plot import Band, Line, Plot, Rule, Stretch, draw, round_steps
 from haldane.web.story import Story
 
-KNOWN_METRICS = ("errors", "accuracy", "latency", "disagreement", "drift", "loss")
+KNOWN = ("errors", "accuracy", "latency", "disagreement", "drift", "loss", *Gauge)
 LOWEST = -2.0  # log10: evidence below 1:100 says nothing more about harm
 MOST_ABOVE = 2.5  # decades shown above the threshold; evidence soon grows past any paper
 
@@ -37,9 +38,10 @@ class Chart:
     empty: str = ""  # why there is nothing to see, when there is not
 
 
-def look_of(metric: str) -> str:
-    """The style class of a metric's lines."""
-    return f"m-{metric if metric in KNOWN_METRICS else 'other'}"
+def look_of(finding: Finding) -> str:
+    """The style class of a metric's lines: its kind's; that of a slice would pass for the whole."""
+    kind = finding.measures or finding.metric
+    return f"m-{kind if kind in KNOWN and not finding.slice else 'other'}"
 
 
 def start_of(story: Story) -> float:
@@ -122,14 +124,16 @@ def metrics(story: Story) -> list[Chart]:
 
 
 def _metric(story: Story, last: Finding) -> Chart:
-    what = {"ratio": "canary to stable", "rate": "canary alone"}.get(last.unit, "harm, canary minus stable")
+    harm = "harm, canary minus stable"
+    what = {"ratio": "canary to stable", "share": harm, "loss": harm}.get(last.unit, "canary alone")
     if last.measures == "drift":  # it has no direction
         what = "largest gap between the outputs of both sides"
     heading = f"{last.metric}: {what}"
     points = list(_bands(story.rulings, last.metric))
     if last.state is State.NO_DATA or not points or last.margin is None:
-        return Chart(heading, "", [], Markup(""), empty=f"No data. {last.detail[:1].upper()}{last.detail[1:]}")
-    look = look_of(last.metric)
+        lacking = "No data" if last.state is State.NO_DATA or last.estimate is None else "Too little for an interval"
+        return Chart(heading, "", [], Markup(""), empty=f"{lacking}. {last.detail[:1].upper()}{last.detail[1:]}.")
+    look = look_of(last)
     low, high = _view_of(points, last.margin)
     span = f"{quantity(last.lower, last.unit)} to {quantity(last.upper, last.unit)}"
     bound = f"{last.bound} {quantity(last.margin, last.unit)}"
@@ -179,8 +183,9 @@ def _role(rulings: Sequence[Ruling], metric: str) -> Role:
 
 
 def _lines(rulings: Sequence[Ruling], names: Sequence[str], what: str) -> list[Line]:
+    looks = {finding.metric: look_of(finding) for finding in rulings[-1].findings}
     every = ((name, _series(rulings, name, what)) for name in names)
-    return [Line(name, look_of(name), [(0.0, 0.0), *points]) for name, points in every if points]  # E begins at 1
+    return [Line(name, looks[name], [(0.0, 0.0), *points]) for name, points in every if points]  # E begins at 1
 
 
 def _series(rulings: Sequence[Ruling], metric: str, what: str) -> list[tuple[float, float]]:

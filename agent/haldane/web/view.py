@@ -170,7 +170,7 @@ def finding_row(finding: Finding) -> FindingRow:
     state_look, state = _STATE[finding.state]
     if finding.state is State.HARMFUL and not finding.role.rolls_back:  # it withdraws nothing
         state_look, state = "wait", "beyond {bound}"
-    look, measured = charts.look_of(finding.metric), finding.state is not State.NO_DATA
+    look, measured = charts.look_of(finding), finding.state is not State.NO_DATA
 
     def number(value: float | None) -> str:
         return quantity(value, finding.unit) if value is not None and measured else NO_DATA

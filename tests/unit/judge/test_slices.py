@@ -189,4 +189,4 @@ def test_what_is_shown_jointly_lists_no_slice_that_speaks_for_the_canary() -> No
 
     findings = [told("", -1.0), told("DE", 2.5), told("FR", -0.1)]
     why = why_failed(findings, (), log10_harm=2.1, alpha=0.01, pairs=500)
-    assert why.endswith("from accuracy 0.1:1, accuracy country=DE 316:1")
+    assert why.endswith("from accuracy 1:10, accuracy country=DE 316:1")

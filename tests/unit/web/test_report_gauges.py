@@ -50,5 +50,5 @@ def test_gauges_are_told_in_their_own_units() -> None:
         beta=made.beta,
     )
     shown = re.sub(r"<[^>]+>", " ", page(story))
-    for words in ("+750 MB", "+1 GB", "1 servers", "MB/h", "10 couples of blocks", "21 blocks", "+10.0 %", "silent"):
+    for words in (" 750 MB", " 1 GB", "1 server ", "MB/h", "10 couples of blocks", "21 blocks", "+10.0 %", "silent"):
         assert words in shown, words
