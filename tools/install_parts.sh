@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install the real programs that tests run against (Prometheus, Alertmanager, a process exporter, Chromium, PostgreSQL, and small tools) where apt can.
+# Install the real programs that tests run against (Prometheus, Alertmanager, a process exporter, Chromium, PostgreSQL, HAProxy, and small tools) where apt can.
 # Without apt or without being root it says what is missing: those tests then skip, or fail when CI=true.
 set -u
 
@@ -16,7 +16,7 @@ have() {
 }
 
 missing() {
-    for part in prometheus prometheus-alertmanager prometheus-process-exporter chromium postgresql curl openssl git; do
+    for part in prometheus prometheus-alertmanager prometheus-process-exporter chromium postgresql haproxy curl openssl git; do
         have "$part" || printf '%s ' "$part"
     done
 }

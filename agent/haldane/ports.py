@@ -130,6 +130,22 @@ class ProcessMeter(Protocol):
     async def resident_bytes(self) -> float: ...
 
 
+class Router(Protocol):
+    """A gateway that sends a share of the users' calls to the canary servers, and the rest to the others."""
+
+    async def share(self) -> float:
+        """The share that the canary servers get now, 0 to 1, as the gateway says; PortError when that is not known."""
+
+    async def set_share(self, share: float) -> None:
+        """Order that share. Returning means "accepted": read it back. Doing it twice does no harm.
+
+        Refused: it says no, or cannot express that share. Unavailable: whether it took is not known.
+        """
+
+    async def check(self, shares: Sequence[float]) -> None:
+        """Refused when one of these shares could not be set, or would move nobody; calls go on as before."""
+
+
 class Store(Protocol):
     """Keeps rollouts, evidence logs and Records. Synchronous: calls take milliseconds and run in a worker thread.
 
@@ -232,6 +248,7 @@ __all__ = [
     "PortError",
     "ProcessMeter",
     "Refused",
+    "Router",
     "StaleWrite",
     "Store",
     "TrafficSource",

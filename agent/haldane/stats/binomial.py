@@ -37,6 +37,18 @@ class Rate:
         return 1.0 if not misses else 1.0 - _share_where(lambda p: _log_at_least(misses, self.trials, p))
 
 
+def chance_beyond(hits: int, trials: int, share: float) -> float:
+    """Twice the chance, at most 1, of a count as far to that side of its mean if the share behind it is `share`.
+
+    ValueError unless 0 < share < 1.
+    """
+    if not 0.0 < share < 1.0:
+        raise ValueError(f"share must lie in (0, 1), got {share}")
+    above = _log_at_least(hits, trials, share)
+    below = _log_at_least(trials - hits, trials, 1.0 - share)
+    return min(1.0, 2.0 * math.exp(min(above, below)))
+
+
 def _share_where(log_chance: Callable[[float], float], level: float = 0.025) -> float:
     """The share at which that chance, which grows with it, is `level`."""
     low, high, wanted = 0.0, 1.0, math.log(level)
