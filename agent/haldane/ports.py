@@ -8,7 +8,7 @@ PortError
 └── StaleWrite    another writer was first          reload, decide again
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol
 
@@ -229,6 +229,12 @@ class AlertSink(Protocol):
     async def tell(self, firing: Sequence[Condition]) -> None: ...
 
 
+IntoVersions = Callable[[Collection[int]], Collection[int]]  # versions found -> those whose files are asked for
+# Base path -> by version the bytes of its files by path, None for those not asked for; None: not there for us.
+# Blocks; raises PortError.
+ListStorage = Callable[[str, IntoVersions], Mapping[int, Mapping[str, int] | None] | None]
+
+
 class Clock(Protocol):
     """Wall time for records and people; loop time is asyncio's."""
 
@@ -239,6 +245,8 @@ __all__ = [
     "AlertSink",
     "Clock",
     "Flaw",
+    "IntoVersions",
+    "ListStorage",
     "Malformed",
     "MetricSource",
     "ModelServer",

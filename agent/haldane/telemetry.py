@@ -24,6 +24,7 @@ class Telemetry:
     server_up: Gauge
     last_look: Gauge
     scrape_errors: Counter
+    storage_errors: Counter
     label_version: Gauge
     version_state: Gauge
     load_requests: Counter
@@ -66,6 +67,7 @@ class Telemetry:
             server_up=Gauge("server_up", "1 when the last look at the server succeeded.", ["server"], **own),
             last_look=Gauge("last_look_timestamp_seconds", "When the server was last seen.", ["server"], **own),
             scrape_errors=Counter("scrape_errors_total", "Unreadable lines or pages.", ["server", "reason"], **own),
+            storage_errors=Counter("storage_errors_total", "Base paths that could not be listed.", ["reason"], **own),
             label_version=Gauge(
                 "label_version", "The version a label resolves to, -1: to nothing.", ["model", "server", "label"], **own
             ),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from haldane.adapters.storage import listing
 from haldane.domain.fleet import Condition, ServerConfig
 from haldane.engine.observe import Observer, Pace
 from haldane.judge.memory import Bounds
@@ -28,7 +29,7 @@ class Wall:
 class Watched:
     """A sandbox that is looked at and scraped five times a second, with bounds of a second."""
 
-    def __init__(self, box: Sandbox, client: ServingClient, config: ServerConfig) -> None:
+    def __init__(self, box: Sandbox, client: ServingClient, config: ServerConfig, *, stored: bool) -> None:
         self.client = client
         self._box, self._config = box, config
         self.observer = Observer(
@@ -39,8 +40,9 @@ class Watched:
             telemetry=Telemetry.on(CollectorRegistry()),
             clock=Wall(),
             wanted=lambda _: config,
-            bounds=Bounds(drift=1.0, slow=1.0),
-            pace=Pace(scrape=0.2),
+            list_storage=listing if stored else None,
+            bounds=Bounds(drift=1.0, slow=1.0, upload=1.0, unserved=1.0),
+            pace=Pace(scrape=0.2, listing=0.2),
         )
 
     async def keep_looking(self) -> None:
@@ -68,9 +70,9 @@ class Watched:
 
 
 @asynccontextmanager
-async def watching(box: Sandbox, config: ServerConfig) -> AsyncIterator[Watched]:
+async def watching(box: Sandbox, config: ServerConfig, *, stored: bool = False) -> AsyncIterator[Watched]:
     async with open_client(box.server) as client, asyncio.TaskGroup() as group:
-        watched = Watched(box, client, config)
+        watched = Watched(box, client, config, stored=stored)
         tasks = [group.create_task(watched.observer.run()), group.create_task(watched.keep_looking())]
         try:
             yield watched
@@ -125,3 +127,49 @@ async def test_a_restart_is_told_and_so_is_the_label_that_it_cost(tmp_path: Path
             label = await watched.one("label_drift")
     assert restarted.servers == ("r0",)
     assert label.detail == "label stable should name 1, but is not set"
+
+
+async def test_an_upload_that_stands_still_is_told_by_what_its_directory_lacks(tmp_path: Path) -> None:
+    with Sandbox(tmp_path, flags=["--max_num_load_retries=100", "--load_retry_interval_micros=100000"]) as box:
+        box.add("toy", 1)
+        box.start(config := box.config(box.entry("toy")), rest=True)
+        async with watching(box, config, stored=True) as watched:
+            await watched.quiet()
+            folder = box.models / "toy" / "2"
+            (folder / "variables").mkdir(parents=True)
+            (folder / "variables" / "variables.index").write_bytes(b"x")
+            one = await watched.one("upload_incomplete")
+            assert [other.name for other in watched.observer.conditions()] == ["upload_incomplete"]
+    assert (one.model, one.version) == ("toy", 2)
+    assert one.detail == f"{folder} has no saved_model.pb (it holds variables/variables.index); is the upload complete?"
+
+
+async def test_one_base_path_that_is_gone_keeps_a_server_from_the_new_versions_of_all_models(tmp_path: Path) -> None:
+    with Sandbox(tmp_path) as box:
+        box.add("toy", 1)
+        other = box.add("other", 1)
+        box.start(config := box.config(box.entry("toy"), box.entry("other")), rest=True)
+        async with watching(box, config, stored=True) as watched:
+            await watched.quiet()
+            other.rename(tmp_path / "elsewhere")
+            other.parent.rmdir()
+            box.add("toy", 2)
+            one = await watched.one("version_not_loaded")
+    assert (one.model, one.version) == ("toy", 2)
+    assert one.detail == "storage holds it, complete, and nothing tries to load it; the newest that serves is 1"
+
+
+async def test_a_version_that_another_sender_loads_is_told_though_it_is_unloaded_at_once(tmp_path: Path) -> None:
+    with Sandbox(tmp_path) as box:
+        box.add("toy", 1)
+        box.add("toy", 2)
+        entry = box.entry("toy", 1)
+        box.start(wanted := box.config(entry), rest=True)
+        async with watching(box, wanted) as watched:
+            await watched.quiet()
+            await watched.client.reload(box.config(entry.serving((1, 2), {})))
+            one = await watched.one("unapproved_version")
+            await watched.client.reload(wanted)
+            await asyncio.sleep(1.0)
+            still = await watched.one("unapproved_version")
+    assert (one.model, one.version, still.since) == ("toy", 2, one.since)

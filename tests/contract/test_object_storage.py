@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import httpx
@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from haldane import wire
+from haldane.adapters.storage import listing
 from haldane.app.sources import open_source
 from haldane.config import ModelSection
 from haldane.domain.fleet import ModelName
@@ -94,3 +95,20 @@ def test_a_bucket_that_is_not_there_is_unavailable(bucket: str) -> None:
         FileSet("s3://nowhere/a.tfrecord").paths()
     with pytest.raises(Unavailable, match=r"\*\.nothing: no file matches"):
         FileSet(f"{bucket}/*.nothing").paths()
+
+
+def test_a_base_path_in_a_bucket_is_listed_anew_each_time(bucket: str) -> None:
+    import s3fs
+
+    files = s3fs.S3FileSystem()
+    files.pipe_file("traffic/models/m/1/saved_model.pb", b"x")
+    files.pipe_file("traffic/models/m/2/variables/variables.index", b"xx")
+
+    def newest(versions: Collection[int]) -> set[int]:
+        return {max(versions)}
+
+    assert listing(f"{bucket}/models/m", newest) == {1: None, 2: {"variables/variables.index": 2}}
+    files.pipe_file("traffic/models/m/2/saved_model.pb", b"xxx")
+    assert listing(f"{bucket}/models/m", newest) == {1: None, 2: {"variables/variables.index": 2, "saved_model.pb": 3}}
+    assert listing(f"{bucket}/models/nothing", newest) is None
+    assert listing("s3://nowhere-at-all/m", newest) is None

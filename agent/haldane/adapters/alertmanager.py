@@ -18,30 +18,10 @@ from typing import Any
 import httpx
 
 from haldane.domain.fleet import Condition
+from haldane.judge.alerts import alert_of, runbook, summary
 from haldane.ports import Refused, Unavailable
 
 _PATH = "/api/v2/alerts"
-# The names and severities of rules/haldane.yml, so that an alert is the same whichever way it came.
-_ALERT = {
-    "failed_load": ("HaldaneLoadFailed", "page"),
-    "load_stuck": ("HaldaneLoadStuck", "ticket"),
-    "label_dangling": ("HaldaneLabelDangling", "page"),
-    "label_drift": ("HaldaneLabelDrift", "page"),
-    "config_drift": ("HaldaneConfigDrift", "ticket"),
-    "server_unseen": ("HaldaneServerUnseen", "page"),
-    "server_restarted": ("HaldaneServerRestarted", "info"),
-    "unapproved_version": ("HaldaneUnapprovedVersion", "page"),
-}
-_SUMMARY = {
-    "failed_load": "{model} version {version} failed to load",
-    "load_stuck": "{model} version {version} has been loading for too long",
-    "label_dangling": "a label of {model} points to nothing",
-    "label_drift": "a label of {model} does not name the version it should",
-    "config_drift": "{model} version {version} should be loaded, but is not",
-    "server_restarted": "{servers} restarted",
-    "server_unseen": "{servers} cannot be seen",
-    "unapproved_version": "{model} version {version} is loaded, but nobody asked for it",
-}
 Identity = tuple[str, str, int | None]
 
 
@@ -98,11 +78,6 @@ class Alertmanager:
         return alert | ({"generatorURL": self._link} if self._link else {})
 
 
-def alert_of(name: str) -> tuple[str, str]:
-    """The alert's name and severity for a condition."""
-    return _ALERT.get(name, ("Haldane" + "".join(part.capitalize() for part in name.split("_")), "page"))
-
-
 def labels_of(condition: Condition) -> dict[str, str]:
     """What makes the alert itself: never a server, so that many servers are one page."""
     alert, severity = alert_of(condition.name)
@@ -117,12 +92,12 @@ def labels_of(condition: Condition) -> dict[str, str]:
 def annotations_of(condition: Condition) -> dict[str, str]:
     """What a person reads at three in the morning."""
     servers = ", ".join(condition.servers)
-    summary = _SUMMARY.get(condition.name, condition.name.replace("_", " ") + " on {servers}")
     return {
-        "summary": summary.format(model=condition.model, version=condition.version, servers=servers),
+        "summary": summary(condition),
+        "summary_zh": summary(condition, "zh"),
         "description": f"On {servers}: {condition.detail}",
         "servers": servers,
-        "runbook_url": f"docs/runbooks/{alert_of(condition.name)[0]}.md",
+        "runbook_url": runbook(condition.name),
     }
 
 

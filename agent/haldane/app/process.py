@@ -16,6 +16,7 @@ import structlog
 
 import haldane
 from haldane.adapters.alertmanager import open_alertmanager
+from haldane.adapters.storage import listing
 from haldane.app.agent import Agent
 from haldane.app.discover import keep_discovering
 from haldane.app.gauges import show_rollout, show_ruling, show_transition
@@ -31,6 +32,7 @@ from haldane.engine.converge import Converge, Pace
 from haldane.engine.latewatch import LateWatch
 from haldane.engine.lease import Lease
 from haldane.engine.observe import Observer
+from haldane.engine.observe import Pace as ObserverPace
 from haldane.engine.supervisor import Supervisor
 from haldane.ports import AlertSink, StaleWrite, Unavailable
 from haldane.serving.client import ServingClient
@@ -184,6 +186,8 @@ def _assemble(parts: Parts, sinks: Mapping[str, AlertSink]) -> tuple[Agent, Obse
         telemetry=telemetry,
         clock=parts.clock,
         wanted=desk.decided if desk.mode is Mode.ENFORCE else None,
+        list_storage=listing if parts.config.list_every else None,
+        pace=ObserverPace(listing=parts.config.list_every.total_seconds()),
     )
     for rollout in reversed(parts.store.rollouts()):
         show_rollout(telemetry, rollout)

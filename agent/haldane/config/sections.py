@@ -195,6 +195,10 @@ class Config(Section):
     look_every: Duration = timedelta(seconds=1)
     """How often each server is looked at."""
 
+    list_every: DurationOrZero = timedelta(seconds=30)
+    """How often the base paths of model_config_file are listed, where this process can read them: for uploads that are
+    not complete, and versions that nothing loads. URLs (s3://, gs://) need fsspec's package for them; 0s: never."""
+
     state_dir: Path = Path(DEFAULT_STATE_DIR)
     """Where the agent keeps its store and its token; beside this file by default."""
 

@@ -14,10 +14,11 @@ import structlog
 
 from haldane.domain.fleet import Condition, ModelName, Policy, ReplicaView, Server, ServerConfig, ServerName
 from haldane.engine.gauges import Gauges
-from haldane.judge import conditions, memory
+from haldane.judge import conditions, memory, storage
 from haldane.judge.loads import LoadCounters, Loads, Tally, between, grown
-from haldane.judge.memory import Bounds, Expected, Memory
-from haldane.ports import AlertSink, Clock, ModelServer, PortError
+from haldane.judge.memory import Bounds, Memory
+from haldane.judge.unwanted import Expected
+from haldane.ports import AlertSink, Clock, IntoVersions, ListStorage, ModelServer, PortError
 from haldane.telemetry import Telemetry
 
 log = structlog.get_logger()
@@ -31,6 +32,7 @@ class Pace:
 
     scrape: float = 15.0
     tell: float = 60.0
+    listing: float = 30.0
     retry: float = 5.0  # after a sink could not be told
 
 
@@ -39,7 +41,8 @@ class Observer:
 
     `base` gives the models' paths; `read` turns a metrics page into counters
     and raises nothing; `wanted` the config a server should have, None in
-    observe mode, where nobody here decides what should be loaded.
+    observe mode, where nobody here decides what should be loaded. `list_storage`
+    lists a base path, where this process can read it; None: not asked for.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Observer:
         telemetry: Telemetry,
         clock: Clock,
         wanted: Callable[[ServerName], ServerConfig] | None = None,
+        list_storage: ListStorage | None = None,
         bounds: Bounds | None = None,
         pace: Pace | None = None,
     ) -> None:
@@ -59,6 +63,9 @@ class Observer:
         self._read, self._clock, self._wanted = read, clock, wanted
         self._telemetry, self._gauges = telemetry, Gauges(telemetry)
         self._bounds, self._pace = bounds or Bounds(), pace or Pace()
+        self._list_storage = list_storage
+        self._entries = {entry.name: entry for entry in base.models if entry.base_path}
+        self._shelves: dict[str, storage.Shelf] = {}  # by base path without a last slash
         paths = {entry.name: entry.base_path for entry in base.models}
         self._memories = {server: Memory(paths=paths) for server in clients}
         self._counters = {server: LoadCounters({}) for server in clients}
@@ -77,9 +84,8 @@ class Observer:
         """A look at one server has ended; None: it could not be seen."""
         before = self._memories[server.name]
         at = self._clock.now()
-        self._memories[server.name] = memory.looked(
-            before, view, at=at, expected=self._expected(server.name), bounds=self._bounds
-        )
+        now = memory.looked(before, view, at=at, expected=self._expected(server.name), bounds=self._bounds)
+        self._memories[server.name] = storage.noticed(now, self._entries, self._shelves, at)
         self._gauges.show(server.name, view)
         if view is not None:
             self._count_states(server.name, before.view, view)
@@ -97,6 +103,16 @@ class Observer:
                 self._tally((server, model, version), by_counter=loads)
         self._counters[server] = counters
         self._telemetry.scrape_errors.labels(server, "corrupt_line").inc(counters.corrupt)
+        self._refresh()
+
+    def on_listing(self, path: str, found: Mapping[int, storage.Files | None] | None) -> None:
+        """A base path has been listed; None: this process cannot see it, so nothing is said of it."""
+        at = self._clock.now()
+        if found is None and path not in self._shelves:
+            log.info("storage_not_seen", base_path=path, why="no such directory for this process; servers may have it")
+        self._shelves[path] = storage.listed(self._shelves.get(path, {}), found or {}, at)
+        for server, known in self._memories.items():
+            self._memories[server] = storage.noticed(known, self._entries, self._shelves, at)
         self._refresh()
 
     def _expected(self, server: ServerName) -> Expected | None:
@@ -149,6 +165,8 @@ class Observer:
                 group.create_task(self._keep_scraping(server, client), name=f"scrape {server}")
             for name, sink in self._sinks.items():
                 group.create_task(self._keep_telling(name, sink), name=f"tell {name}")
+            if self._list_storage is not None:
+                group.create_task(self._keep_listing(self._list_storage), name="list storage")
 
     async def _keep_scraping(self, server: ServerName, client: ModelServer) -> None:
         async def scrape() -> None:
@@ -160,6 +178,20 @@ class Observer:
             if reason := await self._guarded(f"scrape {server}", scrape):
                 self._telemetry.scrape_errors.labels(server, reason).inc()
             await asyncio.sleep(self._pace.scrape)
+
+    async def _keep_listing(self, list_storage: ListStorage) -> None:
+        """One base path after the other, so that a slow store is asked by one thread only."""
+        paths = sorted({entry.base_path.rstrip("/") for entry in self._entries.values()})
+        while True:
+            for path in paths:
+                into = storage.worth_a_look(tuple(self._memories.values()), path)
+
+                async def look(path: str = path, into: IntoVersions = into) -> None:
+                    self.on_listing(path, await asyncio.to_thread(list_storage, path, into))
+
+                if reason := await self._guarded(f"list {path}", look):
+                    self._telemetry.storage_errors.labels(reason).inc()
+            await asyncio.sleep(self._pace.listing)
 
     async def _keep_telling(self, name: str, sink: AlertSink) -> None:
         changed = self._changed[name]

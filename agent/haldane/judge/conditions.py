@@ -6,12 +6,13 @@ wrong, and how they are told. Leaves to `judge.memory` since when they hold, to
 `engine.observe` and the alert sinks the telling.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from enum import StrEnum
 
 from haldane.domain.fleet import Condition, ModelName, ServerName
-from haldane.judge.memory import Bounds, Key, Memory, Spell
+from haldane.judge.memory import Bounds, Memory
+from haldane.judge.unwanted import Key, Spell
 
 _SLOWER = 5.0  # times as long as other versions took: no longer a matter of a busy disk
 
@@ -21,6 +22,8 @@ class Name(StrEnum):
 
     FAILED_LOAD = "failed_load"
     LOAD_STUCK = "load_stuck"
+    UPLOAD_INCOMPLETE = "upload_incomplete"
+    VERSION_NOT_LOADED = "version_not_loaded"
     LABEL_DANGLING = "label_dangling"
     LABEL_DRIFT = "label_drift"
     CONFIG_DRIFT = "config_drift"
@@ -65,13 +68,18 @@ def _of_server(server: ServerName, memory: Memory, at: float, bounds: Bounds) ->
         detail = _stuck(memory, (model, version), at - since.at, bounds)
         if detail and (model, version) not in memory.failed:
             yield say(Name.LOAD_STUCK, _first_name(memory, model, memory.loading, version), version, detail, since.at)
+    for told in _of_storage(memory, at, bounds):
+        yield say(*told)
     for (model, label), since in memory.dangling.items():
         if at - since.at >= bounds.dangling:
             detail = f"label {label} names a version that is not loaded; requests with it get NOT_FOUND"
             yield say(Name.LABEL_DANGLING, model, None, detail, since.at)
     for (model, version), since in memory.unapproved.items():
-        if at - since.at >= bounds.unapproved:
+        if at - since.at >= bounds.unapproved and (model, version) not in memory.intruding:
             yield say(Name.UNAPPROVED_VERSION, model, version, "is loaded, but nothing here asked for it", since.at)
+    for (model, version), spell in memory.intruding.items():
+        if spell.detail:
+            yield say(Name.UNAPPROVED_VERSION, model, version, spell.detail, spell.first)
     for (model, _, _), spell in memory.labels_off.items():
         if _lasted(spell, at, bounds):
             yield say(Name.LABEL_DRIFT, model, None, spell.detail, spell.first)
@@ -80,11 +88,28 @@ def _of_server(server: ServerName, memory: Memory, at: float, bounds: Bounds) ->
             yield say(Name.CONFIG_DRIFT, model, version, spell.detail, spell.first)
 
 
+_Told = tuple[Name, ModelName, int, str, float]
+
+
+def _of_storage(memory: Memory, at: float, bounds: Bounds) -> Iterator[_Told]:
+    """What only a listing of the base path shows."""
+    for (model, version), since in memory.incomplete.items():
+        if at - since.at >= bounds.upload and (model, version) not in memory.failed:
+            first = _first_name(memory, model, memory.incomplete, version)
+            yield Name.UPLOAD_INCOMPLETE, first, version, since.detail, since.at
+    for (model, version), since in memory.unserved.items():
+        if at - since.at >= bounds.unserved:
+            first = _first_name(memory, model, memory.unserved, version)
+            yield Name.VERSION_NOT_LOADED, first, version, since.detail, since.at
+
+
 def _stuck(memory: Memory, key: Key, seconds: float, bounds: Bounds) -> str:
     """Why a version that has been LOADING for so long is stuck, or ""."""
     if seconds >= bounds.load:
         return "LOADING without an end; retries show no error"
     usual = memory.usual_seconds(key)
+    if key in memory.incomplete:
+        return ""  # storage says more than the time it takes
     if usual is not None and seconds >= max(bounds.slow, _SLOWER * usual):
         return (
             f"LOADING, and no attempt has ended, where other versions took {usual:.1f} s at most; "
@@ -97,7 +122,7 @@ def _lasted(spell: Spell, at: float, bounds: Bounds) -> bool:
     return spell.last - spell.first >= bounds.drift and at - spell.last < bounds.linger
 
 
-def _first_name(memory: Memory, model: ModelName, among: Iterable[Key], version: int) -> str:
+def _first_name(memory: Memory, model: ModelName, among: Iterable[Key], version: int) -> ModelName:
     """One name for a directory that several models share, so that its failure is told once."""
     path = memory.paths.get(model, "").rstrip("/")
     if not path:

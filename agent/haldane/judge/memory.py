@@ -11,18 +11,30 @@ an attempt that fails in warm-up it counts as a success, each time anew.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from haldane.domain.fleet import Availability, ModelEntry, ModelName, ModelView, ReplicaView, VersionStatus
+from haldane.domain.fleet import Availability, ModelName, ModelView, ReplicaView, VersionStatus
 from haldane.judge.loads import Directory, LoadCounters, Loads, another_process, from_counters
+from haldane.judge.unwanted import (
+    Expected,
+    Key,
+    LabelKey,
+    Spell,
+    came_unasked,
+    expects,
+    labels_off,
+    missing,
+    spells,
+    statuses,
+    unapproved,
+    wanted_labels,
+    wanted_versions,
+)
 
 K = TypeVar("K")
-Key = tuple[ModelName, int]
-LabelKey = tuple[ModelName, str, int | None]  # of model and label; the version it should name, None: none
 Attempts = Mapping[Directory, Mapping[str, float]]  # by directory and "success" or "fail"
-Expected = Mapping[ModelName, ModelEntry]  # entries whose versions and labels somebody here decides
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +45,9 @@ class Bounds:
     slow: float = 120.0  # LOADING without an attempt that ended, where other versions loaded much faster
     unseen: float = 120.0  # a rolling restart pages nobody
     dangling: float = 10.0
-    unapproved: float = 60.0  # an unload waits for requests in flight
+    unapproved: float = 60.0  # one that was wanted before: an unload waits for requests in flight
+    upload: float = 60.0  # files that lack something and have not changed; a listing every 30 s shows it
+    unserved: float = 120.0  # complete in storage, and a `latest` server does not even try; it polls every second
     drift: float = 60.0  # not as wanted, at once or again and again; converging takes a few looks
     linger: float = 300.0  # a failed load is told at least this long, though it was withdrawn at once
 
@@ -44,15 +58,6 @@ class Since:
 
     at: float
     detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Spell:
-    """Something that may come and go, as when Serving polls a file that says otherwise: first and last seen."""
-
-    first: float
-    last: float
-    detail: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +77,11 @@ class Memory:
     failed: Mapping[Key, Since] = field(default_factory=dict)
     dangling: Mapping[tuple[ModelName, str], Since] = field(default_factory=dict)
     unapproved: Mapping[Key, Since] = field(default_factory=dict)
+    intruding: Mapping[Key, Spell] = field(default_factory=dict)  # came without being wanted
     labels_off: Mapping[LabelKey, Spell] = field(default_factory=dict)
     missing: Mapping[Key, Spell] = field(default_factory=dict)
+    incomplete: Mapping[Key, Since] = field(default_factory=dict)
+    unserved: Mapping[Key, Since] = field(default_factory=dict)
     restarted: Since | None = None
     counters: LoadCounters = field(default_factory=lambda: LoadCounters({}))
     attempts_at_look: Attempts = field(default_factory=dict)
@@ -109,11 +117,6 @@ class Memory:
         model, version = key
         return from_counters(attempts.get((self.paths.get(model, "").rstrip("/"), version), {}))
 
-    def expects(self, key: Key) -> bool:
-        """False only when it is known that this version should not be there."""
-        model, version = key
-        return self.expected is None or model not in self.expected or version in self.expected[model].versions
-
 
 def looked(memory: Memory, view: ReplicaView | None, *, at: float, expected: Expected | None, bounds: Bounds) -> Memory:
     """The memory after a look; `view` None: the server could not be seen, so what was known stays.
@@ -122,8 +125,8 @@ def looked(memory: Memory, view: ReplicaView | None, *, at: float, expected: Exp
     """
     if view is None:
         return replace(memory, unseen=memory.unseen or Since(at), expected=expected, labels_off={}, missing={})
-    loading = {key: s for key, s in _statuses(view) if s.availability is Availability.LOADING}
-    moving = {key for key, s in _statuses(view) if s.availability in (Availability.START, Availability.LOADING)}
+    loading = {key: s for key, s in statuses(view) if s.availability is Availability.LOADING}
+    moving = {key for key, s in statuses(view) if s.availability in (Availability.START, Availability.LOADING)}
     after = replace(
         memory,
         view=view,
@@ -131,9 +134,12 @@ def looked(memory: Memory, view: ReplicaView | None, *, at: float, expected: Exp
         unseen=None,
         loading=_since(memory.loading, loading, at),
         dangling=_since(memory.dangling, {*_dangling(view), *_emptied(memory, view)}, at),
-        unapproved=_since(memory.unapproved, _unapproved(view, expected), at),
-        labels_off=_spells(memory.labels_off, dict(_labels_off(view, expected)), _wanted_labels(expected), at, bounds),
-        missing=_spells(memory.missing, dict(_missing(view, expected)), _wanted_versions(expected), at, bounds),
+        unapproved=_since(memory.unapproved, unapproved(view, expected), at),
+        intruding=_intruding(memory, view, expected, at, bounds.linger),
+        labels_off=spells(
+            memory.labels_off, dict(labels_off(view, expected)), wanted_labels(expected), at, bounds.linger
+        ),
+        missing=spells(memory.missing, dict(missing(view, expected)), wanted_versions(expected), at, bounds.linger),
         before={key: _counted_before(memory, key) for key in moving},
         attempts_at_look=memory.counters.attempts,
     )
@@ -175,21 +181,17 @@ def learned(paths: Mapping[ModelName, str], directories: Iterable[Directory]) ->
     return {model: path or guess(model) for model, path in paths.items()}
 
 
-def _statuses(view: ReplicaView) -> Iterable[tuple[Key, VersionStatus]]:
-    return (((model, status.version), status) for model, seen in view.models.items() for status in seen.versions)
-
-
 def _failures(memory: Memory, at: float, bounds: Bounds) -> Mapping[Key, Since]:
     """Which loads have failed and are not over: made good, superseded by a higher version, or no longer wanted."""
     if memory.view is None:
         return memory.failed
-    now = dict(_statuses(memory.view))
+    now = dict(statuses(memory.view))
     kept = {}
     for key in {*now, *memory.failed}:
         status, known = now.get(key), memory.failed.get(key)
         if status and _made_good(status, memory.view.models[key[0]]):
             continue
-        why = _failure(memory, key, status) if status and memory.expects(key) else ""
+        why = _failure(memory, key, status) if status and expects(memory.expected, key) else ""
         if why:
             kept[key] = Since(known.at if known else at, why)
         elif known and at - known.at < bounds.linger:
@@ -232,58 +234,15 @@ def _dangling(view: ReplicaView) -> Iterable[tuple[ModelName, str]]:
     )
 
 
-def _unapproved(view: ReplicaView, expected: Expected | None) -> Iterable[Key]:
-    for model, seen in view.models.items():
-        if expected is not None and model in expected:
-            yield from ((model, version) for version in seen.loaded if version not in expected[model].versions)
-
-
-def _labels_off(view: ReplicaView, expected: Expected | None) -> Iterable[tuple[LabelKey, str]]:
-    """Labels that name another version than they should, though that one could answer.
-
-    A label that resolves to nothing is dangling instead, unless it should name a version that is there.
-    """
-    for model, entry in (expected or {}).items():
-        seen = view.models.get(model, ModelView())
-        for label in sorted({*entry.labels, *seen.labels}):
-            want, now = entry.labels.get(label), seen.labels.get(label)
-            waiting = want is not None and (not seen.available(want) or want in seen.unproven_because)
-            if want != now and not waiting:
-                says = f"label {label} should {'not be set' if want is None else f'name {want}'}"
-                yield (model, label, want), f"{says}, but {'is not set' if now is None else f'names {now}'}"
-
-
-def _missing(view: ReplicaView, expected: Expected | None) -> Iterable[tuple[Key, str]]:
-    """Versions that should be there and that the server neither has nor tries to load."""
-    for model, entry in (expected or {}).items():
-        seen = view.models.get(model, ModelView())
-        for version in entry.versions:
-            status = seen.status(version)
-            if status is None or (status.availability in _LEAVING and not status.failed):
-                yield (model, version), f"version {version} should be loaded, but is {_plain(status)}"
-
-
-_LEAVING = (Availability.UNLOADING, Availability.END)
-
-
-def _plain(status: VersionStatus | None) -> str:
-    return "not known there: no such directory, or another config" if status is None else status.availability.value
-
-
-def _wanted_labels(expected: Expected | None) -> Callable[[LabelKey], bool]:
-    return lambda key: key[0] in (expected or {}) and (expected or {})[key[0]].labels.get(key[1]) == key[2]
-
-
-def _wanted_versions(expected: Expected | None) -> Callable[[Key], bool]:
-    return lambda key: key[0] in (expected or {}) and key[1] in (expected or {})[key[0]].versions
-
-
-def _spells(
-    before: Mapping[K, Spell], now: Mapping[K, str], wanted: Callable[[K], bool], at: float, bounds: Bounds
-) -> Mapping[K, Spell]:
-    """Spells go on over pauses shorter than `linger`, for as long as the same is wanted."""
-    kept = {key: spell for key, spell in before.items() if wanted(key) and at - spell.last < bounds.linger}
-    return kept | {key: Spell(kept[key].first if key in kept else at, at, why) for key, why in now.items()}
+def _intruding(
+    memory: Memory, view: ReplicaView, expected: Expected | None, at: float, linger: float
+) -> Mapping[Key, Spell]:
+    kept = {
+        key: spell for key, spell in memory.intruding.items() if at - spell.last < linger and not expects(expected, key)
+    }
+    if memory.view is None or memory.unseen:
+        return kept
+    return came_unasked(kept, memory.view, view, wanted=(memory.expected, expected), at=at)
 
 
 def _since(before: Mapping[K, Since], now: Iterable[K], at: float) -> Mapping[K, Since]:

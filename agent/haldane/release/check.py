@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt")
+from haldane.judge.storage import SAVED_MODEL, lacks, version_of
 
 
 def problem(base_path: str, version: int) -> str:
@@ -13,17 +13,16 @@ def problem(base_path: str, version: int) -> str:
     base = Path(base_path)
     if "://" in base_path or not base.is_dir():
         return ""
-    found = [child for child in base.iterdir() if _number(child.name) == version]
+    found = [child for child in base.iterdir() if version_of(child.name) == version]
     if not found:
-        have = sorted({number for child in base.iterdir() if (number := _number(child.name)) is not None})
+        have = sorted({number for child in base.iterdir() if (number := version_of(child.name)) is not None})
         return f"there is no version {version} in {base_path}; it holds {', '.join(map(str, have)) or 'no version'}"
     folder = found[0]
     if not folder.is_dir():
         return f"{folder} is a file; Serving needs a directory with a {SAVED_MODEL[0]}"
-    if not any((folder / name).is_file() for name in SAVED_MODEL):
-        held = ", ".join(sorted(child.name for child in folder.iterdir())[:5]) or "nothing"
-        return f"{folder} has no {SAVED_MODEL[0]} (it holds {held}); is the upload complete?"
-    return ""
+    files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    lacking = lacks(files)
+    return f"{folder} {lacking}; is the upload complete?" if lacking else ""
 
 
 def folder_of(base_path: str, version: int) -> Path | None:
@@ -31,12 +30,4 @@ def folder_of(base_path: str, version: int) -> Path | None:
     base = Path(base_path)
     if not base_path or not base.is_dir():
         return None
-    return next((child for child in base.iterdir() if _number(child.name) == version), None)
-
-
-def _number(name: str) -> int | None:
-    """A directory name as Serving reads it: any whole integer, with leading zeros too."""
-    try:
-        return int(name) if name.strip("+-").isdecimal() else None
-    except ValueError:
-        return None
+    return next((child for child in base.iterdir() if version_of(child.name) == version), None)

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import pytest
 
-from haldane.adapters.alertmanager import alert_of
 from haldane.domain.fleet import (
     Availability,
     ModelEntry,
@@ -15,6 +14,7 @@ from haldane.domain.fleet import (
     VersionStatus,
 )
 from haldane.judge import memory as judge
+from haldane.judge.alerts import alert_of
 from haldane.judge.conditions import Name, conditions
 from haldane.judge.loads import LoadCounters, Loads, Tally, between, from_counters, grown
 from haldane.judge.memory import Bounds, Memory
@@ -223,6 +223,27 @@ def test_a_version_nobody_asked_for_is_told_after_an_unload_would_be_done():
     assert watch.names == []
     watch.look(two, expected=wants(1), after=BOUNDS.unapproved)
     assert [(one.name, one.version) for one in watch.found] == [(Name.UNAPPROVED_VERSION, 2)]
+
+
+def test_a_version_that_came_unasked_is_told_at_once_and_for_a_while_after_it_went():
+    two = a_view(ONE, a_status(2, AVAILABLE))
+    watch = Watch().look(a_view(ONE), expected=wants(1)).look(a_view(ONE, a_status(2, LOADING)), expected=wants(1))
+    assert watch.names == []  # it serves nobody yet
+    watch.look(two, expected=wants(1)).look(a_view(ONE, a_status(2, END)), expected=wants(1))
+    [one] = watch.found
+    assert (one.name, one.version) == (Name.UNAPPROVED_VERSION, 2)
+    assert watch.look(a_view(ONE, a_status(2, END)), expected=wants(1), after=BOUNDS.linger).names == []
+
+
+def test_a_version_whose_load_was_under_way_when_its_rollout_ended_is_no_intruder():
+    watch = Watch().look(a_view(ONE), expected=wants(1, 2)).look(a_view(ONE, a_status(2, LOADING)), expected=wants(1))
+    assert watch.look(a_view(ONE, a_status(2, AVAILABLE)), expected=wants(1)).names == []
+
+
+def test_a_version_that_came_unasked_is_no_longer_told_once_a_rollout_wants_it():
+    two = a_view(ONE, a_status(2, AVAILABLE))
+    watch = Watch().look(a_view(ONE), expected=wants(1)).look(two, expected=wants(1))
+    assert watch.look(two, expected=wants(1, 2)).names == []
 
 
 def test_a_version_that_fails_in_warm_up_is_seen_by_being_read_again_and_again():

@@ -5,7 +5,7 @@ def a_version(base, name, *files):
     folder = base / name
     folder.mkdir(parents=True)
     for file in files:
-        (folder / file).touch()
+        (folder / file).write_bytes(b"x")
     return folder
 
 
@@ -50,3 +50,10 @@ def test_a_name_that_only_looks_like_a_number_is_no_version(tmp_path):
     a_version(tmp_path, "+-5", "saved_model.pb")
     a_version(tmp_path, "1_0", "saved_model.pb")
     assert problem(str(tmp_path), 10).endswith("it holds no version")
+
+
+def test_an_upload_whose_variables_are_on_their_way_is_told(tmp_path):
+    folder = a_version(tmp_path, "1", "saved_model.pb")
+    (folder / "variables").mkdir()
+    (folder / "variables" / "variables.data-00000-of-00002").write_bytes(b"x")
+    assert problem(str(tmp_path), 1).endswith("lacks 1 of the 2 files of its variables; is the upload complete?")
