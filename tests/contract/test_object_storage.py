@@ -1,18 +1,11 @@
 """Requests from S3: through s3fs against a server that speaks its protocol (moto)."""
 
 import gzip
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Collection, Iterator
-from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
+from tests import moto
 
 from haldane import wire
 from haldane.adapters.storage import listing
@@ -27,37 +20,8 @@ from haldane.tensors import encode
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    """The URL of an empty bucket, and the environment that leads there, as a user would set it."""
-    program = shutil.which("moto_server", path=str(Path(sys.executable).parent))
-    assert program, 'moto is missing: pip install "haldane[test]"'
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen(
-        [program, "-H", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    settings = {
-        "AWS_ENDPOINT_URL": address,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    before = dict(os.environ)
-    os.environ.update(settings)
-    try:
-        for _ in range(300):
-            try:
-                httpx.put(f"{address}/traffic").raise_for_status()
-                break
-            except httpx.TransportError:
-                time.sleep(0.1)
-        yield "s3://traffic"
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-        process.terminate()
-        process.wait(10)
+    with moto.bucket("traffic") as url:
+        yield url
 
 
 def log_of(*values: float) -> bytes:

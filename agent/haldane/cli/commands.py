@@ -27,6 +27,7 @@ EXAMPLES = """Canary analysis for TensorFlow Serving.
   haldane run --server 127.0.0.1:8500         watch one server, touch nothing
   haldane check config haldane.yaml --online  before the first real run
   haldane release validate export/4           may this SavedModel be served
+  haldane release publish export/4 --model credit_risk --to s3://models
   haldane run --config haldane.yaml           the agent
   haldane rollout start credit_risk 4 --why "retrained on October" --wait
   haldane status -w

@@ -1,145 +1,16 @@
-"""`haldane release`: a version before it is served."""
-
-import asyncio
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING
+"""`haldane release`: a version before it is served, and all versions of late."""
 
 import click
 
-from haldane.cli.exits import FAIL, INCONCLUSIVE, INFRASTRUCTURE, USAGE, leave
-
-if TYPE_CHECKING:
-    from haldane.tensors import Signature
-
-_GIB = 2**30
+from haldane.cli.publish import publish_, sync_
+from haldane.cli.shelf import list_, show, verify
+from haldane.cli.validate import validate_
 
 
 @click.group()
 def release() -> None:
-    """Versions before they are served."""
+    """Versions before they are served: validate, publish, and bring to the servers' disks."""
 
 
-@release.command("validate")
-@click.argument("path")
-@click.option("--golden", type=click.Path(path_type=Path), help="PredictionLog file (TFRecord) to run it on.")
-@click.option("--served", metavar="HOST:PORT", help="gRPC address of a server whose signatures it must keep.")
-@click.option("--model", help="With --served: the model's name there; its label stable, or its highest version.")
-@click.option("--manifest", type=click.Path(path_type=Path), help="Write the SHA-256 of every file here.")
-@click.option("--junit", type=click.Path(path_type=Path), help="Write the checks as JUnit XML here.")
-@click.option("--max-size", type=click.FloatRange(min=0, min_open=True), default=10, show_default=True,
-              help="Largest directory, GiB.")  # fmt: skip
-@click.option("--memory", type=click.FloatRange(min=0.5), default=4, show_default=True, help="Of the trial, GiB.")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=120, show_default=True,
-              help="Of the trial, seconds.")  # fmt: skip
-@click.option("--frozen", is_flag=True, help="The model has no variables, and that is meant.")
-@click.option("--allow-network", is_flag=True, help="Run it even where the network cannot be taken from it.")
-def validate_(
-    path: str,
-    golden: Path | None,
-    served: str | None,
-    model: str | None,
-    manifest: Path | None,
-    junit: Path | None,
-    max_size: float,
-    memory: float,
-    timeout: float,
-    frozen: bool,
-    allow_network: bool,
-) -> None:
-    """May the SavedModel at PATH (one version's directory, or a file:// URI) be released?
-
-    Looks at its files, size, graph and signatures, then loads and runs it in
-    a process of its own, with limited time and memory and without network.
-    That needs TensorFlow: pip install haldane[sandbox].
-
-    \b
-      haldane release validate export/4
-      haldane release validate export/4 --junit validate.xml --manifest 4.sha256
-      haldane release validate export/4 --golden requests.tfrecord
-      haldane release validate export/4 --served 10.0.0.4:8500 --model credit_risk
-
-    Exit codes: 0 fine, 1 refused, 2 usage, 3 something could not be tried,
-    4 the server could not be asked.
-    """
-    from haldane.release.junit import junit as xml
-    from haldane.release.validate import Limits, validate
-
-    if (served is None) != (model is None):
-        leave(USAGE, "--served and --model belong together: the address of a server, and the model's name there")
-    folder = _folder(path)
-    requests = _requests(golden) if golden else []
-    promised = asyncio.run(_signatures(served, model)) if served and model else None
-    limits = Limits(int(max_size * _GIB), int(memory * _GIB), timeout, frozen, allow_network)
-    found = validate(folder, served=promised, golden=requests, limits=limits)
-    for check in found.checks:
-        word = {"ok": "ok", "refused": "NO", "untried": "??"}[check.result]
-        click.echo(f"{word}  {check.name}: {check.detail}", err=check.result != "ok")
-    if junit:
-        _write(junit, xml(f"haldane release validate {path}", found))
-    if manifest and found.manifest:
-        _write(manifest, found.manifest.text)
-    if found.result == "refused":
-        leave(FAIL, f"{path} must not be released")
-    if found.result == "untried":
-        leave(INCONCLUSIVE, f"not everything could be tried, so nothing is said for {path}")
-    click.echo(f"{path} may be released")
-
-
-def _folder(path: str) -> Path:
-    """The directory that a path or a file:// URI names; exit code 2 when there is none."""
-    from urllib.parse import unquote, urlsplit
-
-    folder = Path(path)
-    if "://" in path:
-        parts = urlsplit(path)
-        if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
-            leave(USAGE, f"{path}: only a directory or a file:// URI can be read; copy the version here first")
-        folder = Path(unquote(parts.path))
-    if not folder.is_dir():
-        leave(USAGE, f"{path} is not a directory; give the directory of one version, as in export/4")
-    return folder
-
-
-def _requests(file: Path) -> list[bytes]:
-    """The Predict requests of a file; exit code 2, with file and record, for anything else."""
-    from haldane.domain.traffic import Api
-    from haldane.ports import Malformed, PortError
-    from haldane.serving.records import read_prediction_logs
-
-    bodies = []
-    try:
-        for request in read_prediction_logs(file):
-            if isinstance(request, Malformed):
-                raise request
-            if request.api is not Api.PREDICT:
-                leave(USAGE, f"--golden {file}: {request.id} is a {request.api} request; only Predict can be tried")
-            bodies.append(request.body)
-    except (PortError, OSError) as error:
-        leave(USAGE, f"--golden {file}: {error}")
-    if not bodies:
-        leave(USAGE, f"--golden {file} holds no request")
-    return bodies
-
-
-async def _signatures(address: str, model: str) -> "Mapping[str, Signature]":
-    """What clients use today: the version labelled stable, or else the highest; exit code 4 without an answer."""
-    from haldane.domain.fleet import ModelName, Server, ServerName
-    from haldane.ports import PortError, Refused
-    from haldane.serving.client import open_client
-
-    try:
-        async with open_client(Server(ServerName(address), address)) as client:
-            try:
-                return await client.signatures(ModelName(model), "stable")
-            except Refused:
-                return await client.signatures(ModelName(model))
-    except PortError as error:
-        leave(INFRASTRUCTURE, f"--served: {error}; is the address right, and the server up?")
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text)
-    except OSError as error:
-        leave(USAGE, f"{path} cannot be written: {error.strerror}")
+for command in (validate_, publish_, sync_, list_, show, verify):
+    release.add_command(command)

@@ -6,12 +6,16 @@ large, or leads elsewhere, is refused at once.
 
 import hashlib
 import os
+import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+from haldane.ports import Malformed
 
 MOST_FILES = 100_000  # a SavedModel has a handful, and as many assets as it has vocabularies
+_LINE = re.compile(r"[0-9a-f]{64}  [^\x00-\x1f]+")
 
 
 class NotReleasable(Exception):
@@ -44,12 +48,36 @@ class Manifest:
     @property
     def text(self) -> str:
         """One line per file, as `sha256sum` writes it: `sha256sum -c` in the directory checks it."""
-        return "".join(f"{digest}  {file.path}\n" for file, digest in self.files)
+        return text_of(self.by_path)
+
+    @property
+    def by_path(self) -> dict[str, str]:
+        """Path -> SHA-256."""
+        return {file.path: digest for file, digest in self.files}
 
     @property
     def digest(self) -> str:
         """SHA-256 (hex) of `text`: one name for exactly these files."""
         return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def text_of(files: Mapping[str, str]) -> str:
+    """The manifest of path -> SHA-256, sorted by path: the same files give the same text, byte for byte."""
+    return "".join(f"{files[path]}  {path}\n" for path in sorted(files))
+
+
+def parse(text: str) -> dict[str, str]:
+    """Path -> SHA-256 of each file, from the `text` of a Manifest; Malformed for anything else.
+
+    It may come from a storage that others can write to, so a path that leads out of its folder is none.
+    """
+    found: dict[str, str] = {}
+    for index, line in enumerate(text.splitlines(), 1):
+        path = PurePosixPath(line[66:])
+        if not _LINE.fullmatch(line) or path.is_absolute() or ".." in path.parts or str(path) != line[66:]:
+            raise Malformed("manifest", f"line {index} is not a SHA-256 and a path below the version: {line[:200]!r}")
+        found[str(path)] = line[:64]
+    return found
 
 
 def listing(folder: Path, *, most_bytes: int) -> list[File]:
