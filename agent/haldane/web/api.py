@@ -23,6 +23,9 @@ It may raise `Unknown` (404), `Refused` or `StaleWrite` (409), `Unavailable`
 | POST /v1/rollouts | start one: `{"model", "version", "by", "why"}` |
 | POST /v1/rollouts/ID/commands | pause, resume, promote or abort: `{"kind", "by", "why"}` |
 | POST /v1/labels | right answers of `?model=NAME`, as JSON lines or a list of `{"request", "label"}` |
+| GET /v1/verdict | pass, fail, wait or inconclusive on `?model=NAME&version=N`, for Argo Rollouts |
+| POST /v1/gates/promote | 200 when the answer is pass, else 409; a body as Flagger posts it |
+| POST /v1/gates/rollback | 200 when the answer is fail, else 409 |
 | GET / and /rollouts/ID | the same for people, as pages |
 """
 

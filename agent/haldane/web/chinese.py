@@ -27,6 +27,8 @@ _MACHINE = (
     (r"a server cannot be turned back: (.+)", "有服务器无法恢复：{0}"),
     (r"labels that came after version (\d+) was promoted show harm: (.+)", "版本 {0} 上线之后到达的标签显示有害：{1}"),
     (r"no baseline; (.+)", "没有基线；{0}"),
+    (r"no rollout of version (\d+) has been started", "尚未开始版本 {0} 的上线流程"),
+    (r"its promotion was taken back: (.+)", "其上线已被撤回：{0}"),
     (r"every server is settled", "所有服务器都已就绪"),
 )
 _PLANNER = (

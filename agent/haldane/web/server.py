@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from haldane.ports import Refused
 from haldane.web.api import Agent, Api
+from haldane.web.gates import Gates
 from haldane.web.pages import Pages
 
 # Pages carry their own style and no script; nothing may be loaded or framed.
@@ -71,6 +72,7 @@ def make_app(agent: Agent, *, registry: CollectorRegistry, token: str) -> Starle
         Route("/-/ready", ready),
         Route("/metrics", metrics),
         *Api(agent, token).routes(),
+        *Gates(agent).routes(),
         *Pages(agent).routes(),
     ]
     return Starlette(routes=routes, middleware=[Middleware(_SafeHeaders)])
