@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import s3fs
 
 
 @contextmanager
@@ -40,6 +41,7 @@ def bucket(name: str) -> Iterator[str]:
                 break
             except httpx.TransportError:
                 time.sleep(0.1)
+        s3fs.S3FileSystem.clear_instance_cache()  # one of an earlier server may still be known
         yield f"s3://{name}"
     finally:
         os.environ.clear()
