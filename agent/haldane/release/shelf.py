@@ -78,11 +78,16 @@ class Shelf:
             stem, _, kind = name.partition(".")
             if kind in stems and stem.isdecimal():
                 stems[kind].add(int(stem))
-        placed = {version for name in self.storage.children(self.model) if (version := version_of(name)) is not None}
+        placed = self.placed()
         return {
             version: self._state(version, noted=version in stems["yaml"], deleted=version in stems["deleted"])
             for version in sorted(placed | stems["yaml"] | stems["deleted"])
         }
+
+    def placed(self) -> set[int]:
+        """The versions of which anything lies where Serving looks."""
+        names = self.storage.children(self.model)
+        return {version for name in names if (version := version_of(name)) is not None}
 
     def _state(self, version: int, *, noted: bool, deleted: bool) -> State:
         if noted and LAST in self.storage.files(self.folder(version)):
@@ -177,6 +182,18 @@ class Shelf:
     def verify(self, version: int) -> list[str]:
         """What differs between a version and what was published, in sentences; every byte of it is read."""
         return list(differences(self.storage, self.folder(version), self.manifest(self.release(version))))
+
+    def delete(self, version: int, note: Mapping[str, str]) -> None:
+        """Delete a version and what its publisher left; `note` says who and why, and is kept with its record.
+
+        May be called again after a crash. The note comes first: a number is never free again.
+        """
+        text = yaml.safe_dump(dict(note), sort_keys=False, allow_unicode=True)
+        self.storage.write(f"{self.model}/{KEPT}/{version}.deleted", text.encode())
+        self.storage.remove(self.folder(version))
+        for name in self.storage.children(f"{self.model}/{KEPT}"):
+            if name.startswith(f"incoming-{version}-"):
+                self.storage.remove(f"{self.model}/{KEPT}/{name}")
 
     def folder(self, version: int) -> str:
         return f"{self.model}/{version}"

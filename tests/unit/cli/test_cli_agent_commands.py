@@ -1,21 +1,18 @@
 """Commands that talk to a running agent: what they print, and the exit code they leave with."""
 
-import asyncio
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from prometheus_client import CollectorRegistry
+from tests import api
 
 from haldane.cli import main
 from haldane.domain.evidence import Verdict
 from haldane.domain.rollout import Phase
 from haldane.testing.gallery import MemoryAgent, a_story, canary_pairs
-from haldane.web.server import listen, make_app, serve
 
 TOKEN = "t0ken"
 HARMFUL = a_story(batches=list(canary_pairs(1000, wrong=0.08)), phase=Phase.SHADOWING)
@@ -29,17 +26,8 @@ def agent() -> MemoryAgent:
 @pytest.fixture
 def address(agent: MemoryAgent) -> Iterator[str]:
     """The agent's API on a real socket, in a loop of its own."""
-    app = make_app(agent, registry=CollectorRegistry(), token=TOKEN)
-    sock = listen("127.0.0.1:0")
-    loop = asyncio.new_event_loop()
-    task = loop.create_task(serve(app, sock))
-    thread = threading.Thread(target=lambda: loop.run_until_complete(asyncio.gather(task, return_exceptions=True)))
-    thread.start()
-    yield f"http://127.0.0.1:{sock.getsockname()[1]}"
-    loop.call_soon_threadsafe(task.cancel)
-    thread.join(10)
-    sock.close()
-    loop.close()
+    with api.served(agent, TOKEN) as url:
+        yield url
 
 
 @pytest.fixture
