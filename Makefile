@@ -15,7 +15,7 @@ DEMO_ARGS ?=
 # A bytecode cache makes every start faster; some environments switch it off.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test setup parts lint unit e2e bench judge-trials constraints clean
+.PHONY: help demo test setup parts lint unit e2e bench judge-trials boards constraints clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ judge-trials: $(VENV)/.test ## The judge in thousands of simulated trials; write
 	@OPENBLAS_NUM_THREADS=1 nice -n 10 $(BIN)/python benchmarks/judge.py --seed 0 --seed fresh --jobs $(WORKERS) \
 		--table docs/benchmarks.md
 	@OPENBLAS_NUM_THREADS=1 nice -n 10 $(BIN)/python benchmarks/answers.py --table docs/benchmarks.md
+
+boards: $(VENV)/.test ## Write the Grafana boards in dashboards/ from tools/boards/
+	@$(BIN)/python -m tools.boards
 
 constraints: $(VENV)/.test ## Resolve constraints.txt anew from pyproject.toml, keeping pins that still fit
 	@printf 'uv\nsetuptools>=77\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras \

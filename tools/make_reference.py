@@ -263,7 +263,7 @@ def metrics_page() -> str:
         "| series | type | labels | how many | meaning |\n|---|---|---|---|---|",
         *sorted(rows), "",
         "Alerts on them: [rules/haldane.yml](../../rules/haldane.yml), each with a [runbook](../runbooks/README.md);"
-        " a board: [dashboards/](../../dashboards/haldane-overview.json).",
+        " [boards](../howto/dashboards.md) that show them.",
         "",
     ])  # fmt: skip
 

@@ -1,68 +1,110 @@
-"""Every query of the boards gives something in a real Prometheus that watches a fleet at work."""
+"""Every query of every board gives something in a real Prometheus that watches a fleet at work and in trouble."""
 
-import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from itertools import product
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 import httpx
-from tests.fleet import Fleet
+from tests.boards import BOARDS, filled, load, queries, variables
+from tests.fleet import MODEL, AgentProcess, Fleet
 from tests.prometheus import Prometheus
 
 from haldane.testing.sandboxes import METRICS_PATH
 
-# What only trouble brings: that somebody exports these is held by tests/drift/test_series.py.
-EMPTY_WHEN_ALL_IS_WELL = ("set_aside", "shed", "errors:ratio")
 MORE = """
   - job_name: tensorflow-serving
     metrics_path: {path}
     static_configs: [{{targets: {targets}}}]
 rule_files: [{rules}]
 """
+# One in a unit of its own, and one that is never there.
+GAUGES = {
+    "load": {"kind": "load_time", "limit": "60s"},
+    "queue": {"query": 'no_such_series{version="$version"}', "margin": "+10%", "every": "1s", "role": "info"},
+}
+# Takes a whole budget to reach; its mark differs from those of the other verdicts in this word only.
+NEVER_HERE = 'verdict="inconclusive"'
 
 
-def queries(board: Any) -> Iterator[str]:
-    """Every PromQL expression of a board, with its variables filled in."""
-    if isinstance(board, dict):
-        if isinstance(expression := board.get("expr"), str):
-            yield expression.replace("$__rate_interval", "10s").replace("$model", ".*")
-        board = list(board.values())
-    for part in board if isinstance(board, list) else ():
-        yield from queries(part)
+def asked(prometheus: Prometheus, board: dict[str, Any]) -> Iterator[tuple[str, bool]]:
+    """The board's queries, once for each value that their variables have in this Prometheus, or once for all values."""
+    values, choices = {}, {}
+    for name, variable in variables(board).items():
+        query = f"group by ({variable.label}) ({filled(variable.series, values)})"
+        found = sorted(one["metric"][variable.label] for one in answer(prometheus, query, now=False))
+        assert found, f"${name} of {board['uid']} has no value"
+        values[name], choices[name] = variable.all or found[0], [variable.all] if variable.all else found
+    for expression, now in queries(board):
+        used = [name for name in choices if re.search(rf"\${name}\b", expression)]
+        for chosen in product(*(choices[name] for name in used)):
+            yield filled(expression, dict(zip(used, chosen, strict=True))), now
 
 
-def answer(prometheus: Prometheus, query: str) -> list[Any]:
-    reply = httpx.get(f"{prometheus.url}/api/v1/query", params={"query": query}, trust_env=False).json()
+def answer(prometheus: Prometheus, query: str, *, now: bool) -> list[Any]:
+    """The series it gives now, or in the last ten minutes."""
+    end = time.time()
+    what, when = ("query", {}) if now else ("query_range", {"start": end - 600, "end": end, "step": 1})
+    reply = httpx.get(f"{prometheus.url}/api/v1/{what}", params={"query": query, **when}, trust_env=False).json()
     assert reply["status"] == "success", (query, reply)
     found: list[Any] = reply["data"]["result"]
     return found
 
 
+def a_day(fleet: Fleet, agent: AgentProcess) -> None:
+    """A good version, one on trial while a server is in trouble, a broken and a wrong one; then a server restarts."""
+    fleet.add(2)
+    agent.wait_phase(agent.begin(2), "SUCCEEDED")
+    fleet.add(3)
+    trial = agent.begin(3)
+    agent.wait_phase(trial, "SHADOWING")
+    headers, label = {"Authorization": f"Bearer {agent.token}"}, {"request": "nobody", "label": 1.0}
+    httpx.post(f"{agent.url}/v1/labels?model={MODEL}", json=[label], headers=headers).raise_for_status()
+    for series, fault in (
+        ("pairs_set_aside", {"code": "INVALID_ARGUMENT", "share": 0.5}),
+        ("shadow_shed", {"share": 0.5}),
+    ):
+        fleet.break_(0, kind="fail", **fault)
+        agent.wait(lambda name=series: f"haldane_{name}_total{{" in agent.get("/metrics").text, series)
+        fleet.mend(0)
+    agent.post(f"/v1/rollouts/{trial}/commands", kind="abort").raise_for_status()
+    agent.wait_phase(trial, "ROLLED_BACK")
+    fleet.add(4, "corrupt_pb")
+    agent.wait_phase(agent.begin(4), "ROLLED_BACK")
+    fleet.add(5, k=20.0)
+    agent.wait_phase(agent.begin(5), "ROLLED_BACK")
+    fleet.restart(1)
+
+
 def test_every_query_of_every_board_gives_something(
     fleet: Fleet, root: Path, need_binary: Callable[[str], str], free_port: Callable[[], int], tmp_path: Path
 ) -> None:
-    agent = fleet.run_agent()
+    port = free_port()
+    rows = tmp_path / "flawed.csv"
+    rows.write_text(fleet.rows().read_text().replace("\n", "\n1.0,\n", 1))  # a record that cannot be used
+    agent = fleet.run_agent(
+        models={
+            MODEL: {"clients": "label", "traffic": {"labelled": str(rows), "label": "truth"}, "labels": {"wait": "5s"}}
+        },
+        analysis={**fleet.config()["analysis"], "gauges": GAUGES},
+        prometheus={"url": f"http://127.0.0.1:{port}"},
+        alertmanager=f"http://127.0.0.1:{free_port()}",  # nobody is there
+    )
     page = urlparse(agent.url).port
     assert page is not None
     serving = [f"127.0.0.1:{sandbox.rest_port}" for sandbox in fleet.sandboxes]
     more = MORE.format(path=METRICS_PATH, targets=serving, rules=root / "rules" / "haldane.yml")
-    with closing(
-        Prometheus(need_binary("prometheus"), tmp_path, free_port(), {"haldane": page}, more=more)
-    ) as prometheus:
+    with closing(Prometheus(need_binary("prometheus"), tmp_path, port, {"haldane": page}, more=more)) as prometheus:
         prometheus.start()
         prometheus.wait(lambda: prometheus.series("up == 1") == 3)
-        fleet.add(2)
-        agent.wait_phase(agent.begin(2), "SUCCEEDED")
-        fleet.add(3, "corrupt_pb")
-        agent.wait_phase(agent.begin(3), "ROLLED_BACK")
-        boards = sorted((root / "dashboards").glob("*.json"))
-        asked = {query for board in boards for query in queries(json.loads(board.read_text()))}
-        assert len(asked) > 10
-        due = {query for query in asked if not any(word in query for word in EMPTY_WHEN_ALL_IS_WELL)}
-        deadline = time.monotonic() + 30
-        while empty := [query for query in asked if not answer(prometheus, query) and query in due]:
-            assert time.monotonic() < deadline, f"no data for {empty}"
+        a_day(fleet, agent)
+        due = {one for path in BOARDS for one in asked(prometheus, load(path)) if NEVER_HERE not in one[0]}
+        assert len(due) > 60
+        deadline = time.monotonic() + 60
+        while due := {(query, now) for query, now in due if not answer(prometheus, query, now=now)}:
+            assert time.monotonic() < deadline, "no data for\n" + "\n".join(query for query, _ in sorted(due))
             time.sleep(0.5)

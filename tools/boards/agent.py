@@ -1,0 +1,152 @@
+"""The agent itself: is it well, can it see and act, what does it cost."""
+
+from grafana_foundation_sdk.models import dashboard
+from tools.boards.frame import assemble
+from tools.boards.panels import BLUE, GREEN, ORANGE, RED, THIRD, Panel, lines, number
+
+OF_AGENT = "* on (job, instance) group_left () haldane_build_info"  # of the many processes that export these
+
+
+def board() -> dashboard.Dashboard:
+    return assemble(
+        "haldane-agent",
+        "Haldane: the agent itself",
+        "Whether the agent is well: its right to act, how old its looks are, what it could not read or tell, its cost.",
+        ("", _figures()),
+        ("What it sees", _sees()),
+        ("What it does", _does()),
+        ("What it costs", _costs()),
+    )
+
+
+def _figures() -> list[Panel]:
+    return [
+        number(
+            "Version",
+            "Of each agent that is scraped.",
+            ("haldane_build_info", "{{version}}"),
+            by_name=True,
+            none="no agent",
+            width=6,
+        ),
+        number(
+            "Mode",
+            "observe watches and judges; enforce also changes servers.",
+            ("haldane_mode_info", "{{mode}}"),
+            by_name=True,
+            none="no agent",
+            width=6,
+        ),
+        number(
+            "May act",
+            "1 while it holds the store's lease. Without it, nothing is sent and nothing rolled back.",
+            ("haldane_may_act", "{{instance}}"),
+            steps=((None, RED), (1, GREEN)),
+            none="no agent",
+            width=6,
+        ),
+        number(
+            "Running for",
+            "Since the process started. Rollouts go on where they were after a restart.",
+            (f"(time() - process_start_time_seconds) {OF_AGENT}", "{{instance}}"),
+            unit="s",
+            none="no agent",
+            width=6,
+        ),
+    ]
+
+
+def _sees() -> list[Panel]:
+    return [
+        lines(
+            "Age of the last look",
+            "By server. Past two minutes what is shown of the server is old; there is an alert on it.",
+            ("time() - haldane_last_look_timestamp_seconds", "{{server}}"),
+            unit="s",
+            steps=((None, GREEN), (120, RED)),
+            mark_steps=True,
+            width=THIRD,
+        ),
+        lines(
+            "Pages that could not be read",
+            "Unreadable lines and pages of Serving, by reason. Readings from them are missing, never zero.",
+            ("sum by (server, reason) (rate(haldane_scrape_errors_total[$__rate_interval]))", "{{server}} {{reason}}"),
+            unit="ops",
+            width=THIRD,
+        ),
+        lines(
+            "Readings and records that could not be used",
+            "Gauges that gave no number, and records of traffic that are no request.",
+            (
+                "sum by (model, metric, reason) (rate(haldane_reading_errors_total[$__rate_interval]))",
+                "{{model}} {{metric}}: {{reason}}",
+            ),
+            (
+                "sum by (model, reason) (rate(haldane_traffic_records_unusable_total[$__rate_interval]))",
+                "{{model}} traffic: {{reason}}",
+            ),
+            unit="ops",
+            width=THIRD,
+        ),
+    ]
+
+
+def _does() -> list[Panel]:
+    return [
+        lines(
+            "Changes of phase",
+            "Stored ones, over all models.",
+            ("sum by (phase) (increase(haldane_rollout_transitions_total[$__rate_interval]))", "{{phase}}"),
+            bars=True,
+            width=THIRD,
+        ),
+        lines(
+            "Configs sent",
+            "By result, over all servers.",
+            ("sum by (result) (increase(haldane_reloads_total[$__rate_interval]))", "{{result}}"),
+            bars=True,
+            width=THIRD,
+        ),
+        lines(
+            "Notifications",
+            "Conditions told, by receiver and result: told, or why not.",
+            (
+                "sum by (notifier, result) (rate(haldane_notifications_total[$__rate_interval]))",
+                "{{notifier}} {{result}}",
+            ),
+            unit="ops",
+            steps=((None, GREEN), (1, ORANGE)),
+            width=THIRD,
+        ),
+    ]
+
+
+def _costs() -> list[Panel]:
+    return [
+        lines(
+            "CPU",
+            "Cores in use. It judges in one process; near one core it falls behind.",
+            (f"rate(process_cpu_seconds_total[$__rate_interval]) {OF_AGENT}", "{{instance}}"),
+            unit="none",
+            steps=((None, GREEN), (0.9, RED)),
+            mark_steps=True,
+            width=THIRD,
+        ),
+        lines(
+            "Memory",
+            "Resident memory of the process.",
+            (f"process_resident_memory_bytes {OF_AGENT}", "{{instance}}"),
+            unit="bytes",
+            steps=((None, BLUE),),
+            width=THIRD,
+        ),
+        lines(
+            "Open files",
+            "Files and connections, and the most the system allows it.",
+            (f"process_open_fds {OF_AGENT}", "{{instance}} open"),
+            (f"process_max_fds {OF_AGENT}", "{{instance}} allowed"),
+            unit="none",
+            steps=((None, BLUE),),
+            width=THIRD,
+        ),
+    ]

@@ -1,0 +1,150 @@
+"""The fleet at a glance: is anything wrong, what is on trial, what serves."""
+
+from grafana_foundation_sdk.models import dashboard
+from tools.boards import words
+from tools.boards.frame import assemble, choice
+from tools.boards.panels import BLUE, GREEN, ORANGE, RED, WELL_AT_ZERO, Panel, column, lines, number, rows
+
+MODEL = 'model=~"$model"'
+# One series a model: its phase and verdict are labels, the age of the phase is the value.
+ROLLOUTS = (
+    f"(haldane_rollout_phase{{{MODEL}}} == 1)"
+    f" * on (instance, model) group_left (verdict) (haldane_verdict{{{MODEL}}} == 1)"
+    " * on (instance, model) group_left () (time() - haldane_rollout_phase_started_timestamp_seconds)"
+)
+
+
+def board() -> dashboard.Dashboard:
+    return assemble(
+        "haldane-fleet",
+        "Haldane: fleet",
+        "Every model and server that Haldane watches: what is wrong, what is on trial, which version serves where.",
+        ("", _figures()),
+        ("", _tables()),
+        ("What serves", _serving()),
+        variables=[choice("model", "Model", "haldane_version_state", of="model", many=True)],
+    )
+
+
+def _figures() -> list[Panel]:
+    under_way = f'haldane_rollout_phase{{{MODEL}, phase!~"SUCCEEDED|ROLLED_BACK"}} == 1'
+    waiting = f'haldane_rollout_phase{{{MODEL}, phase=~"HELD|STUCK"}} == 1'
+    return [
+        number(
+            "Wrong now",
+            "Conditions that hold at this moment, such as a failed load. Zero is good as long as all servers are seen.",
+            (f"sum(haldane_condition{{{MODEL}}}) or vector(0)", "conditions"),
+            steps=WELL_AT_ZERO,
+        ),
+        number(
+            "Servers not seen",
+            "Servers that did not answer the last look. Nothing else on this board is known of them.",
+            ("count(haldane_server_up == 0) or vector(0)", "servers"),
+            steps=WELL_AT_ZERO,
+        ),
+        number("Servers", "Servers in the config.", ("count(haldane_server_up)", "servers"), none="no agent"),
+        number(
+            "Rollouts under way",
+            "Models whose newest rollout has neither succeeded nor been rolled back.",
+            (f"count({under_way}) or vector(0)", "rollouts"),
+        ),
+        number(
+            "Waiting for a person",
+            "Rollouts that are held or stuck: nothing goes on until someone resumes, promotes or aborts.",
+            (f"count({waiting}) or vector(0)", "rollouts"),
+            steps=((None, GREEN), (1, ORANGE)),
+        ),
+        number(
+            "Agents that may act",
+            "One holds the lease. With none the fleet is watched, and nothing is changed or rolled back.",
+            ("sum(haldane_may_act)", "agents"),
+            steps=((None, RED), (1, GREEN), (2, RED)),
+            none="no agent",
+        ),
+    ]
+
+
+def _tables() -> list[Panel]:
+    return [
+        rows(
+            "Newest rollout of each model",
+            "Where it stands, what the evidence says so far, and since when it stands there.",
+            (ROLLOUTS, "for"),
+            order=["model", "phase", "verdict", "for"],
+            hidden=["instance", "job", "__name__"],
+            overrides=[
+                column("phase", values=words.PHASES),
+                column("verdict", values=words.VERDICTS),
+                column("for", unit="s"),
+            ],
+            none="no rollout yet",
+        ),
+        rows(
+            "Wrong now",
+            "Each has its alert and its runbook. A condition without a model is one of a server.",
+            (f"max by (condition, model) (haldane_condition{{{MODEL}}}) == 1", "holds"),
+            order=["condition", "model"],
+            hidden=["holds"],
+            overrides=[column("condition", steps=[(None, RED)])],
+            none="nothing",
+            width=6,
+        ),
+        rows(
+            "Servers",
+            "Whether each answered, and how old the newest look at it is.",
+            ("max by (server) (haldane_server_up)", "seen"),
+            ("max by (server) (time() - haldane_last_look_timestamp_seconds)", "looked at"),
+            order=["server", "seen", "looked at"],
+            overrides=[
+                column("seen", values={0: ("no", RED), 1: ("yes", GREEN)}),
+                column("looked at", unit="s", steps=[(None, GREEN), (60, ORANGE), (120, RED)]),
+            ],
+            none="no agent",
+            width=6,
+        ),
+    ]
+
+
+def _serving() -> list[Panel]:
+    return [
+        lines(
+            "Servers by version that each label names",
+            "A rollout moves servers from one line to the other. Version -1: the label resolves to nothing there.",
+            (
+                f'count_values by (model, label) ("version", haldane_label_version{{{MODEL}}})',
+                "{{model}} {{label}}: version {{version}}",
+            ),
+            unit="none",
+            stepped=True,
+        ),
+        lines(
+            "Requests",
+            "Serving's own count of calls, users' and shadow ones together, by model.",
+            (
+                'sum by (model_name) (rate(:tensorflow:serving:request_count{model_name=~"$model"}[$__rate_interval]))',
+                "{{model_name}}",
+            ),
+            unit="reqps",
+        ),
+        lines(
+            "Errors by server",
+            "Share of calls that failed, by Serving's own count. It knows no version: this compares servers.",
+            (
+                'model_name_instance:tensorflow_serving_errors:ratio_rate5m{model_name=~"$model"}',
+                "{{model_name}} {{instance}}",
+            ),
+            unit="percentunit",
+            steps=((None, GREEN), (0.01, RED)),
+            mark_steps=True,
+        ),
+        lines(
+            "p99 latency by server",
+            "Only calls that succeeded: read it beside the errors. Serving's buckets are wide, so small shifts hide.",
+            (
+                'model_name_instance:tensorflow_serving_latency_seconds:p99_rate5m{model_name=~"$model"}',
+                "{{model_name}} {{instance}}",
+            ),
+            unit="s",
+            steps=((None, BLUE),),
+        ),
+    ]
