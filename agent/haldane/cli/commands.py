@@ -7,6 +7,7 @@ import click
 
 from haldane import __version__
 from haldane.cli.adopt import adopt
+from haldane.cli.audit import audit
 from haldane.cli.backtest import backtest
 from haldane.cli.check import check
 from haldane.cli.exits import INFRASTRUCTURE, leave
@@ -71,6 +72,7 @@ for command in (
     labels,
     check,
     release,
+    audit,
     adopt,
     sandbox,
     demo,

@@ -4,11 +4,14 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from haldane.cli.exits import INFRASTRUCTURE, REFUSED, USAGE, config_errors, leave
+
+if TYPE_CHECKING:
+    import httpx
 
 DEFAULT_AGENT = "http://127.0.0.1:8620"
 DEFAULT_STATE_DIR = "haldane-state"  # as in haldane.config, which is too heavy to import for --help
@@ -34,6 +37,10 @@ class Connection:
         """The JSON answer to a body that is JSON lines already."""
         return self._call("POST", path, content=body)
 
+    def lines(self, path: str, **query: Any) -> list[str]:
+        """The lines of that path, which is no JSON; leaves with the right exit code when there are none."""
+        return self._answer("GET", path, params=query).text.splitlines()
+
     def download(self, path: str, target: Path) -> str:
         """Writes the bytes of that path to the target. "" when done, else why there was no whole answer."""
         import httpx
@@ -51,6 +58,11 @@ class Connection:
         return ""
 
     def _call(self, method: str, path: str, **more: Any) -> Any:
+        reply = self._answer(method, path, **more)
+        return self._read(reply.status_code, reply.content)
+
+    def _answer(self, method: str, path: str, **more: Any) -> "httpx.Response":
+        """What the agent says, when it is 2xx."""
         import httpx
 
         headers = {"Authorization": f"Bearer {self.token}"} if self.token and method == "POST" else {}
@@ -64,7 +76,9 @@ class Connection:
                 f"the agent at {self.agent} did not answer: {str(error) or type(error).__name__}.",
                 "Is it running? Start it with `haldane run --config FILE`, or point to it with --agent URL.",
             )
-        return self._read(reply.status_code, reply.content)
+        if not reply.is_success:
+            self._read(reply.status_code, reply.content)
+        return reply
 
     def _read(self, status: int, content: bytes) -> Any:
         import json

@@ -20,6 +20,7 @@ It may raise `Unknown` (404), `Refused` or `StaleWrite` (409), `Unavailable`
 | GET /v1/rollouts/ID/explanation | why, in sentences; `?language=en` or `zh` |
 | GET /v1/rollouts/ID/evidence | its evidence log, rules and recorded rulings as an NPZ archive, to judge again |
 | GET /v1/rollouts/ID/records | its audit records; `?after=SEQ&limit=N` |
+| GET /v1/records | all audit records, oldest first, as JSON lines to verify; `?after=SEQ&limit=N` |
 | POST /v1/rollouts | start one: `{"model", "version", "by", "why"}` |
 | POST /v1/rollouts/ID/commands | pause, resume, promote or abort: `{"kind", "by", "why"}` |
 | POST /v1/labels | right answers of `?model=NAME`, as JSON lines or a list of `{"request", "label"}` |
@@ -42,7 +43,7 @@ from starlette.routing import Route
 
 from haldane.domain.evidence import Ruling
 from haldane.domain.labels import Label, Receipt
-from haldane.domain.record import Record
+from haldane.domain.record import Record, to_line
 from haldane.domain.rollout import CommandKind, Rollout, RolloutId, Transition
 from haldane.ports import PortError, Refused, StaleWrite, Unavailable
 from haldane.web.jsonform import as_json
@@ -195,6 +196,7 @@ class Api:
             Route(one + "/evidence", guarded(self.evidence), methods=["GET"]),
             Route(one + "/records", guarded(self.records), methods=["GET"]),
             Route(one + "/commands", guarded(self.command), methods=["POST"]),
+            Route("/v1/records", guarded(self.log), methods=["GET"]),
             Route("/v1/labels", guarded(self.labels), methods=["POST"]),
         ]
 
@@ -236,6 +238,12 @@ class Api:
         after, limit = _number(request, "after", 0, 2**53), _number(request, "limit", 1000, 10_000)
         found = await self._agent.records(name, after=after, limit=limit)
         return JSONResponse({"records": as_json(list(found))})
+
+    async def log(self, request: Request) -> Response:
+        """Not `as_json`: a hash covers every number as it was stored."""
+        after, limit = _number(request, "after", 0, 2**53), _number(request, "limit", 1000, 10_000)
+        found = await self._agent.records(None, after=after, limit=limit)
+        return Response("".join(to_line(record) + "\n" for record in found), media_type="application/x-ndjson")
 
     async def start(self, request: Request) -> Response:
         require_token(request, self._token)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haldane.domain.record import GENESIS, Record, chain, first_break
+from haldane.domain.record import GENESIS, Record, chain, first_break, flaw, from_line, to_line
 
 
 def a_log(length: int = 4) -> list[Record]:
@@ -88,3 +88,43 @@ def test_any_single_change_to_any_record_is_found(data):
     old = getattr(log[at], field)
     log[at] = replace(log[at], **{field: old + 1 if isinstance(old, int | float) else old + "x"})
     assert first_break(log) is not None
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        ([1, 2, 4], "record 3 is missing, or out of order: record 4 stands there"),
+        ([3, 4], "records 1 to 2 are missing, or out of order: record 3 stands there"),
+        ([1, 2, 2], "record 2 stands where record 3 should be: the order was changed, or it is there twice"),
+    ],
+)
+def test_a_flaw_says_what_is_not_where_it_was(kept, said):
+    log = a_log()
+    told = [
+        flaw(log[now - 1], log[before - 1] if before else None) for before, now in zip([0, *kept], kept, strict=False)
+    ]
+    assert [why for why in told if why] == [said]
+
+
+def test_a_flaw_tells_a_changed_record_from_one_in_anothers_place():
+    log = a_log()
+    assert "was changed" in flaw(replace(log[1], at=1.0), log[0])
+    other = chain(log[0], at=5.0, kind="k", data={})
+    assert "does not follow" in flaw(log[2], other)
+
+
+def test_a_line_gives_the_record_back_with_every_number_as_it_was_hashed():
+    data = {"p": 0.1 + 0.2, "text": "line\nbreak \u2028 和", "none": None, "far": float("inf")}
+    record = chain(None, at=1_760_000_000.123456, kind="k", rollout="r", model="m", data=data)
+    line = to_line(record)
+    assert len(line.splitlines()) == 1
+    assert from_line(line) == record
+    assert first_break([from_line(line)]) is None
+
+
+@pytest.mark.parametrize(
+    "line", ["", "{", "[]", "{}", '{"seq": 1}', to_line(a_log(1)[0]).replace('"seq":1', '"seq":"1"')]
+)
+def test_anything_else_is_no_record(line):
+    with pytest.raises(ValueError):
+        from_line(line)

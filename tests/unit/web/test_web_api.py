@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from haldane.adapters.archive import unpacked
 from haldane.domain.evidence import Verdict
+from haldane.domain.record import first_break, from_line
 from haldane.domain.rollout import Phase
 from haldane.telemetry import Telemetry
 from haldane.testing.gallery import MemoryAgent, a_story, canary_pairs
@@ -66,6 +67,16 @@ async def test_the_whole_trace_and_the_records_can_be_read(http):
     assert rulings[0]["pairs"] < rulings[-1]["pairs"]
     records = (await http.get("/v1/rollouts/credit-2-test/records?after=1")).json()["records"]
     assert [record["seq"] for record in records] == [2, 3, 4]
+
+
+async def test_all_records_come_as_lines_that_hold_together(http):
+    answer = await http.get("/v1/records")
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    records = [from_line(line) for line in answer.text.splitlines()]
+    assert [record.seq for record in records] == [1, 2, 3, 4]
+    assert first_break(records) is None
+    assert len((await http.get("/v1/records?after=1&limit=2")).text.splitlines()) == 2
+    assert (await http.get("/v1/records?after=x")).status_code == 422
 
 
 async def test_the_evidence_is_an_archive_to_judge_again(http, agent, tmp_path):
