@@ -30,7 +30,7 @@ def find_binary(name: str) -> str | None:
     for known in (name, *ALSO_CALLED.get(name, ())):
         if found := shutil.which(known):
             return found
-    pattern = ELSEWHERE.get(name)
+    pattern = name if "*" in name else ELSEWHERE.get(name)
     found_elsewhere = sorted(Path("/").glob(pattern.lstrip("/"))) if pattern else []
     return str(found_elsewhere[-1]) if found_elsewhere else None
 

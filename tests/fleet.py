@@ -29,11 +29,13 @@ class AgentProcess:
         self.log = directory / "agent.log"
         self.config_file = directory / "haldane.yaml"
         self.process: subprocess.Popen[bytes] | None = None
+        self.environment: dict[str, Any] = {}  # of the process, as subprocess.Popen takes it
         self.config_file.write_text(yaml.safe_dump(config))
 
     def start(self, *, wait_ready: bool = True) -> "AgentProcess":
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen([HALDANE, "run", "--config", str(self.config_file)], stderr=log, stdout=log)
+            command = [HALDANE, "run", "--config", str(self.config_file)]
+            self.process = subprocess.Popen(command, stderr=log, stdout=log, **self.environment)
         if wait_ready:
             self.wait(lambda: self.get("/-/ready").status_code == 200, "ready")
         return self

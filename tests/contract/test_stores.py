@@ -1,15 +1,12 @@
 """Every store keeps the same promises: SQLite, and PostgreSQL on a throw-away cluster."""
 
-import os
-import pwd
-import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from tests.postgresql import Cluster
 
 from haldane.adapters.sql import META, open_store
 from haldane.adapters.sql_labels import Room
@@ -33,25 +30,11 @@ def postgresql(need_binary: Callable[[str], str], free_port: Callable[[], int]) 
     """The URL of an empty cluster that is gone after the tests."""
     initdb, pg_ctl, port = need_binary("initdb"), need_binary("pg_ctl"), free_port()
     with tempfile.TemporaryDirectory(prefix="haldane-pg-") as name:
-        directory = Path(name)
-        as_user: list[str] = []
-        if os.geteuid() == 0:  # it refuses to run as root
-            user = pwd.getpwnam("postgres")
-            os.chown(directory, user.pw_uid, user.pw_gid)
-            setpriv = shutil.which("setpriv") or pytest.fail("setpriv is needed to start PostgreSQL as root")
-            as_user = [setpriv, "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-        control = [pg_ctl, "-D", f"{directory}/data", "-w", "-l", f"{directory}/log"]
-        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={directory} -c fsync=off"
-
-        def run(*command: str) -> None:
-            subprocess.run([*as_user, *command], check=True, stdout=subprocess.DEVNULL, cwd=directory)
-
-        run(initdb, "-D", f"{directory}/data", "-A", "trust", "-U", "agent", "--no-sync", "-E", "UTF8")
-        run(*control, "-o", options, "start")
+        cluster = Cluster(Path(name), initdb=initdb, pg_ctl=pg_ctl, port=port).start()
         try:
-            yield f"postgresql+psycopg://agent@127.0.0.1:{port}/postgres"
+            yield cluster.url
         finally:
-            run(*control, "-m", "immediate", "stop")
+            cluster.stop()
 
 
 class TestPostgresql(StoreContract):
