@@ -15,7 +15,7 @@ DEMO_ARGS ?=
 # A bytecode cache makes every start faster; some environments switch it off.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test setup parts lint unit e2e bench judge-trials boards constraints clean
+.PHONY: help demo test setup parts lint unit e2e bench judge-trials boards faults constraints clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,10 @@ judge-trials: $(VENV)/.test ## The judge in thousands of simulated trials; write
 
 boards: $(VENV)/.test ## Write the Grafana boards in dashboards/ from tools/boards/
 	@$(BIN)/python -m tools.boards
+
+faults: $(VENV)/.test ## Every fault at every moment of a rollout on twenty servers; writes docs/reliability.md (an hour; as root)
+	@rows=$$(mktemp) && HALDANE_FAULTS=all HALDANE_FAULT_ROWS=$$rows $(BIN)/python -m pytest tests/fault/test_matrix.py $(PYTEST_ARGS) && \
+		$(BIN)/python tools/make_reliability.py $$rows docs/reliability.md; ended=$$?; rm -f $$rows; exit $$ended
 
 constraints: $(VENV)/.test ## Resolve constraints.txt anew from pyproject.toml, keeping pins that still fit
 	@printf 'uv\nsetuptools>=77\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras \

@@ -3,11 +3,12 @@
 import faulthandler
 import os
 import shutil
-import socket
 from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
+
+from haldane.testing import sandboxes
 
 ROOT = Path(__file__).resolve().parent.parent
 IN_CI = os.environ.get("CI") == "true"
@@ -53,13 +54,7 @@ def need_binary() -> Callable[[str], str]:
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
     """A function that gives a loopback port nobody listened on a moment ago."""
-
-    def give() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
-
-    return give
+    return sandboxes.free_port
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ have() {
     prometheus) command -v prometheus >/dev/null 2>&1 && command -v promtool >/dev/null 2>&1 ;;
     prometheus-alertmanager) command -v prometheus-alertmanager >/dev/null 2>&1 || command -v alertmanager >/dev/null 2>&1 ;;
     prometheus-process-exporter) command -v prometheus-process-exporter >/dev/null 2>&1 || command -v process-exporter >/dev/null 2>&1 ;;
+    nftables) command -v nft >/dev/null 2>&1 ;;
     # The server itself is not on PATH.
     postgresql) ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1 ;;
     *) command -v "$1" >/dev/null 2>&1 ;;

@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import pytest
 from tests.fault.bystanders import Bystanders
 from tests.fault.faults import FAULTS, Fault
-from tests.fault.stage import PLENTY_SECONDS, Stage, stage
-from tests.fleet import MODEL
+from tests.fault.stage import PLENTY_SECONDS, LabelledFleet, Stage, stage
+from tests.fleet import MODEL, Fleet
 
 EVERYTHING = os.environ.get("HALDANE_FAULTS") == "all"
 ROWS = os.environ.get("HALDANE_FAULT_ROWS")  # a file that a line of JSON is added to for each run
@@ -39,6 +40,9 @@ SAMPLE = {
 CELLS = [(fault, moment) for fault in FAULTS for moment in MOMENTS if EVERYTHING or (fault.name, moment) in SAMPLE]
 
 
+NAMES = [f"{fault.strike.__name__}-{moment}" for fault, moment in CELLS]
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One run. `seconds` from the fault until every server agreed again."""
@@ -56,7 +60,9 @@ class Row:
 
 
 @pytest.mark.timeout(420)
-@pytest.mark.parametrize(("fault", "moment"), CELLS, ids=[f"{fault.name} / {moment}" for fault, moment in CELLS])
+@pytest.mark.parametrize(
+    ("fault", "moment"), CELLS, ids=[f"{fault.strike.__name__}-{moment}" for fault, moment in CELLS]
+)
 def test_users_of_stable_are_never_wronged_and_nothing_is_lost(
     fault: Fault, moment: str, tmp_path: Path, need_binary: Callable[[str], str]
 ) -> None:
@@ -115,6 +121,21 @@ def test_users_of_stable_are_never_wronged_and_nothing_is_lost(
     assert row.lost == 0
     assert factor == GOOD or row.ended == "ROLLED_BACK"
     assert seen.answers > 0
+
+
+def test_the_watch_itself_sees_a_wrong_answer_and_a_lost_record(fleet: Fleet) -> None:
+    """So that the zeros of the table mean something."""
+    fleet.add(2, k=20.0)
+    agent = fleet.run_agent()
+    made = Stage(cast(LabelledFleet, fleet), agent)
+    name = agent.begin(2)
+    agent.wait_phase(name, "SHADOWING")
+    with Bystanders(MODEL, [fleet.first.server.address], label="canary", allowed={1}) as seen:
+        agent.wait(lambda: len(seen.wrong) > 0, "a wrong answer seen")
+    made.note(name)
+    assert made.lost() == 0
+    made.known |= {10**6: "of a record that was never kept"}
+    assert made.lost() == 1
 
 
 def _reach(made: Stage, name: str, moment: str) -> None:

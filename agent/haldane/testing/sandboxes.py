@@ -5,6 +5,9 @@ starts a real `tensorflow_model_server` when it is given its command, and forks
 of a fork server when it is given their `spawn`.
 """
 
+import contextlib
+import itertools
+import os
 import shlex
 import signal
 import socket
@@ -49,11 +52,19 @@ def _spawn(words: Sequence[str], log: Path) -> Process:
         return subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT)
 
 
+# Below what systems give to outgoing connections, so that no client sits on it before its server starts;
+# processes begin at different places.
+_PORTS = itertools.cycle(range(10_000, 32_000))
+next(itertools.islice(_PORTS, os.getpid() * 97 % 22_000, None))
+
+
 def free_port() -> int:
-    """A loopback port nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port that nobody listens on, nor was given by this process lately."""
+    for port in _PORTS:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("a cycle ends")
 
 
 def affine_request(*values: float, signature: str = "") -> Request:
