@@ -23,11 +23,13 @@ from pydantic_core import PydanticUndefined
 from haldane.cli import main
 from haldane.config import Config
 from haldane.config.base import Section
+from haldane.config.quantities import Size
 from haldane.domain.evidence import State, Verdict
 from haldane.domain.rollout import Phase
 from haldane.domain.traffic import Status
 from haldane.judge.conditions import Name as ConditionName
-from haldane.telemetry import Telemetry
+from haldane.serving.intake import Fate, Received, Use
+from haldane.telemetry import TapTelemetry, Telemetry
 from haldane.web import api
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference"
@@ -100,7 +102,13 @@ def _section_lines(section: type[Section]) -> Iterator[str]:
     yield ""
 
 
+def _is_size(field: FieldInfo) -> bool:
+    return any(item in field.metadata for item in get_args(Size)[1:])
+
+
 def _kind(field: FieldInfo) -> str:
+    if _is_size(field):
+        return 'size, such as `"64MiB"`'
     words = _type_words(field.annotation)
     limits = [text for item in field.metadata for text in _limits(item)]
     return f"{words}, {', '.join(limits)}" if limits else words
@@ -145,6 +153,8 @@ def _default(field: FieldInfo) -> str:
         return "see below"
     if isinstance(value, timedelta):
         return f"`{_span(value)}`"
+    if _is_size(field):
+        return next(f"`{value >> shift}{unit}`" for shift, unit in ((30, "GiB"), (20, "MiB")) if value >= 1 << shift)
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     return f"`{value.value if isinstance(value, Enum) else value}`"
@@ -232,16 +242,18 @@ VALUES = {
 
 def _how_many(name: str, labels: Sequence[str]) -> str:
     """The most series of this name, such as "10 M" for ten per model."""
-    values = [1 if name == "haldane_build_info" else VALUES[label] for label in labels]
+    if name == "haldane_tap_received_total":  # only what is ok has a model
+        return f"M + {len(Received) - 1}"
+    if name == "haldane_tap_copies_total":
+        return f"{len(Use) * len(Fate)} M"
+    values = [1 if name.endswith("build_info") else VALUES[label] for label in labels]
     letters = " ".join(value for value in values if isinstance(value, str))
     figure = math.prod(value for value in values if isinstance(value, int))
     return f"{figure} {letters}" if letters and figure > 1 else letters or str(figure)
 
 
-def metrics_page() -> str:
-    """Every series the agent exports."""
-    registry = CollectorRegistry()
-    shown = Telemetry.on(registry)
+def _series(shown: Telemetry | TapTelemetry) -> list[str]:
+    """The rows of a table, one for each series."""
     rows = []
     for field in vars(shown):
         for family in getattr(getattr(shown, field), "describe", list)():
@@ -249,6 +261,14 @@ def metrics_page() -> str:
             given = getattr(shown, field)._labelnames
             labels = ", ".join(f"`{label}`" for label in given) or "none"
             rows.append(f"| `{name}` | {family.type} | {labels} | {_how_many(name, given)} | {family.documentation} |")
+    return sorted(rows)
+
+
+SERIES_TABLE = "| series | type | labels | how many | meaning |\n|---|---|---|---|---|"
+
+
+def metrics_page() -> str:
+    """Every series the agent and the tap export."""
     return "\n".join([
         "# Metrics\n", NOTE,
         "On `/metrics` of the agent's `listen` address, in Prometheus' text format; `/-/healthy` and `/-/ready` beside"
@@ -260,11 +280,13 @@ def metrics_page() -> str:
         " C checks of a model's rules with their slices, V versions of a model: those loading, loaded or failed now,"
         " and of the two counters of loads all that were loaded since the agent started. A series is there once it has"
         " something to say, and a check's last ruling stays until the model's next rollout.\n",
-        "| series | type | labels | how many | meaning |\n|---|---|---|---|---|",
-        *sorted(rows), "",
+        SERIES_TABLE, *_series(Telemetry.on(CollectorRegistry())), "",
         "Alerts on them: [rules/haldane.yml](../../rules/haldane.yml), each with a [runbook](../runbooks/README.md);"
-        " [boards](../howto/dashboards.md) that show them.",
-        "",
+        " [boards](../howto/dashboards.md) that show them.\n",
+        "## The tap\n",
+        "`haldane tap` has a page of its own, `/metrics` on `tap.rest`. The empty model stands for calls of none of"
+        " ours.\n",
+        SERIES_TABLE, *_series(TapTelemetry.on(CollectorRegistry())), "",
     ])  # fmt: skip
 
 

@@ -9,7 +9,6 @@ PortError
 """
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol
 
@@ -105,11 +104,6 @@ class ModelServer(Protocol):
         self, model: ModelName, request: Request, *, version: int | str | None, deadline: float
     ) -> Outcome:
         """One call, addressed by number, label (str) or neither. Never raises for what the server says."""
-
-    async def predict_both(
-        self, model: ModelName, request: Request, *, first: int | str, second: int | str, deadline: float
-    ) -> tuple[Outcome, Outcome]:
-        """Two calls of one request, sent together in that order, each timed by itself; as `predict` otherwise."""
 
     async def scrape(self) -> str | None:
         """Its metrics page, or None when it has none."""
@@ -223,21 +217,10 @@ class Store(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Notice:
-    """Something a receiver outside should hear once; it drops repeats by `id`. `at` in seconds; `data`: JSON values."""
-
-    id: str
-    type: str
-    subject: str
-    at: float
-    data: Mapping[str, Any]
-
-
 class Notifier(Protocol):
-    """Takes notices, one at a time. Raises Unavailable (tell it again) or Refused (do not)."""
+    """Is told Records; the receiver drops repeats by seq."""
 
-    async def tell(self, notice: Notice) -> None: ...
+    async def tell(self, record: Record) -> None: ...
 
 
 class AlertSink(Protocol):
@@ -269,7 +252,6 @@ __all__ = [
     "ModelServer",
     "ModelView",
     "NoData",
-    "Notice",
     "Notifier",
     "PortError",
     "ProcessMeter",

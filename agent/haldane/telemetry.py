@@ -31,11 +31,9 @@ class Telemetry:
     load_failures: Counter
     condition: Gauge
     reloads: Counter
-    sent: Counter
     pairs: Counter
     outcomes: Counter
     set_aside: Counter
-    dropped: Counter
     unusable: Counter
     shed: Counter
     labels: Counter
@@ -94,13 +92,6 @@ class Telemetry:
             ),
             condition=Gauge("condition", "1 while the condition holds.", ["condition", "model"], **own),
             reloads=Counter("reloads_total", "Configs sent to a server.", ["server", "result"], **own),
-            sent=Counter(
-                "pairs_sent_total",
-                "Shadow pairs sent. Each is counted once more: in pairs, pairs_set_aside (but for duplicates, which are"
-                " not sent) or pairs_dropped.",
-                ["model"],
-                **own,
-            ),
             pairs=Counter("pairs_total", "Shadow pairs that count.", ["model", "server", "kind"], **own),
             outcomes=Counter(
                 "pair_outcomes_total",
@@ -109,12 +100,6 @@ class Telemetry:
                 **own,
             ),
             set_aside=Counter("pairs_set_aside_total", "Shadow pairs that do not count.", ["model", "reason"], **own),
-            dropped=Counter(
-                "pairs_dropped_total",
-                "Shadow pairs sent but not judged, because shadowing ended: in_flight, or waiting for an earlier one.",
-                ["model", "reason"],
-                **own,
-            ),
             unusable=Counter(
                 "traffic_records_unusable_total",
                 "Records of a traffic source that are no request: truncated, checksum, format, other_model, signature,"
@@ -162,11 +147,40 @@ class Telemetry:
                 ["model"],
                 **own,
             ),
-            notifications=Counter(
-                "notifications_total", "Tellings to it, by how they ended.", ["notifier", "result"], **own
-            ),
+            notifications=Counter("notifications_total", "Conditions told to it.", ["notifier", "result"], **own),
             reading_errors=Counter(
                 "reading_errors_total", "Readings of a gauge that could not be had.", [*check, "reason"], **own
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class TapTelemetry:
+    """Every metric that `haldane tap` exports on its own page."""
+
+    build: Gauge
+    received: Counter
+    copies: Counter
+
+    @classmethod
+    def on(cls, registry: CollectorRegistry) -> "TapTelemetry":
+        own: Any = {"namespace": "haldane_tap", "registry": registry}
+        return cls(
+            build=Gauge("build_info", "Always 1; the tap's version.", ["version"], **own),
+            received=Counter(
+                "received_total",
+                "Mirrored calls by what they were: ok, or, of no model of ours: too_large, other_model, other_method,"
+                " unreadable, full (too much was being received at once).",
+                ["model", "result"],
+                **own,
+            ),
+            copies=Counter(
+                "copies_total",
+                "Calls drawn for a use (shadow, record) by what became of them: given (handed to the agent, or"
+                " written), full (no room to wait), unreadable, no_signature (a REST body, and no server says what the"
+                " model takes), left (the agent stopped asking), disk (could not be written).",
+                ["model", "use", "result"],
+                **own,
             ),
         )
 

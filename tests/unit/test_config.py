@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from haldane.config import Config, ConfigError, load_config, notes, zero_config
+from haldane.config import Config, ConfigError, load_config, notes, record_keys, zero_config
 from haldane.domain.evidence import Role
-from haldane.domain.fleet import Clients, Placement, ServerConfig
+from haldane.domain.fleet import Clients, ModelName, Placement, ServerConfig
 from haldane.domain.rollout import Mode
 from haldane.serving.modelconfig import parse
 
@@ -270,10 +270,6 @@ def test_a_model_config_that_cannot_be_read_is_told_with_its_own_line(folder):
         ("servers: [h:1]\nstore: postgresql://me:pw@h/db", "store", "store_env"),
         ("servers: [h:1]\ntoken_env: HALDANE_NO_SUCH", "token_env", "not set"),
         ("servers: [h:1]\ntoken_file: gone", "token_file", "cannot read"),
-        ("servers: [h:1]\nwebhook: {url: 'http://h/'}", "webhook.secret_file", "notices are signed"),
-        ("servers: [h:1]\nwebhook: {url: 'http://h/', secret_file: gone}", "webhook.secret_file", "cannot read"),
-        ("servers: [h:1]\nwebhook: {url: 'h/x', secret_env: HOME}", "webhook.url", "http:// or https://"),
-        ("servers: [h:1]\nwebhook: {url: 'http://h/', secret_env: HOME}", "webhook.secret_env", "openssl rand"),
         ("servers: [h:1]\nalertmanager: h:9093", "alertmanager", "http://"),
         ("servers: [h:1]\ntls: {ca: gone.pem}", "tls.ca", "no such file"),
         ("servers: [h:1]\nshadow: {rate: 0}", "shadow.rate", "greater than 0"),
@@ -537,3 +533,60 @@ def test_mistakes_in_a_golden_set_are_told_with_file_and_line(folder):
     without = "traffic: {rest_jsonl: rows.jsonl},"
     assert "g.csv needs label" in golden_problems(folder, "g.csv", traffic=without)
     assert "path" in str(problems(folder, GOLDEN.replace("TRAFFIC", TRAFFIC).replace("GOLDEN", "{label: x}")))
+
+
+TAPPED = """\
+servers: [h:1]
+tap: {}
+models: {m: {clients: label, traffic: {tap: {}, record: {directory: kept}}}}
+"""
+
+
+def test_a_tap_and_its_recording_have_a_default_for_everything(folder):
+    config = load(folder, TAPPED)
+    traffic = config.tapped[ModelName("m")]
+    assert traffic.tap is not None
+    assert traffic.record is not None
+    assert (traffic.tap.sample, traffic.record.sample) == (1.0, 0.01)
+    assert traffic.record.directory == folder / "kept"
+    assert config.tap_socket == folder / "haldane-state" / "tap.sock"
+    assert record_keys(config) == {}
+
+
+@pytest.mark.parametrize(("before", "after", "key", "says"), [
+    ("tap: {}\n", "", "models.m.traffic.tap", "top-level tap"),
+    ("tap: {}\n", "", "models.m.traffic.record", "top-level tap"),
+    ("tap: {}\n", "tap: {grpc: 'h:1', rest: 'h:1'}\n", "tap.rest", "that of tap.grpc too"),
+    ("tap: {}\n", "tap: {largest: 100MB}\n", "tap.largest", "never find room"),
+    ("tap: {}\n", "tap: {waiting: 64}\n", "tap.waiting", 'such as "64MiB"'),
+    ("tap: {}\n", f"tap: {{}}\nstate_dir: /{'x' * 100}\n", "state_dir", "too long"),
+    ("{directory: kept}", "{}", "models.m.traffic.record.directory", "missing"),
+    ("{directory: kept}", "{directory: kept, sample: 0%}", "models.m.traffic.record.sample", "between 0 and 100"),
+    ("{directory: kept}", "{directory: kept, hash: [id]}", "models.m.traffic.record.hash", "key_file or key_env"),
+    ("{directory: kept}", "{directory: k, key_env: K, hash: [a], drop: [a]}", "models.m.traffic.record.hash", "keep"),
+    ("{directory: kept}", "{directory: kept, file_size: 2GiB}", "models.m.traffic.record.file_size", "keep_size"),
+    ("tap: {}, record", "record", "models.m.traffic", "exactly one of"),
+])  # fmt: skip
+def test_mistakes_in_a_tap_say_what_would_be_right(folder, before, after, key, says):
+    assert before in TAPPED
+    assert says in problems(folder, TAPPED.replace(before, after))[key][1]
+
+
+def test_the_key_of_a_recording_is_read_only_by_who_records(folder, monkeypatch):
+    text = TAPPED.replace("{directory: kept}", "{directory: kept, hash: [id], key_env: RECORD_KEY}")
+    monkeypatch.delenv("RECORD_KEY", raising=False)
+    config = load(folder, text)
+    with pytest.raises(ConfigError, match=r"models\.m\.traffic\.record\.key_env: the environment variable RECORD_KEY"):
+        record_keys(config)
+    monkeypatch.setenv("RECORD_KEY", "short")
+    with pytest.raises(ConfigError, match="fewer than 16 characters"):
+        record_keys(config)
+    monkeypatch.setenv("RECORD_KEY", "a key of some length")
+    assert record_keys(config)["m"].get_secret_value() == "a key of some length"
+
+
+@pytest.mark.parametrize(("text", "size"), [("64MiB", 64 << 20), ("1.5 kB", 1500), ("2GB", 2 * 10**9), ("7B", 7)])
+def test_sizes_are_read_as_people_write_them(folder, text, size):
+    config = load(folder, TAPPED.replace("tap: {}\n", f"tap: {{waiting: '{text}', largest: 1B}}\n"))
+    assert config.tap is not None
+    assert config.tap.waiting == size

@@ -9,6 +9,7 @@ from typing import Any
 import haldane
 from haldane.adapters.archive import case_of, packed
 from haldane.app.history import History
+from haldane.app.tapwatch import TapWatch
 from haldane.config import Config
 from haldane.domain.evidence import Ruling
 from haldane.domain.fleet import Clients, Condition, ModelName, ModelView, Placement, ServerName
@@ -49,6 +50,7 @@ class Agent:
     prepare: Prepare
     clear: Clear
     unusable: Callable[[], Mapping[ModelName, Mapping[str, int]]] = dict
+    tap: TapWatch = field(default_factory=TapWatch)
     waiting: dict[str, str] = field(default_factory=dict)  # what is not ready yet -> why
     starting: asyncio.Lock = field(default_factory=asyncio.Lock)  # two at once would both find no other rollout
 
@@ -75,6 +77,8 @@ class Agent:
             rollouts=tuple(self.desk.live()),
             conditions=tuple(self.conditions()),
             unusable=self.unusable(),
+            tap=self.tap.counts,
+            tap_away=self.tap.away,
             trouble={str(server): why for server, why in (self.desk.trouble | self.desk.refusals).items()},
         )
 

@@ -23,13 +23,12 @@ from haldane.domain.entries import Entry
 from haldane.domain.fleet import Availability, ModelEntry, ModelName, ServerConfig, ServerName
 from haldane.domain.rollout import Rollout, RolloutId
 from haldane.domain.traffic import Batch, Request
-from haldane.engine.addressing import addressing
 from haldane.engine.desk import Desk
 from haldane.engine.footprint import Footprints
 from haldane.engine.judging import Progress
 from haldane.engine.labels import Labels, LabelTerms
 from haldane.engine.lease import Lease
-from haldane.engine.pairing import ShadowLimits, pairs
+from haldane.engine.pairing import ShadowLimits, addressing, pairs
 from haldane.engine.readings import Meters
 from haldane.judge.gauges import Gauge
 from haldane.judge.rules import Rules
@@ -87,6 +86,7 @@ class Parts:
             clients,
             fields=fields,
             base_path=self.config.base_path(model),
+            tap_socket=self.config.tap_socket,
             on_flaw=lambda flaw: self.telemetry.unusable.labels(model, flaw).inc(),
         )
         if source is None:

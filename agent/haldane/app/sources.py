@@ -19,10 +19,11 @@ from haldane.serving.fields import with_fields
 from haldane.serving.madeup import made_up
 from haldane.serving.records import read_examples, read_log, read_prediction_logs
 from haldane.serving.restform import read_line, read_lines
+from haldane.serving.tapfeed import Tapped
 from haldane.tensors import Signature
 
-Source = Replay | Topic
-LOGS = ("prediction_log", "warmup")  # sources that need no signature to be read by
+Source = Replay | Topic | Tapped
+LOGS = ("prediction_log", "warmup", "tap")  # sources that need no signature to be read by
 # Source: servables/tensorflow/saved_model_warmup_util.cc
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 
@@ -35,12 +36,13 @@ async def open_source(
     *,
     fields: frozenset[str] = frozenset(),
     base_path: str = "",
+    tap_socket: Path = Path("tap.sock"),
     on_flaw: OnFlaw = lambda _: None,
 ) -> Source | None:
     """The model's source; None when it has none. PortError when no server can say what the model takes.
 
     Requests carry those of `fields` that they have: what slices are made by. `base_path` is where the model's
-    versions lie, and `on_flaw` is told of every record that cannot be used.
+    versions lie, `tap_socket` where the tap hands calls on, and `on_flaw` is told of every record that cannot be used.
     """
     if section.traffic is None:
         return None
@@ -53,6 +55,13 @@ async def open_source(
         return Topic(
             topic_terms(traffic.kafka, f"haldane-{model}"),
             lambda value, where: _message(value, where, form, model, signatures, fields, named_by),
+            on_flaw=on_flaw,
+        )
+    if traffic.kind == "tap":
+        return Tapped(
+            tap_socket,
+            model,
+            lambda value, where: _message(value, where, "prediction_log", model, signatures, fields, named_by),
             on_flaw=on_flaw,
         )
     if traffic.kind == "synthetic":
@@ -176,7 +185,7 @@ class Onward:
 
 async def first_request(source: Source) -> Request:
     """The request every version must answer before it is labelled. Malformed or Unavailable when there is none."""
-    if isinstance(source, Topic):
+    if isinstance(source, Topic | Tapped):
         return await source.newest()
     requests = source.requests()
     try:

@@ -20,6 +20,7 @@ from haldane.cli.replay import replay
 from haldane.cli.rollout import rollout
 from haldane.cli.run import run
 from haldane.cli.status import status
+from haldane.cli.tap import tap
 
 EXAMPLES = """Canary analysis for TensorFlow Serving.
 
@@ -30,6 +31,7 @@ EXAMPLES = """Canary analysis for TensorFlow Serving.
   haldane release validate export/4           may this SavedModel be served
   haldane release publish export/4 --model credit_risk --to s3://models
   haldane run --config haldane.yaml           the agent
+  haldane tap haldane.yaml                    requests from a mirror
   haldane rollout start credit_risk 4 --why "retrained on October" --wait
   haldane status -w
   haldane explain credit_risk-4-1a2b
@@ -70,6 +72,7 @@ for command in (
     backtest,
     forecast_,
     labels,
+    tap,
     check,
     release,
     audit,

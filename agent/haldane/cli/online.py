@@ -119,7 +119,15 @@ async def _model(
     ]
     try:
         fields = config.fields_of(name)
-        source = await open_source(model, section, stable, clients, fields=fields, base_path=config.base_path(name))
+        source = await open_source(
+            model,
+            section,
+            stable,
+            clients,
+            fields=fields,
+            base_path=config.base_path(name),
+            tap_socket=config.tap_socket,
+        )
         if source is None:
             return [*found, (True, f"{name}: no traffic is given, so a rollout can only be inconclusive")]
         request = await first_request(source)

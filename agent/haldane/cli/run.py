@@ -1,6 +1,7 @@
 """`haldane run`: the agent itself."""
 
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -30,7 +31,7 @@ def run(config: Path | None, server: str | None, metrics_url: str | None, mode: 
 
     from haldane.config import load_config, zero_config
     from haldane.domain.rollout import Mode
-    from haldane.ports import PortError, Refused
+    from haldane.ports import PortError
     from haldane.serving.modelconfig import parse
 
     if server is not None and mode == "enforce":
@@ -50,11 +51,18 @@ def run(config: Path | None, server: str | None, metrics_url: str | None, mode: 
     except KeyboardInterrupt:
         raise SystemExit(0) from None
     except (PortError, BaseExceptionGroup) as error:
-        expected = [one for one in flat(error) if isinstance(one, PortError)]
-        if len(expected) != len(flat(error)):
-            raise  # a bug keeps its traceback
-        code = REFUSED if any(isinstance(one, Refused) for one in expected) else INFRASTRUCTURE
-        leave(code, *map(str, expected))
+        leave_for(error)
+
+
+def leave_for(error: BaseException) -> NoReturn:
+    """Say why a process of ours cannot go on and exit; a bug is raised again, to keep its traceback."""
+    from haldane.ports import PortError, Refused
+
+    expected = [one for one in flat(error) if isinstance(one, PortError)]
+    if len(expected) != len(flat(error)):
+        raise error
+    code = REFUSED if any(isinstance(one, Refused) for one in expected) else INFRASTRUCTURE
+    leave(code, *map(str, expected))
 
 
 def flat(error: BaseException) -> list[BaseException]:

@@ -54,6 +54,11 @@ def parts(found: dict[str, Any]) -> Iterator[Any]:
     for model, reasons in found.get("unusable", {}).items():
         told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
         yield f"{model}: records of its traffic that cannot be used: {told}\n"
+    if away := found.get("tap_away"):
+        yield f"the tap is away: {away}\n"
+    for model, counted in sorted(found.get("tap", {}).items()):
+        told = ", ".join(f"{count:,} {what}" for what, count in sorted(counted.items()))
+        yield f"mirrored calls of {model or 'no model of ours'}: {told}\n"
     if found["rollouts"]:
         yield table("Rollouts", ROLLOUT_COLUMNS, rollout_rows(found["rollouts"]))
     else:

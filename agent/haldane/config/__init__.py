@@ -8,10 +8,11 @@ model config file.
 """
 
 from haldane.config.checks import notes
-from haldane.config.load import load_config, zero_config
+from haldane.config.load import load_config, record_keys, zero_config
 from haldane.config.policy import load_analysis
 from haldane.config.problems import ConfigError, Problem
 from haldane.config.sections import Config, ModelSection, ServerSection, TlsSection
+from haldane.config.tap import RecordSection, TapSection
 from haldane.config.traffic import GoldenSection, TopicSection, TrafficSection, golden_files, golden_kind
 
 __all__ = [
@@ -20,7 +21,9 @@ __all__ = [
     "GoldenSection",
     "ModelSection",
     "Problem",
+    "RecordSection",
     "ServerSection",
+    "TapSection",
     "TlsSection",
     "TopicSection",
     "TrafficSection",
@@ -29,5 +32,6 @@ __all__ = [
     "load_analysis",
     "load_config",
     "notes",
+    "record_keys",
     "zero_config",
 ]

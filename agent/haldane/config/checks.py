@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from haldane.config.problems import Loc
 from haldane.config.quantities import is_loopback
 from haldane.config.sections import Config, ModelSection
+from haldane.config.tap import RecordSection
 from haldane.config.traffic import (
     FILE_SOURCES,
     SOURCES,
@@ -27,6 +28,7 @@ from haldane.judge.gauges import Gauge
 from haldane.judge.outputs import OutputKind
 
 Found = Iterator[tuple[Loc, str]]
+LONGEST_SOCKET_PATH = 107  # sun_path of sockaddr_un in Linux, less the byte that ends it
 
 
 _SAY_KIND = (
@@ -39,6 +41,7 @@ def across(config: Config) -> Found:
     """Every mistake that shows only when keys are read together."""
     yield from _servers(config)
     yield from _doors(config)
+    yield from _tap(config)
     for name, model in config.models.items():
         loc: Loc = ("models", name)
         yield from _placement(config, model, loc)
@@ -110,6 +113,33 @@ def _doors(config: Config) -> Found:
             path = getattr(config.tls, key)
             if path is not None and not path.is_file():
                 yield ("tls", key), f"no such file: {path}"
+
+
+def _tap(config: Config) -> Found:
+    for name, traffic in config.tapped.items():
+        for key in ("tap", "record"):
+            if config.tap is None and getattr(traffic, key) is not None:
+                yield ("models", name, "traffic", key), "nothing is mirrored to us yet: give the top-level tap: {} too"
+        if traffic.record is not None:
+            yield from _record(traffic.record, ("models", name, "traffic", "record"))
+    if config.tap is None:
+        return
+    if config.tap.grpc == config.tap.rest:
+        yield ("tap", "rest"), f"{config.tap.rest} is that of tap.grpc too"
+    if config.tap.largest > config.tap.waiting:
+        yield ("tap", "largest"), f"{config.tap.largest} bytes would never find room: waiting is {config.tap.waiting}"
+    if len(bytes(config.tap_socket)) > LONGEST_SOCKET_PATH:
+        says = f"too long for the tap's socket: {config.tap_socket} may have {LONGEST_SOCKET_PATH} bytes at most"
+        yield ("state_dir",), says
+
+
+def _record(record: RecordSection, loc: Loc) -> Found:
+    if record.hash and not (record.key_file or record.key_env):
+        yield (*loc, "hash"), "without a key anybody could try out what was hashed: give key_file or key_env"
+    if both := sorted(set(record.hash) & set(record.drop)):
+        yield (*loc, "hash"), f"{both[0]} is under drop too; keep one"
+    if record.file_size > record.keep_size:
+        yield (*loc, "file_size"), f"larger than all files together may be (keep_size: {record.keep_size} bytes)"
 
 
 def _placement(config: Config, model: ModelSection, loc: Loc) -> Found:

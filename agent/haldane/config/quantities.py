@@ -8,6 +8,9 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(k|M|G|T|Ki|Mi|Gi|Ti)?B\s*")
+POWERS: dict[str, int] = {"": 1, **{letter: 1000 ** (i + 1) for i, letter in enumerate("kMGT")}}
+POWERS |= {f"{letter}i": 1024 ** (i + 1) for i, letter in enumerate("KMGT")}
 
 
 def _duration(value: Any) -> Any:
@@ -25,6 +28,18 @@ def _share(value: Any) -> Any:
     if match is None or not 0.0 < float(match[1]) < 100.0:
         raise ValueError(f'must be a share between 0 and 100 %, with its unit, such as "10%"; got {value!r}')
     return float(match[1]) / 100
+
+
+def _share_or_all(value: Any) -> Any:
+    return 1.0 if isinstance(value, str) and value.replace(" ", "") == "100%" else _share(value)
+
+
+def _size(value: Any) -> Any:
+    """ "64MiB", "1GB"; a bare number could be any unit, so it is refused."""
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if match is None or float(match[1]) <= 0:
+        raise ValueError(f'must be a size with its unit, such as "64MiB" or "1GB"; got {value!r}')
+    return int(float(match[1]) * POWERS[match[2] or ""])
 
 
 def _address(value: str) -> str:
@@ -46,6 +61,8 @@ def _http(value: str) -> str:
 Duration = Annotated[timedelta, BeforeValidator(_duration), Field(gt=timedelta(0))]
 DurationOrZero = Annotated[timedelta, BeforeValidator(_duration), Field(ge=timedelta(0))]
 Share = Annotated[float, BeforeValidator(_share)]
+ShareOrAll = Annotated[float, BeforeValidator(_share_or_all)]
+Size = Annotated[int, BeforeValidator(_size)]
 Address = Annotated[str, AfterValidator(_address)]
 HttpUrl = Annotated[str, AfterValidator(_http)]
 

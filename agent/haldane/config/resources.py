@@ -9,15 +9,13 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from haldane.config.base import Section
-from haldane.config.quantities import Duration, DurationOrZero, HttpUrl
+from haldane.config.quantities import POWERS, Duration, DurationOrZero, HttpUrl
 from haldane.domain.evidence import Role
 from haldane.judge.gauges import FACT_WEIGHT, GAUGE_WEIGHT, Gauge, GaugeRule
 
 _MARGIN = re.compile(r"\s*([+-]?)\s*(\d+(?:\.\d+)?)\s*%\s*")
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(k|M|G|T|Ki|Mi|Gi|Ti)?B\s*(/\s*h)?\s*")
 _TIME = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m)\s*")
-_POWERS = {"": 1.0, **{letter: 1000.0 ** (i + 1) for i, letter in enumerate("kMGT")}}
-_POWERS |= {f"{letter}i": 1024.0 ** (i + 1) for i, letter in enumerate("KMGT")}
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 _EXAMPLES = {Gauge.MEMORY: '"500MB"', Gauge.GROWTH: '"100MB/h"', Gauge.LOAD: '"30s"'}
 
@@ -164,4 +162,4 @@ def _limit(text: str | None, kind: Gauge) -> float | None:
         return float(match[1]) * _SECONDS[match[2]]
     if (match := _SIZE.fullmatch(text)) is None or bool(match[3]) != (kind is Gauge.GROWTH):
         raise ValueError(wanted)
-    return float(match[1]) * _POWERS[match[2] or ""]
+    return float(match[1]) * POWERS[match[2] or ""]

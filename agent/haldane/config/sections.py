@@ -13,10 +13,10 @@ from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr
 
 from haldane.config.analysis import AnalysisSection
 from haldane.config.base import Section
-from haldane.config.notify import WebhookSection
 from haldane.config.outputs import OutputsSection
 from haldane.config.quantities import Address, Duration, DurationOrZero, HttpUrl
 from haldane.config.resources import PrometheusSection
+from haldane.config.tap import TapSection
 from haldane.config.traffic import GoldenSection, LabelsSection, TrafficSection, golden_form
 from haldane.domain.fleet import Clients, ModelEntry, ModelName, Placement, Server, ServerConfig, ServerName
 from haldane.domain.rollout import Mode, Plan
@@ -225,20 +225,19 @@ class Config(Section):
     alertmanager: HttpUrl | None = None
     """Alertmanager to tell about conditions, e.g. http://127.0.0.1:9093."""
 
-    webhook: WebhookSection | None = None
-    """Who else is told."""
-
     tls: TlsSection | None = None
     """TLS to the servers; plain text when left out."""
 
     prometheus: PrometheusSection | None = None
     """Where gauges with a query are read."""
 
+    tap: TapSection | None = None
+    """Where mirrored calls come in, with `haldane tap` as a process of its own."""
+
     _base: ServerConfig | None = PrivateAttr(default=None)
     _token: SecretStr | None = PrivateAttr(default=None)
     _store_url: SecretStr | None = PrivateAttr(default=None)
     _prometheus_token: SecretStr | None = PrivateAttr(default=None)
-    _webhook_secret: SecretStr | None = PrivateAttr(default=None)
 
     @property
     def base(self) -> ServerConfig | None:
@@ -256,11 +255,6 @@ class Config(Section):
         return self._prometheus_token
 
     @property
-    def webhook_secret(self) -> SecretStr | None:
-        """What notices are signed with; None without a webhook."""
-        return self._webhook_secret
-
-    @property
     def store_url(self) -> SecretStr:
         """Where the store is; may hold a password."""
         return self._store_url or SecretStr(self.store or f"sqlite:///{self.state_dir / 'haldane.db'}")
@@ -269,6 +263,17 @@ class Config(Section):
     def token_path(self) -> Path:
         """Where the agent writes the token it makes."""
         return self.state_dir / "token"
+
+    @property
+    def tap_socket(self) -> Path:
+        """The Unix socket by which the agent gets requests of the tap; only this user may use it."""
+        return self.state_dir / "tap.sock"
+
+    @property
+    def tapped(self) -> dict[ModelName, TrafficSection]:
+        """The models whose mirrored calls are wanted, to be shadowed or recorded."""
+        given = {ModelName(name): one.traffic for name, one in self.models.items() if one.traffic is not None}
+        return {name: one for name, one in given.items() if one.tap is not None or one.record is not None}
 
     @property
     def fleet(self) -> tuple[Server, ...]:

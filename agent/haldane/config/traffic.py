@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from haldane.config.base import Section
 from haldane.config.quantities import Duration
+from haldane.config.tap import RecordSection, TapSourceSection
 
 
 def files_form(value: Any) -> Any:
@@ -82,6 +83,12 @@ class TrafficSection(Section):
     kafka: RequestTopicSection | None = None
     """A topic that requests are written to as they come."""
 
+    tap: TapSourceSection | None = None
+    """Requests as users make them, mirrored by a proxy to `haldane tap`. Needs the top-level `tap`."""
+
+    record: RecordSection | None = None
+    """Keep a share of the mirrored requests in files. No source, but beside any. Needs the top-level `tap`."""
+
     label: str | None = None
     """Column (or Example feature) that holds the right answer; never sent to the model."""
 
@@ -109,7 +116,7 @@ class TrafficSection(Section):
 
 
 FILE_SOURCES = ("labelled", "examples", "rest_jsonl", "prediction_log")
-SOURCES = (*FILE_SOURCES, "warmup", "synthetic", "kafka")
+SOURCES = (*FILE_SOURCES, "warmup", "synthetic", "kafka", "tap")
 
 
 _GOLDEN_KINDS = {

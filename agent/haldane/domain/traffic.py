@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +65,8 @@ class Status(IntEnum):
     MALFORMED = 7  # an answer that cannot be read
 
 
-class Outcome(NamedTuple):  # made for every call, and a tuple costs a third of a frozen dataclass
+@dataclass(frozen=True, slots=True)
+class Outcome:
     """One side of a pair. `answer` is the serialized response, when there was one."""
 
     status: Status

@@ -4,6 +4,7 @@ An input, or a feature of an Example, of which one request has exactly one
 value. Readers add what does not travel to the model, such as a table's column.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import replace
 from typing import Any
@@ -35,6 +36,8 @@ def _inputs(body: bytes, names: Set[str]) -> dict[str, Any]:
     inputs = wire.PredictRequest.FromString(body).inputs
     found = {}
     for name in sorted(names & set(inputs)):
+        if math.prod(dim.size for dim in inputs[name].tensor_shape.dim) != 1:
+            continue  # not one value; and a few bytes can claim a shape that fills the memory
         try:
             found[name] = decode(inputs[name]).reshape(-1)
         except (UnsupportedType, ValueError):

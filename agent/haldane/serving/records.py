@@ -119,6 +119,14 @@ def read_prediction_logs(path: Path, *, model: str | None = None) -> Iterator[Re
         yield data if isinstance(data, Malformed) else read_log(data, f"{path.name}#{row}", row, model)
 
 
+def log_of(api: Api, request: Any) -> bytes:
+    """The serialized PredictionLog of one request message, as `read_log` reads it."""
+    log = wire.PredictionLog()
+    kind = next(kind for kind, of in _LOGS.items() if of is api)
+    getattr(log, kind).request.CopyFrom(request)
+    return bytes(log.SerializeToString(deterministic=True))
+
+
 def read_log(data: bytes, where: str, row: int, model: str | None) -> Request | Unusable:
     """The request of one serialized PredictionLog, with `where` as its id."""
     try:

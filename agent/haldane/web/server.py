@@ -102,7 +102,7 @@ class _QuietServer(uvicorn.Server):
         yield
 
 
-async def serve(app: Starlette, sock: socket.socket) -> None:
+async def serve(app: ASGIApp, sock: socket.socket) -> None:
     """Answer on that socket until cancelled; open connections are dropped after a second."""
     # log_config=None: uvicorn's own would close every log handler of the process, and absl's, which TensorFlow
     # brings, then closes the stream it writes to: standard error, or what a test runner put in its place.

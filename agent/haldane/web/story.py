@@ -26,6 +26,9 @@ class AgentStatus:
     trouble: Mapping[str, str] = field(default_factory=dict)  # server -> why it could not be seen
     # model -> reason -> records of its traffic that are no request
     unusable: Mapping[ModelName, Mapping[str, int]] = field(default_factory=dict)
+    # model ("": of none of ours) -> what the tap counted of its mirrored calls; why it could not be asked, or ""
+    tap: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    tap_away: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

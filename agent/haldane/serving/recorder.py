@@ -1,0 +1,106 @@
+"""From mirrored calls to a model's files: drawn calls in, redacted records out, what cannot be stored counted."""
+
+import asyncio
+from collections.abc import Sequence
+from threading import Lock
+from typing import Any
+
+import structlog
+
+from haldane.domain.fleet import ModelName
+from haldane.domain.traffic import Api
+from haldane.serving.intake import Fate, Intake, Mirrored, Use, Waiting
+from haldane.serving.recording import Recording
+from haldane.serving.records import log_of
+from haldane.serving.redact import Redaction
+from haldane.serving.tapfeed import Reading
+
+log = structlog.get_logger()
+_AT_ONCE = 64
+_TIDY_SECONDS = 5.0  # how late a file may be finished or removed
+_RETRY_SECONDS = 1.0  # after the disk refused
+_NAMES_SOUGHT_IN = 100  # requests, after which a field that none of them had is told
+
+
+class Recorder:
+    """One model's recording, opened. While its disk is full calls are dropped and counted, and it is tried again."""
+
+    def __init__(
+        self, model: ModelName, intake: Intake, reading: Reading, recording: Recording, redaction: Redaction
+    ) -> None:
+        self._model, self._intake, self._reading = model, intake, reading
+        self._recording, self._redaction = recording, redaction
+        self._busy = Lock()  # a write goes on in its thread when its task is cancelled
+        self._failing, self._retry_at = False, 0.0
+        self._unseen, self._sought = set(redaction.drop | redaction.hash), 0
+
+    async def run(self) -> None:
+        """Never ends; the file is finished when it is cancelled."""
+        waiting, loop = self._intake.recorded[self._model], asyncio.get_running_loop()
+        due = loop.time() + _TIDY_SECONDS
+        try:
+            while True:
+                if calls := await _some(waiting, due):
+                    await self._record(calls)
+                if loop.time() >= due:
+                    await self._do(self._recording.tidy)
+                    due = loop.time() + _TIDY_SECONDS
+        finally:
+            try:
+                with self._busy:
+                    self._recording.close()
+            except OSError as error:
+                log.error("recording_failed", model=self._model, detail=str(error))
+
+    async def _record(self, calls: Sequence[Mirrored]) -> None:
+        usable: list[tuple[Api, Any]] = []
+        for call, request in zip(calls, await self._reading.read(calls), strict=True):
+            if isinstance(request, Fate):
+                self._settle(request, 1)
+            else:
+                usable.append((call.api, request))
+        if usable:
+            stored = await self._do(lambda: self._write(usable))
+            self._settle(Fate.GIVEN if stored else Fate.DISK, len(usable))
+
+    async def _do(self, deed: Any) -> bool:
+        """Whether the disk took it; told once when it begins to refuse, and when it takes again."""
+        loop = asyncio.get_running_loop()
+        if self._failing and loop.time() < self._retry_at:
+            return False
+        try:
+            await asyncio.to_thread(self._alone, deed)
+        except OSError as error:
+            if not self._failing:
+                log.error("recording_failed", model=self._model, detail=str(error))
+            self._failing, self._retry_at = True, loop.time() + _RETRY_SECONDS
+            return False
+        if self._failing:
+            log.info("recording_resumed", model=self._model)
+        self._failing = False
+        return True
+
+    def _alone(self, deed: Any) -> None:
+        with self._busy:
+            deed()
+
+    def _write(self, usable: Sequence[tuple[Api, Any]]) -> None:
+        for api, request in usable:
+            self._unseen -= self._redaction.apply(api, request)
+        self._recording.write([log_of(api, request) for api, request in usable])
+        if self._sought < _NAMES_SOUGHT_IN <= self._sought + len(usable) and self._unseen:
+            # A mistyped name would leave in what should go.
+            log.warning("redacted_field_never_seen", model=self._model, fields=sorted(self._unseen))
+        self._sought += len(usable)
+
+    def _settle(self, fate: Fate, count: int) -> None:
+        self._intake.tally.settle(self._model, Use.RECORD, fate, count)
+
+
+async def _some(waiting: Waiting, until: float) -> list[Mirrored]:
+    """The oldest calls; none when nothing came until then."""
+    try:
+        async with asyncio.timeout_at(until):
+            return await waiting.take(_AT_ONCE)
+    except TimeoutError:
+        return []
