@@ -4,7 +4,8 @@ A server's moves depend on the other servers only through the rollout. So one se
 of fleets of one to three, and the others may be in any progress at any time; that covers every joint history and more.
 The clock is reduced to "before the deadline" and "after it". Between a look and what is sent on it the server may
 restart, move on, or take an earlier reload whose caller had given up; the agent may crash before the commit, between
-commit and reload, and after the reload. At most one reload at a time is out late; looks themselves are taken as atomic.
+commit and reload, and after the reload. At most one reload at a time is out late; looks themselves are taken as
+atomic. In fleets that change, any server may leave at any time, come back, or be new.
 """
 
 from collections import deque
@@ -86,6 +87,7 @@ class World(NamedTuple):
     clients: Clients
     cannot_load: frozenset[int] = frozenset()
     cannot_answer: frozenset[int] = frozenset()
+    fleet: tuple[ServerName, ...] = ()  # who may come and go meanwhile
 
     @property
     def base(self) -> ServerConfig:
@@ -121,6 +123,18 @@ def worlds() -> Iterator[World]:
                 yield World(rollout, ServerName(seat), clients, cannot_load=two)
                 yield World(rollout, ServerName(seat), clients, cannot_answer=two)
             yield World(replace(labelled, old=1, new=1), ServerName(seat), Clients.LABEL)
+    yield from changing()
+
+
+def changing() -> Iterator[World]:
+    """Fleets of two, of which one is there when the rollout starts, or both."""
+    first, newcomer = (ServerName(name) for name in SEATS[:2])
+    alone, both = a_rollout(servers=(first,)), a_rollout(servers=(first, newcomer))
+    fleet = (first, newcomer)
+    yield World(alone, newcomer, Clients.LABEL, fleet=fleet)
+    yield World(alone, newcomer, Clients.LABEL, cannot_load=frozenset({2}), fleet=fleet)
+    spare = replace(both, dedicated=(newcomer,), clients=Clients.UNVERSIONED)
+    yield World(spare, newcomer, Clients.UNVERSIONED, fleet=fleet)
 
 
 def at_rest(world: World, rollout: Rollout) -> dict[ModelName, Watched]:
@@ -178,18 +192,23 @@ def planned(world: World, rollout: Rollout, seen: Box, taken: Sent | None) -> tu
 # --- the machine ------------------------------------------------------------------------------------------------------
 
 
-def events(servers: tuple[ServerName, ...], seat: ServerName, ours: Progress) -> Iterator[Event]:
-    """Whatever may be told while our server is at `ours`: the others are anywhere."""
+def events(rollout: Rollout, seat: ServerName, ours: Progress, fleet: tuple[ServerName, ...] = ()) -> Iterator[Event]:
+    """Whatever may be told while our server is at `ours`: the others are anywhere, and may come and go."""
+    servers = rollout.present
     for at in (BEFORE, AFTER):
         for vector in product(*((ours,) if name == seat else Progress for name in servers)):
-            yield Looked(at, dict(zip(servers, vector, strict=True)))
+            progress = dict(zip(servers, vector, strict=True))
+            yield Looked(at, progress)
+            for name in fleet if len(set(vector)) < 2 else ():
+                came, left = (name,) if name not in servers else (), frozenset({name}) & set(servers)
+                yield Looked(at, progress, joined=came, gone=left)
         yield from (Judged(at, verdict, "") for verdict in Verdict)
         yield from (Command(at, kind, "ada", "") for kind in CommandKind)
 
 
 def moved(rollout: Rollout, event: Event) -> Rollout:
     """The rollout after the event, without what changes nothing of what follows: the clock, words, a counter."""
-    return replace(step(rollout, event).after, phase_since=0.0, why="", extensions=0)
+    return replace(step(rollout, event).after, phase_since=0.0, joined_at=0.0, why="", extensions=0)
 
 
 def allows(rollout: Rollout, event: Event) -> bool:
@@ -200,20 +219,25 @@ def allows(rollout: Rollout, event: Event) -> bool:
 
 
 @cache
-def next_rollouts(rollout: Rollout, seat: ServerName, ours: Progress) -> frozenset[tuple[Rollout, bool]]:
+def next_rollouts(
+    rollout: Rollout, seat: ServerName, ours: Progress, fleet: tuple[ServerName, ...]
+) -> frozenset[tuple[Rollout, bool]]:
     """Every rollout that can follow, and whether its event allowed going forward; what none may do is checked."""
     if rollout.phase is Phase.SUCCEEDED and not rollout.first and rollout.reverts is None:
         back = replace(revert(rollout, at=0.0, why=""), phase_since=0.0)
         return frozenset({(back, False)})
     found = set()
-    for event in events(rollout.servers, seat, ours):
+    for event in events(rollout, seat, ours, fleet):
         following = moved(rollout, event)
         ahead = len(following.promoted) > len(rollout.promoted) or following.phase.final
         if rollout.phase in WITHDRAWING:
             assert following.phase in WITHDRAWING, f"{rollout.phase} went forward to {following.phase}"
         if isinstance(event, Looked) and ahead and following != rollout:
-            settled = all(what is Progress.SETTLED for what in event.progress.values())
-            assert settled, f"{rollout.phase} went on while a server was not settled"
+            told = {name: event.progress.get(name) for name in following.present}
+            settled = all(what is Progress.SETTLED for what in told.values())
+            catches_up = rollout.phase is following.phase is Phase.BAKING or rollout.held_from is Phase.BAKING
+            assert settled or catches_up, f"{rollout.phase} went on while a server was not settled"
+            assert told or following.phase in WITHDRAWING, "went on without a single server"
         found.add((following, allows(rollout, event)))
     return frozenset(found)
 
@@ -262,7 +286,9 @@ def after(world: World, state: State) -> Iterator[State]:
 def followers(world: World, rollout: Rollout, box: Box) -> frozenset[tuple[Rollout, bool]]:
     """What the machine may make of a rollout while our server is as it is, or cannot be seen."""
     ours = {planned(world, rollout, box, taken)[2] for taken in (None, Sent(box.policy, box.labels))}
-    return frozenset().union(*(next_rollouts(rollout, world.seat, what) for what in {Progress.UNSEEN, *ours}))
+    return frozenset().union(
+        *(next_rollouts(rollout, world.seat, what, world.fleet) for what in {Progress.UNSEEN, *ours})
+    )
 
 
 def gives_users_the_new(world: World, sent: Sent) -> bool:
@@ -317,7 +343,8 @@ def agrees(world: World, rollout: Rollout, box: Box) -> None:
 def name_of(world: World) -> str:
     wrong = "unloadable" if world.cannot_load else "mute" if world.cannot_answer else "good"
     first = "first-" if world.rollout.first else ""
-    return f"{first}{world.clients}-{world.seat}of{len(world.rollout.servers)}-by{world.rollout.plan.at_once}-{wrong}"
+    size = f"{len(world.rollout.servers)}{f'to{len(world.fleet)}' if world.fleet else ''}"
+    return f"{first}{world.clients}-{world.seat}of{size}-by{world.rollout.plan.at_once}-{wrong}"
 
 
 @pytest.mark.parametrize("world", list(worlds()), ids=name_of)
@@ -325,8 +352,12 @@ def test_no_state_hurts_anyone_and_from_each_the_fleet_agrees_when_faults_stop(w
     states = reachable(world)
     phases = {state.rollout.phase for state in states}
     broken = world.cannot_load | world.cannot_answer
-    assert phases.isdisjoint({Phase.BAKING, Phase.SUCCEEDED}) if broken else phases == set(Phase)
+    # The others go on without a server that left, or came late.
+    never = set() if world.fleet else {Phase.BAKING, Phase.SUCCEEDED}
+    assert phases.isdisjoint(never) if broken else phases == set(Phase)
     for rollout, box in {(state.rollout, state.box) for state in states}:
+        if world.seat not in rollout.present and not rollout.phase.final:
+            continue  # nothing is asked of it before it is on the list again, and then it joins
         calmed, settled, what = calm(world, rollout, box)
         if rollout.phase.final or rollout.phase in WITHDRAWING:
             assert settled, f"{rollout.phase}: {box} never comes to what is wanted"
@@ -338,8 +369,8 @@ def test_no_state_hurts_anyone_and_from_each_the_fleet_agrees_when_faults_stop(w
 
 
 def ends_or_waits(rollout: Rollout) -> None:
-    """With every server settled it ends, or waits for the judge or a person; it never goes round."""
-    looked = Looked(AFTER, dict.fromkeys(rollout.servers, Progress.SETTLED))
+    """With every server settled it ends, or waits for the judge, a person or a server; it never goes round."""
+    looked = Looked(AFTER, dict.fromkeys(rollout.present, Progress.SETTLED))
     for _ in range(len(Phase) + len(rollout.servers)):
         rollout = moved(rollout, looked)
-    assert rollout.phase.final or rollout.phase in (Phase.SHADOWING, Phase.HELD)
+    assert rollout.phase.final or rollout.phase in (Phase.SHADOWING, Phase.HELD) or not rollout.present

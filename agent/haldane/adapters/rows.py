@@ -20,8 +20,9 @@ _ROLLOUT = TypeAdapter(Rollout)
 
 def rollout_to_json(rollout: Rollout) -> str:
     body = {"schema": SCHEMA, **asdict(rollout)}
-    if rollout.reverts is None:
-        del body["reverts"]  # came later: the release before it reads every rollout but a revert
+    for late in ("reverts", "gone", "joining", "joined_at"):  # came later: an earlier release reads what lacks them
+        if not body[late]:
+            del body[late]
     return json.dumps(body, sort_keys=True, separators=(",", ":"))
 
 

@@ -64,7 +64,7 @@ class Rollout:
     mode: Mode
     clients: Clients
     placement: Placement
-    servers: tuple[ServerName, ...]  # every server in it; index = Batch["server"]
+    servers: tuple[ServerName, ...]  # every server that ever was in it; index = Batch["server"]
     dedicated: tuple[ServerName, ...] = ()  # the canary-only servers among them
     plan: Plan = field(default_factory=Plan)
     analysis: str = "{}"  # the frozen rules of judging, canonical JSON
@@ -78,6 +78,19 @@ class Rollout:
     extensions: int = 0  # how often a person gave an inconclusive analysis its budget once more
     why: str = "started"
     reverts: RolloutId | None = None  # the rollout whose promotion this one takes back
+    gone: tuple[ServerName, ...] = ()  # those that left the fleet: nobody waits for them
+    joining: tuple[ServerName, ...] = ()  # those that came to the fleet since and have not settled yet
+    joined_at: float = 0.0  # when the newest of `joining` came
+
+    @property
+    def present(self) -> tuple[ServerName, ...]:
+        """The servers that have not left."""
+        return tuple(name for name in self.servers if name not in self.gone)
+
+    @property
+    def shadowed(self) -> tuple[ServerName, ...]:
+        """The servers that pairs may be sent to: a newcomer has no canary yet, so its refusals prove nothing."""
+        return tuple(name for name in self.dedicated or self.servers if name not in (*self.gone, *self.joining))
 
     @property
     def first(self) -> bool:
@@ -87,7 +100,7 @@ class Rollout:
     @property
     def serving(self) -> tuple[ServerName, ...]:
         """The servers that take user traffic, in flip order."""
-        return tuple(name for name in self.servers if name not in self.dedicated)
+        return tuple(name for name in self.present if name not in self.dedicated)
 
     @property
     def settles(self) -> int | None:
@@ -117,11 +130,14 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """The servers have been looked at (or could not be)."""
+    """The servers have been looked at (or could not be), and the lists of them read."""
 
     at: float
     progress: Mapping[ServerName, Progress]
     detail: Mapping[ServerName, str] = field(default_factory=dict)
+    joined: tuple[ServerName, ...] = ()  # servers of the fleet that are not in the rollout yet, or had left it
+    dedicated: tuple[ServerName, ...] = ()  # those of `joined` that are canary-only
+    gone: frozenset[ServerName] = frozenset()  # servers of the rollout that no list has any more
 
 
 class CommandKind(StrEnum):

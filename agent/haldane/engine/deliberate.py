@@ -81,9 +81,9 @@ class Deliberate:
     async def _commit(self, transition: Transition, event: Event) -> None:
         rollout, revision = self.desk.rollouts[self.id]
         after = transition.after
-        records = (
-            [self._record(transition, event)] if after.phase != rollout.phase or _promoted_more(transition) else []
-        )
+        records = [] if (change := _fleet_change(transition)) is None else [("fleet_changed", change)]
+        if after.phase != rollout.phase or _promoted_more(transition):
+            records.append(self._record(transition, event))
         declared = self.desk.declared.get(after.model, after.old)
         settled = None if after.settles is None else (after.model, after.settles, declared)
         told = False
@@ -99,7 +99,9 @@ class Deliberate:
                 told = True
                 await asyncio.sleep(STORE_RETRY_SECONDS)
         self.desk.put_rollout(after, revision)
-        if records:
+        if change is not None:
+            log.info("fleet_changed", rollout=self.id, model=after.model, why=change["why"])
+        if records and records[-1][0] == "phase_changed":
             log.info("phase_changed", rollout=self.id, model=after.model, phase=after.phase, why=transition.why)
         self.on_move(transition)
 
@@ -119,6 +121,14 @@ class Deliberate:
             _, reply = self.inbox.get_nowait()
             if reply is not None and not reply.done():
                 reply.set_exception(Refused(self.id, "the rollout is over"))
+
+
+def _fleet_change(transition: Transition) -> dict[str, Any] | None:
+    """Which servers came to the rollout or left it, for the audit log; None when they are the same."""
+    before, after = transition.before.present, transition.after.present
+    came, left = [one for one in after if one not in before], [one for one in before if one not in after]
+    told = [f"{word}: {', '.join(names)}" for word, names in (("joined", came), ("left", left)) if names]
+    return {"why": "; ".join(told), "joined": came, "left": left} if told else None
 
 
 def _promoted_more(transition: Transition) -> bool:

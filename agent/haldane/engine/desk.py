@@ -6,11 +6,11 @@ from it afresh each time.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from haldane.domain.evidence import Ruling
-from haldane.domain.fleet import Clients, ModelName, ReplicaView, Server, ServerConfig, ServerName
+from haldane.domain.fleet import Clients, ModelName, Placement, ReplicaView, Server, ServerConfig, ServerName
 from haldane.domain.rollout import Looked, Mode, Progress, Rollout, RolloutId
 from haldane.domain.traffic import Request
 from haldane.rollout.planner import Step, next_step, progress
@@ -22,7 +22,7 @@ class Desk:
     """One per agent. Only the event loop touches it, so it needs no locks."""
 
     mode: Mode
-    servers: Mapping[ServerName, Server]
+    servers: dict[ServerName, Server]  # those of the config, and those that a list has or had a moment ago
     base: ServerConfig
     watched: dict[ModelName, Watched]
     declared: dict[ModelName, int] = field(default_factory=dict)  # the stable version the config says
@@ -31,8 +31,10 @@ class Desk:
     rulings: dict[RolloutId, Ruling] = field(default_factory=dict)  # the newest of each
     views: dict[ServerName, ReplicaView | None] = field(default_factory=dict)
     trouble: dict[ServerName, str] = field(default_factory=dict)  # why the last look or reload failed
+    gone: frozenset[ServerName] = frozenset()  # of live rollouts' servers, those that no list has any more
     refusals: dict[ServerName, str] = field(default_factory=dict)  # why this server is not ours to change
     accepted: dict[ServerName, ServerConfig] = field(default_factory=dict)  # the config a server took last
+    lists: dict[str, str] = field(default_factory=dict)  # list of servers -> how reading it stands, in words
     _waiting: set[asyncio.Event] = field(default_factory=set)
 
     def changed(self) -> None:
@@ -96,6 +98,17 @@ class Desk:
         self.watched[model] = Watched(stable, clients, provable, released)
         self.declared[model] = declared
 
+    def put_server(self, server: Server) -> None:
+        """It has come to the fleet."""
+        self.servers[server.name] = server
+        self.changed()
+
+    def drop_server(self, name: ServerName) -> None:
+        """It has left the fleet, and with it all that was seen of it."""
+        for known in (self.servers, self.views, self.trouble, self.refusals, self.accepted):
+            known.pop(name, None)
+        self.changed()
+
     def put_view(self, server: ServerName, view: ReplicaView | None, trouble: str = "") -> None:
         self.views[server] = view
         if trouble:
@@ -122,11 +135,16 @@ class Desk:
 
     def looked(self, rollout: Rollout, at: float) -> Looked:
         """How far every server of a rollout is, as an event for the machine."""
-        found = {server: self._progress(rollout, server) for server in rollout.servers}
+        found = {server: self._progress(rollout, server) for server in rollout.present}
+        joined = tuple(server for server in self.servers if server not in rollout.present)
+        own = rollout.placement is Placement.OWN_REPLICAS
         return Looked(
             at=at,
             progress={server: what for server, (what, _) in found.items()},
             detail={server: why for server, (_, why) in found.items()},
+            joined=joined,
+            dedicated=tuple(server for server in joined if own and self.servers[server].dedicated_canary),
+            gone=self.gone.intersection(rollout.present),
         )
 
     def _progress(self, rollout: Rollout, server: ServerName) -> tuple[Progress, str]:

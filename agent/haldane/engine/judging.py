@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -17,6 +18,7 @@ import structlog
 
 from haldane.domain.entries import READING_DTYPE, Entry
 from haldane.domain.evidence import Ruling, Verdict
+from haldane.domain.fleet import ServerName
 from haldane.domain.labels import Awaiting
 from haldane.domain.rollout import Judged, Phase, Rollout, RolloutId
 from haldane.domain.traffic import PAIR_DTYPE, Batch, some_answer
@@ -100,6 +102,11 @@ def folded(store: Store, rollout: Rollout) -> tuple[Analysis, Progress]:
     return analysis, progress
 
 
+def _heard_alike(shadowed: Sequence[ServerName], now: Rollout) -> bool:
+    """Judging still, on the same servers: with others it begins again from the log, as after a crash."""
+    return now.phase.judging and now.shadowed == shadowed
+
+
 @dataclass
 class Judging:
     """Judges one rollout while its phase asks for it."""
@@ -119,18 +126,18 @@ class Judging:
         """Returns when the rollout is over."""
         while (rollout := self.desk.rollout(self.id)) is not None:
             if rollout.phase.judging:
-                await self._while(lambda phase: phase.judging, self._hear(rollout))
+                await self._while(partial(_heard_alike, rollout.shadowed), self._hear(rollout))
             elif rollout.phase is Phase.HELD and self._expects_labels(rollout):
-                await self._while(lambda phase: phase is Phase.HELD, self._hear_labels(rollout))
+                await self._while(lambda now: now.phase is Phase.HELD, self._hear_labels(rollout))
             else:
                 await self.desk.wait_changed(5.0)
 
-    async def _while(self, holds: Callable[[Phase], bool], deed: Coroutine[Any, Any, None]) -> None:
-        """Do that until the phase is another; the shadow is cancelled cleanly then."""
+    async def _while(self, holds: Callable[[Rollout], bool], deed: Coroutine[Any, Any, None]) -> None:
+        """Do that until the phase or the fleet is another; the shadow is cancelled cleanly then."""
 
         def over() -> bool:
             rollout = self.desk.rollout(self.id)
-            return rollout is None or not holds(rollout.phase)
+            return rollout is None or not holds(rollout)
 
         hearing = asyncio.create_task(deed, name=f"pairing {self.id}")
         watching = asyncio.create_task(self.desk.wait_until(over), name=f"phase {self.id}")

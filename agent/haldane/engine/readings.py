@@ -88,8 +88,8 @@ class Gauging:
     # --- the ways ----------------------------------------------------------------
 
     async def _query(self, index: int, rule: GaugeRule) -> None:
-        names = self.rollout.servers if "server" in Template(rule.query).get_identifiers() else (None,)
-        asked = [(_FLEET if name is None else place, name) for place, name in enumerate(names)]
+        apart = "server" in Template(rule.query).get_identifiers()
+        asked = self._places(self.rollout.present) if apart else [(_FLEET, None)]
         async for at in self._ticks(rule):
             rows = await asyncio.gather(*(self._sides(rule, place, name) for place, name in asked))
             await self._write(index, rule, at, rows)
@@ -106,7 +106,7 @@ class Gauging:
     async def _growth(self, index: int, rule: GaugeRule) -> None:
         meters = [
             (place, self.meters.processes[name])
-            for place, name in enumerate(self.rollout.servers)
+            for place, name in self._places(self.rollout.present)
             if name in self.meters.processes
         ]
         async for at in self._ticks(rule):
@@ -116,9 +116,8 @@ class Gauging:
 
     async def _fact(self, index: int, rule: GaugeRule) -> None:
         """Once: as soon as it is known on every server, or what is known when the warm-up is over."""
-        names = self.rollout.dedicated or self.rollout.servers
         async for at in self._ticks(rule):
-            rows = [(self.rollout.servers.index(name), *await self._loads(rule, name)) for name in names]
+            rows = [(place, *await self._loads(rule, name)) for place, name in self._places(self.rollout.shadowed)]
             complete = not any(math.isnan(canary) for _, _, canary in rows)
             if complete or at >= rule.warmup_seconds:
                 if not complete:
@@ -131,7 +130,7 @@ class Gauging:
         return stable, canary
 
     async def _cpu(self, index: int, rule: GaugeRule) -> None:
-        shadowed = self.rollout.dedicated or self.rollout.servers
+        shadowed = self.rollout.shadowed
         meters = {name: self.meters.processes[name] for name in shadowed if name in self.meters.processes}
         switchback = Switchback(
             Schedule(rule.block_seconds, rule.warmup_seconds),
@@ -154,6 +153,9 @@ class Gauging:
             await self._write(index, rule, self.elapsed(), rows)
             if not told and self.elapsed() > rule.last_entry:  # it stays out, so half of the pairs would be for nothing
                 return self.on_switchback(None)
+
+    def _places(self, names: Sequence[ServerName]) -> list[tuple[int, ServerName]]:
+        return [(self.rollout.servers.index(name), name) for name in names]
 
     # --- reading and writing -----------------------------------------------------
 

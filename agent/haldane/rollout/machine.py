@@ -71,6 +71,8 @@ def _judged(rollout: Rollout, judged: Judged) -> Transition:
             return _hold(rollout, judged.at, judged.why)
         case Phase.SHADOWING, Verdict.PASS if rollout.mode is Mode.OBSERVE:
             return _hold(rollout, judged.at, f"recommends promoting version {rollout.new}: {judged.why}")
+        case Phase.SHADOWING, Verdict.PASS if rollout.joining:
+            return _stay(rollout, f"passed; waits for {', '.join(rollout.joining)}, which joined the fleet")
         case Phase.SHADOWING, Verdict.PASS:
             return _promote(rollout, judged.at, judged.why)
         case _:
@@ -78,6 +80,9 @@ def _judged(rollout: Rollout, judged: Judged) -> Transition:
 
 
 def _looked(rollout: Rollout, looked: Looked) -> Transition:
+    rollout = _as_listed(rollout, looked)
+    progress = {name: looked.progress.get(name, Progress.BEHIND) for name in rollout.present}
+    looked = replace(looked, progress=progress)
     match rollout.phase:
         case Phase.PENDING:
             return _looked_pending(rollout, looked)
@@ -85,9 +90,11 @@ def _looked(rollout: Rollout, looked: Looked) -> Transition:
             return _looked_loading(rollout, looked)
         case Phase.SHADOWING | Phase.PROMOTING | Phase.BAKING if broken := _first(looked, Progress.FAILED):
             return _withdraw(rollout, looked.at, f"{broken}: {looked.detail.get(broken, '')}")
+        case Phase.SHADOWING if rollout.joining and _late(rollout, looked.at, rollout.plan.load_seconds):
+            return _hold(rollout, looked.at, f"a server that joined the fleet did not follow: {_worst(looked)}")
         case Phase.PROMOTING:
             return _looked_promoting(rollout, looked)
-        case Phase.BAKING if _late(rollout, looked.at, rollout.plan.bake_seconds) and _all_settled(rollout, looked):
+        case Phase.BAKING if _late(rollout, looked.at, rollout.plan.bake_seconds) and _all_settled(looked):
             return _move(rollout, looked.at, Phase.SUCCEEDED, f"version {rollout.new} is stable on every server")
         case Phase.ROLLING_BACK | Phase.STUCK:
             return _looked_back(rollout, looked)
@@ -95,8 +102,28 @@ def _looked(rollout: Rollout, looked: Looked) -> Transition:
             return _stay(rollout, rollout.why)
 
 
+def _as_listed(rollout: Rollout, looked: Looked) -> Rollout:
+    """The rollout with the servers the fleet has now. Those that came must settle before the next stage."""
+    fresh = tuple(name for name in looked.joined if name not in rollout.servers)
+    left = {*rollout.gone, *looked.gone}.difference(looked.joined)
+    joining = dict.fromkeys((*rollout.joining, *looked.joined))  # ordered
+    settled = {name for name in rollout.joining if looked.progress.get(name) is Progress.SETTLED}
+    rollout = replace(
+        rollout,
+        servers=(*rollout.servers, *fresh),
+        dedicated=(*rollout.dedicated, *(name for name in fresh if name in looked.dedicated)),
+        gone=tuple(name for name in rollout.servers if name in left),
+        joining=tuple(name for name in joining if name not in left and name not in settled),
+        joined_at=looked.at if looked.joined else rollout.joined_at,
+    )
+    if (rollout.held_from if rollout.phase is Phase.HELD else rollout.phase) is not Phase.BAKING:
+        return rollout
+    # The waves are over: who comes now goes where all others are.
+    return replace(rollout, promoted=tuple(dict.fromkeys((*rollout.promoted, *rollout.serving))))
+
+
 def _looked_pending(rollout: Rollout, looked: Looked) -> Transition:
-    if rollout.mode is Mode.OBSERVE or _all_settled(rollout, looked):
+    if rollout.mode is Mode.OBSERVE or _all_settled(looked):
         does = "is awaited" if rollout.mode is Mode.OBSERVE else "is to be loaded"
         return _move(rollout, looked.at, Phase.LOADING, f"version {rollout.new} {does} on every server")
     if _late(rollout, looked.at, rollout.plan.change_seconds):
@@ -107,7 +134,7 @@ def _looked_pending(rollout: Rollout, looked: Looked) -> Transition:
 def _looked_loading(rollout: Rollout, looked: Looked) -> Transition:
     if broken := _first(looked, Progress.FAILED):
         return _withdraw(rollout, looked.at, f"{broken}: {looked.detail.get(broken, '')}")
-    if _all_settled(rollout, looked):
+    if _all_settled(looked):
         done = "loaded and proven" if rollout.mode is Mode.OBSERVE else "loaded, proven and labelled"
         why = f"version {rollout.new} is {done} on every server"
         return _move(rollout, looked.at, Phase.SHADOWING, why)
@@ -119,7 +146,7 @@ def _looked_loading(rollout: Rollout, looked: Looked) -> Transition:
 
 
 def _looked_promoting(rollout: Rollout, looked: Looked) -> Transition:
-    if _all_settled(rollout, looked):
+    if _all_settled(looked):
         left = [name for name in rollout.serving if name not in rollout.promoted]
         if not left:
             return _move(rollout, looked.at, Phase.BAKING, f"stable is version {rollout.new} on every server")
@@ -130,13 +157,15 @@ def _looked_promoting(rollout: Rollout, looked: Looked) -> Transition:
             Phase.PROMOTING,
             f"next server: {', '.join(left[: rollout.plan.at_once])}",
         )
-    if _late(rollout, looked.at, rollout.plan.change_seconds):
+    behind = {name for name, progress in looked.progress.items() if progress is not Progress.SETTLED}
+    newcomers = behind <= set(rollout.joining)  # they have the new version to load first
+    if _late(rollout, looked.at, rollout.plan.load_seconds if newcomers else rollout.plan.change_seconds):
         return _hold(rollout, looked.at, f"a server did not follow: {_worst(looked)}")
     return _stay(rollout, rollout.why)
 
 
 def _looked_back(rollout: Rollout, looked: Looked) -> Transition:
-    if _all_settled(rollout, looked):
+    if not rollout.present or _all_settled(looked):
         return _move(rollout, looked.at, Phase.ROLLED_BACK, rollout.why)
     if rollout.phase is Phase.ROLLING_BACK and _late(rollout, looked.at, rollout.plan.change_seconds):
         return _move(rollout, looked.at, Phase.STUCK, f"a server cannot be turned back: {_worst(looked)}")
@@ -181,8 +210,9 @@ def _stay(rollout: Rollout, why: str, *, refused: bool = False) -> Transition:
     return Transition(before=rollout, after=rollout, why=why, refused=refused)
 
 
-def _all_settled(rollout: Rollout, looked: Looked) -> bool:
-    return all(looked.progress.get(name) is Progress.SETTLED for name in rollout.servers)
+def _all_settled(looked: Looked) -> bool:
+    """Every server of the fleet is; a fleet without servers shows nothing."""
+    return bool(looked.progress) and all(progress is Progress.SETTLED for progress in looked.progress.values())
 
 
 def _first(looked: Looked, what: Progress) -> ServerName | None:
@@ -198,4 +228,6 @@ def _worst(looked: Looked) -> str:
 
 
 def _late(rollout: Rollout, at: float, seconds: float) -> bool:
-    return at - rollout.phase_since >= seconds
+    """The phase has lasted so long, and so has the newest of those that are still joining."""
+    since = max(rollout.phase_since, rollout.joined_at) if rollout.joining else rollout.phase_since
+    return at - since >= seconds
