@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, ClassVar, Protocol
 
 from haldane.domain.entries import Entry
-from haldane.domain.fleet import Condition, ModelName, ModelView, ReplicaView, ServerConfig
+from haldane.domain.fleet import Condition, ModelName, ModelView, ReplicaView, Server, ServerConfig
 from haldane.domain.labels import Arrivals, Awaiting, Label, Receipt
 from haldane.domain.record import Record
 from haldane.domain.rollout import Rollout, RolloutId
@@ -107,6 +107,16 @@ class ModelServer(Protocol):
 
     async def scrape(self) -> str | None:
         """Its metrics page, or None when it has none."""
+
+
+class ServerList(Protocol):
+    """A list of servers that somebody else keeps."""
+
+    async def read(self) -> Sequence[Server]:
+        """Every server on it now, ready or not; PortError when it cannot be told, NoData when none is on it.
+
+        Repeats are left in: who reads the list refuses them.
+        """
 
 
 class TrafficSource(Protocol):
@@ -257,6 +267,7 @@ __all__ = [
     "ProcessMeter",
     "Refused",
     "Router",
+    "ServerList",
     "StaleWrite",
     "Store",
     "TrafficSource",

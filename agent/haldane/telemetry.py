@@ -53,6 +53,9 @@ class Telemetry:
     servers_set_aside: Gauge
     notifications: Counter
     reading_errors: Counter
+    listed: Gauge
+    list_failing: Gauge
+    list_errors: Counter
 
     @classmethod
     def on(cls, registry: CollectorRegistry) -> "Telemetry":
@@ -151,7 +154,27 @@ class Telemetry:
             reading_errors=Counter(
                 "reading_errors_total", "Readings of a gauge that could not be had.", [*check, "reason"], **own
             ),
+            listed=Gauge("listed_servers", "Servers that a list of `discover` named last.", ["list"], **own),
+            list_failing=Gauge(
+                "server_list_failing", "1 while a list cannot be used and its last word is kept.", ["list"], **own
+            ),
+            list_errors=Counter(
+                "server_list_errors_total", "Readings of a list that could not be used.", ["list", "reason"], **own
+            ),
         )
+
+    def forget_server(self, server: str) -> None:
+        """Drop every series of a server that has left: pods come under new names for ever."""
+        for family in (
+            self.server_up,
+            self.last_look,
+            self.scrape_errors,
+            self.label_version,
+            self.version_state,
+            self.reloads,
+            self.pairs,
+        ):
+            family.remove_by_labels({"server": server})
 
 
 @dataclass(frozen=True)

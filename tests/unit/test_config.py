@@ -262,8 +262,16 @@ def test_a_model_config_that_cannot_be_read_is_told_with_its_own_line(folder):
 @pytest.mark.parametrize(
     ("line", "key", "word"),
     [
-        ("servers: []", "servers", "at least 1"),
+        ("servers: []", "servers", "no server is given"),
         ("servers: [h:1, h:1]", "servers[1]", "servers[0]"),
+        ("discover: [{file: a.yml, dns: b}]", "discover[0]", "exactly one of file, dns"),
+        ("discover: [{port: 8500}]", "discover[0]", "given: none"),
+        ("discover: [{file: a.yml}, {file: a.yml}]", "discover[1]", "the same list as discover[0]"),
+        ("discover: [{dns: serving.test}]", "discover[0]", "give port"),
+        ("discover: [{file: a.yml, resolver: '10.0.0.1:53'}]", "discover[0].resolver", "belongs to dns"),
+        ("discover: [{dns: _grpc._tcp.a, resolver: 'ns1:53'}]", "discover[0].resolver", "IP address"),
+        ("discover: [{file: a.yml, canary: true}]", "servers", "user traffic"),
+        ("mode: enforce\ndiscover: [{dns: _grpc._tcp.serving.test}]", "discover[0]", "metrics_port"),
         ("servers: [{address: h:1, canary: true}]", "servers", "user traffic"),
         ("servers: ['http://h:1']", "servers[0].address", "HOST:PORT"),
         ("servers: [h:1]\nlisten: 0.0.0.0:80", "listen", "token_file"),

@@ -51,6 +51,7 @@ class Agent:
     clear: Clear
     unusable: Callable[[], Mapping[ModelName, Mapping[str, int]]] = dict
     tap: TapWatch = field(default_factory=TapWatch)
+    unread: Callable[[], Sequence[str]] = list  # lists of servers that were never read
     waiting: dict[str, str] = field(default_factory=dict)  # what is not ready yet -> why
     starting: asyncio.Lock = field(default_factory=asyncio.Lock)  # two at once would both find no other rollout
 
@@ -60,7 +61,11 @@ class Agent:
             for server in self.desk.servers
             if server not in self.desk.views
         ]
-        return [*self.waiting.values(), *unseen]
+        return [*self.not_ready(), *unseen]
+
+    def not_ready(self) -> list[str]:
+        """Why nothing may be started now, one sentence each."""
+        return [*self.waiting.values(), *self.unread()]
 
     def status(self) -> AgentStatus:
         stable: Mapping[ModelName, int | None] = {
@@ -79,6 +84,7 @@ class Agent:
             unusable=self.unusable(),
             tap=self.tap.counts,
             tap_away=self.tap.away,
+            lists=dict(self.desk.lists),
             trouble={str(server): why for server, why in (self.desk.trouble | self.desk.refusals).items()},
         )
 
@@ -128,8 +134,8 @@ class Agent:
         if self.config.models[model].traffic is None:
             why = f"nothing can be proven or judged without requests; set models.{model}.traffic"
             raise Refused(model, why)
-        if self.waiting:
-            raise Refused(model, "; ".join(self.waiting.values()))
+        if why_not := self.not_ready():
+            raise Refused(model, "; ".join(why_not))
         watched = self._watched(model, version)
         if watched.stable == version and watched.released:
             raise Refused(model, f"version {version} is stable already")
@@ -143,7 +149,7 @@ class Agent:
         )
         self._check_version(model, version)
         if self.desk.mode is Mode.ENFORCE:
-            for server in self.desk.servers:
+            for server in tuple(self.desk.servers):  # they may come and go meanwhile
                 if refusal := await self.clear(server):
                     raise Refused(model, refusal)
 

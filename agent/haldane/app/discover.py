@@ -27,14 +27,14 @@ async def keep_discovering(desk: Desk, clients: Mapping[ServerName, ServingClien
     """Add every model that a server is seen to have to the models looked at."""
     told: set[ServerName] = set()
     while True:
-        for server, client in clients.items():
+        for server, client in tuple(clients.items()):
             try:
                 page = await client.scrape()
             except PortError:
                 page = None  # the observer says why
             if page is not None:
                 _add(desk, server, parse_names(page))
-            elif server not in told:
+            elif server not in told and server in desk.servers:
                 told.add(server)
                 log.warning("models_unknown", server=server, url=desk.servers[server].metrics_url, fix=_FIX)
         await asyncio.sleep(EVERY_SECONDS)

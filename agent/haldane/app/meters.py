@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from haldane.adapters.process import PromqlMeter, open_process_page
 from haldane.adapters.promql import open_prometheus
 from haldane.config import Config
+from haldane.config.resources import PrometheusSection
 from haldane.domain.entries import Entry
 from haldane.domain.fleet import ModelName, ServerConfig, ServerName
 from haldane.domain.rollout import Rollout
@@ -26,7 +27,27 @@ class Sources:
     """What the config opens; none of it need be up yet."""
 
     prometheus: MetricSource | None
-    processes: Mapping[ServerName, ProcessMeter]
+    processes: dict[ServerName, ProcessMeter]
+    queries: PrometheusSection | None = None  # what tells of a process whose page nobody gave
+    _asked: set[ServerName] = field(default_factory=set)
+
+    def add(self, server: ServerName) -> None:
+        """A server has come whose process page nobody gave."""
+        if (asked := self._meter(server)) is not None:
+            self._asked.add(server)
+            self.processes[server] = asked
+
+    def drop(self, server: ServerName) -> None:
+        """It has left."""
+        if server in self._asked:
+            self._asked.remove(server)
+            self.processes.pop(server, None)
+
+    def _meter(self, server: ServerName) -> ProcessMeter | None:
+        given = self.queries
+        if self.prometheus is None or given is None or not (given.cpu or given.memory):
+            return None
+        return PromqlMeter(self.prometheus, server=server, cpu=given.cpu, memory=given.memory)
 
 
 async def open_sources(config: Config, stack: AsyncExitStack) -> Sources:
@@ -42,15 +63,15 @@ async def open_sources(config: Config, stack: AsyncExitStack) -> Sources:
                 ca=str(given.ca) if given.ca else None,
             )
         )
-    processes: dict[ServerName, ProcessMeter] = {}
+    sources = Sources(prometheus, {}, given)
     for server, section in zip(config.fleet, config.servers, strict=True):
         if section.process_url:
-            processes[server.name] = await stack.enter_async_context(
+            sources.processes[server.name] = await stack.enter_async_context(
                 open_process_page(server.name, section.process_url, group=section.process_group)
             )
-        elif prometheus is not None and given is not None and (given.cpu or given.memory):
-            processes[server.name] = PromqlMeter(prometheus, server=server.name, cpu=given.cpu, memory=given.memory)
-    return Sources(prometheus, processes)
+        else:
+            sources.add(server.name)
+    return sources
 
 
 @dataclass(frozen=True)

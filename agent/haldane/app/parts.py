@@ -56,7 +56,7 @@ class Parts:
     """Everything opened, for the functions that put tasks together."""
 
     config: Config
-    clients: Mapping[ServerName, ServingClient]
+    clients: dict[ServerName, ServingClient]
     store: SqlStore
     desk: Desk
     telemetry: Telemetry
@@ -113,7 +113,10 @@ class Parts:
             await asyncio.sleep(SOURCE_RETRY_SECONDS)
 
     async def clear(self, server: ServerName) -> str:
-        return await foreign_models(self.desk.base, self.desk.servers[server], self.clients[server])
+        known, client = self.desk.servers.get(server), self.clients.get(server)
+        if known is None or client is None:
+            return f"{server} has just left the fleet"
+        return await foreign_models(self.desk.base, known, client)
 
     def loading(self, model: ModelName, server: ServerName) -> bool:
         """Some model is loading there, so latency says nothing of a version."""
@@ -164,7 +167,7 @@ class Parts:
             api = request.api
             progress.answers.keep(seq, api, scorer.kept(api, stable), scorer.kept(api, canary))
 
-        shadow, names = self.config.shadow, rollout.dedicated or rollout.servers
+        shadow, names = self.config.shadow, rollout.shadowed
         batches = pairs(
             rollout=rollout,
             servers={name: self.clients[name] for name in names if name in self.clients},
@@ -211,7 +214,7 @@ async def open_parts(config: Config, stack: AsyncExitStack) -> Parts:
         config.state_dir.mkdir(parents=True, exist_ok=True)
     store = await asyncio.to_thread(open_store, config.store_url.get_secret_value())
     stack.callback(store.close)
-    tls = Tls(ca=config.tls.ca, cert=config.tls.cert, key=config.tls.key) if config.tls else None
+    tls = tls_of(config)
     clients = {server.name: await stack.enter_async_context(open_client(server, tls)) for server in config.fleet}
     # A second series for each counter would only say when it began.
     disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -224,6 +227,11 @@ async def open_parts(config: Config, stack: AsyncExitStack) -> Parts:
     kinds = {rule.kind for name in config.models for rule in config.rules_of(name).gauges}
     footprints = Footprints(gauges_from.processes if Gauge.MEMORY in kinds else {})
     return Parts(config, clients, store, _desk(config, store), telemetry, lease, gauges_from, footprints)
+
+
+def tls_of(config: Config) -> Tls | None:
+    """TLS to the servers, as the config says."""
+    return Tls(ca=config.tls.ca, cert=config.tls.cert, key=config.tls.key) if config.tls else None
 
 
 def _desk(config: Config, store: SqlStore) -> Desk:

@@ -10,7 +10,6 @@ import signal
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any
 
 import structlog
 
@@ -23,19 +22,18 @@ from haldane.app.gauges import show_rollout, show_ruling, show_transition
 from haldane.app.history import History
 from haldane.app.labeltopic import keep_reading
 from haldane.app.parts import Parts, SystemClock, api_token, open_parts, put_at_rest
+from haldane.app.servers import converge, open_roster
 from haldane.app.takeback import take_back
 from haldane.config import Config
 from haldane.domain.evidence import Ruling
-from haldane.domain.fleet import ModelName, ReplicaView, Server, ServerName
+from haldane.domain.fleet import ModelName
 from haldane.domain.rollout import Mode, Rollout, Transition
-from haldane.engine.converge import Converge, Pace
 from haldane.engine.latewatch import LateWatch
 from haldane.engine.lease import Lease
 from haldane.engine.observe import Observer
 from haldane.engine.observe import Pace as ObserverPace
 from haldane.engine.supervisor import Supervisor
 from haldane.ports import AlertSink, StaleWrite, Unavailable
-from haldane.serving.client import ServingClient
 from haldane.serving.exposition import load_counters
 from haldane.telemetry import Telemetry
 from haldane.web.server import listening, make_app, serve
@@ -71,6 +69,8 @@ async def _run(config: Config, stack: AsyncExitStack) -> None:
     parts = await open_parts(config, stack)
     sinks = await _sinks(config, stack, parts.clock)
     agent, observer, late = _assemble(parts, sinks)
+    roster = open_roster(parts, observer, agent.supervisor)
+    agent.unread = lambda: roster.unread
     token = api_token(config)
     log.info("started", mode=config.mode, listen=config.listen, servers=len(parts.clients), version=haldane.__version__)
     async with asyncio.TaskGroup() as group:
@@ -87,8 +87,9 @@ async def _run(config: Config, stack: AsyncExitStack) -> None:
                 _comfort("discover", lambda: keep_discovering(parts.desk, parts.clients)), name="discover"
             )
         for name, client in parts.clients.items():
-            converge = _converge(parts, observer, agent.supervisor, name, client)
-            group.create_task(converge.run(), name=f"converge {name}")
+            converging = converge(parts, observer, agent.supervisor, parts.desk.servers[name], client)
+            group.create_task(converging.run(), name=f"converge {name}")
+        group.create_task(roster.run(), name="roster")
         group.create_task(_act_when_allowed(parts, agent, late), name="supervisor")
 
 
@@ -217,33 +218,3 @@ def _assemble(parts: Parts, sinks: Mapping[str, AlertSink]) -> tuple[Agent, Obse
         on_labels=lambda rollout: history.grew(rollout.id),
     )
     return agent, observer, late
-
-
-def _converge(
-    parts: Parts, observer: Observer, supervisor: Supervisor, name: ServerName, client: ServingClient
-) -> Converge:
-    async def guard(server: Server, _: Any) -> str:
-        return await parts.clear(server.name)
-
-    async def note(kind: str, data: dict[str, Any]) -> None:
-        await asyncio.to_thread(parts.store.record, kind, data)
-
-    def on_view(server: Server, view: ReplicaView | None) -> None:
-        try:
-            observer.on_view(server, view)
-            parts.footprints.on_view(server, view)
-        except Exception:  # the comfort ring begins here: a gauge or a condition never ends the looking
-            log.exception("observing_broke", what=f"view {server.name}")
-
-    every = parts.config.look_every.total_seconds()
-    return Converge(
-        server=parts.desk.servers[name],
-        client=client,
-        desk=parts.desk,
-        telemetry=parts.telemetry,
-        may_act=lambda: parts.lease.held() and supervisor.taken_up,
-        guard=guard,
-        note=note,
-        on_view=on_view,
-        pace=Pace(live=every, rest=max(every, 5.0) if every >= 1 else every),
-    )

@@ -37,8 +37,8 @@ async def take_back(agent: Agent, promoted: Rollout, ruling: Ruling) -> str:
 
 
 def _refusal(agent: Agent, promoted: Rollout) -> str:
-    if agent.waiting:
-        return "; ".join(agent.waiting.values())
+    if why_not := agent.not_ready():
+        return "; ".join(why_not)
     if agent.desk.mode is not Mode.ENFORCE:
         return OBSERVES
     watched = agent.desk.watched.get(promoted.model)

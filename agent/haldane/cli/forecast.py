@@ -57,7 +57,9 @@ def forecast_(model: str, config: Path, rows: int | None, shares: tuple[str, ...
     from haldane.judge.foretold import foretell
     from haldane.judge.traffic import Traffic
 
-    says, serving = _SAYS[language], sum(not server.canary for server in settings.servers)
+    # How many servers a list has is not known here: each takes a warm-up of its own, so the figure is a least one.
+    serving = max(1, sum(not server.canary for server in settings.servers))
+    says = _SAYS[language]
     shadow, rules = settings.shadow, settings.rules_of(model)
     canary_share = (1 - shadow.aa_share) / (2 if rules.switchback else 1)  # half of its blocks are of stable alone
     guess = Traffic(

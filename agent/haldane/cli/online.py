@@ -7,6 +7,8 @@ from functools import partial
 
 from haldane.app.golden import open_golden
 from haldane.app.meters import Sources, open_sources
+from haldane.app.parts import tls_of
+from haldane.app.servers import open_list
 from haldane.app.sources import first_request, open_source, signatures_of
 from haldane.config import Config, ModelSection
 from haldane.domain.fleet import ModelName, ReplicaView, Server, ServerName
@@ -15,7 +17,6 @@ from haldane.engine.readings import fill_in
 from haldane.judge.gauges import Gauge
 from haldane.ports import PortError
 from haldane.rollout.wanted import STABLE
-from haldane.serving.channel import Tls
 from haldane.serving.client import ServingClient, open_client
 from haldane.serving.foreign import foreign_models
 
@@ -25,11 +26,12 @@ Finding = tuple[bool, str]  # fine or not, and a sentence
 
 async def findings(config: Config) -> list[Finding]:
     """What was found, server by server, then model by model."""
-    tls = Tls(ca=config.tls.ca, cert=config.tls.cert, key=config.tls.key) if config.tls else None
     async with AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(open_client(server, tls)) for server in config.fleet]
-        looks = await asyncio.gather(*(_server(config, server, client) for server, client in _pairs(config, clients)))
-        found = [finding for _, told in looks for finding in told]
+        servers, found = await _fleet(config)
+        clients = [await stack.enter_async_context(open_client(server, tls_of(config))) for server in servers]
+        pairs = zip(servers, clients, strict=True)
+        looks = await asyncio.gather(*(_server(config, server, client) for server, client in pairs))
+        found += [finding for _, told in looks for finding in told]
         views = {view.server: view for view, _ in looks if view is not None}
         for name in config.models:
             found += await _model(config, name, views, clients)
@@ -37,8 +39,25 @@ async def findings(config: Config) -> list[Finding]:
     return found
 
 
-def _pairs(config: Config, clients: list[ServingClient]) -> list[tuple[Server, ServingClient]]:
-    return list(zip(config.fleet, clients, strict=True))
+async def _fleet(config: Config) -> tuple[list[Server], list[Finding]]:
+    """The servers of the config and of its lists, each list read once, and what was found of the lists."""
+    servers, found = list(config.fleet), list[Finding]()
+    for section in config.discover:
+        try:
+            listed = await open_list(section).read()
+        except PortError as error:
+            found.append((False, f"discover: {error}"))
+            continue
+        names, addresses = {one.name for one in servers}, {one.address for one in servers}
+        for server in listed:
+            if server.name in names or server.address in addresses:
+                found.append((False, f"discover: {section.title}: {server.name} is listed twice; list it once"))
+                continue
+            names.add(server.name)
+            addresses.add(server.address)
+            servers.append(server)
+        found.append((True, f"discover: {section.title}: {', '.join(one.name for one in listed)}"))
+    return servers, found
 
 
 async def _server(config: Config, server: Server, client: ServingClient) -> tuple[ReplicaView | None, list[Finding]]:

@@ -51,6 +51,8 @@ def parts(found: dict[str, Any]) -> Iterator[Any]:
     for server in found["servers"]:  # below the table: such a reason is long
         if found["seen"].get(server["name"]) is None:
             yield f"{server['name']} is not seen: {found['trouble'].get(server['name'], 'no answer yet')}\n"
+    for title, says in found.get("lists", {}).items():
+        yield f"{title}: {says}\n"
     for model, reasons in found.get("unusable", {}).items():
         told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
         yield f"{model}: records of its traffic that cannot be used: {told}\n"

@@ -8,6 +8,7 @@ model config file.
 """
 
 from haldane.config.checks import notes
+from haldane.config.discover import DiscoverSection
 from haldane.config.load import load_config, record_keys, zero_config
 from haldane.config.policy import load_analysis
 from haldane.config.problems import ConfigError, Problem
@@ -18,6 +19,7 @@ from haldane.config.traffic import GoldenSection, TopicSection, TrafficSection, 
 __all__ = [
     "Config",
     "ConfigError",
+    "DiscoverSection",
     "GoldenSection",
     "ModelSection",
     "Problem",

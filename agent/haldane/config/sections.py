@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr
 
 from haldane.config.analysis import AnalysisSection
 from haldane.config.base import Section
+from haldane.config.discover import DiscoverSection
 from haldane.config.outputs import OutputsSection
 from haldane.config.quantities import Address, Duration, DurationOrZero, HttpUrl
 from haldane.config.resources import PrometheusSection
@@ -171,8 +172,11 @@ class Config(Section):
     mode: Mode = Mode.OBSERVE
     """`observe` watches, judges and recommends; `enforce` also loads, labels and withdraws."""
 
-    servers: Annotated[tuple[ServerSection, ...], BeforeValidator(_server_forms), Field(min_length=1)]
-    """Every TensorFlow Serving process that serves these models."""
+    servers: Annotated[tuple[ServerSection, ...], BeforeValidator(_server_forms)] = ()
+    """Every TensorFlow Serving process that serves these models, or those that no list of `discover` has."""
+
+    discover: tuple[DiscoverSection, ...] = ()
+    """Lists of servers that somebody else keeps: files, DNS. Servers may come and go during a rollout."""
 
     model_config_file: Path | None = None
     """Serving's own --model_config_file (text proto): the base config of every server, with all teams' models in it.
@@ -277,7 +281,7 @@ class Config(Section):
 
     @property
     def fleet(self) -> tuple[Server, ...]:
-        """The servers as values of the domain, in the order of the file."""
+        """The servers of the file as values of the domain, in its order; those of `discover` come and go."""
         return tuple(
             Server(ServerName(one.name or one.address), one.address, one.metrics_url, one.canary)
             for one in self.servers

@@ -69,6 +69,12 @@ class Footprints:
         """Seconds between the looks that saw its load begin and end; None when that is not known."""
         return self._seconds.get((server, (model, version)))
 
+    def drop(self, server: ServerName) -> None:
+        """It has left the fleet."""
+        self._servers.pop(server, None)
+        self._bytes = {key: value for key, value in self._bytes.items() if key[0] != server}
+        self._seconds = {key: value for key, value in self._seconds.items() if key[0] != server}
+
     # --- looks -------------------------------------------------------------------
 
     def on_view(self, server: Server, view: ReplicaView | None) -> None:
@@ -120,8 +126,6 @@ class Footprints:
 
     async def run(self) -> None:
         """Read what is resident, regularly and when a load has ended, until cancelled."""
-        if not self._meters:
-            return
         while True:
             self._wake.clear()
             await asyncio.gather(*(self._sample(server, meter) for server, meter in self._meters.items()))

@@ -44,6 +44,12 @@ class Gauges:
             own.version_state.remove(*series)
         self._labels[server], self._versions[server] = set(labels), set(versions)
 
+    def forget(self, server: ServerName) -> None:
+        """It has left the fleet."""
+        self._labels.pop(server, None)
+        self._versions.pop(server, None)
+        self._telemetry.forget_server(server)
+
     def show_conditions(self, conditions: Sequence[Condition]) -> None:
         """1 for each that holds, 0 for one that held before."""
         now = {(condition.name, condition.model) for condition in conditions}

@@ -59,16 +59,18 @@ class Observer:
         bounds: Bounds | None = None,
         pace: Pace | None = None,
     ) -> None:
-        self._clients, self._sinks = clients, sinks
+        self._clients, self._sinks = dict(clients), sinks
         self._read, self._clock, self._wanted = read, clock, wanted
         self._telemetry, self._gauges = telemetry, Gauges(telemetry)
         self._bounds, self._pace = bounds or Bounds(), pace or Pace()
         self._list_storage = list_storage
         self._entries = {entry.name: entry for entry in base.models if entry.base_path}
         self._shelves: dict[str, storage.Shelf] = {}  # by base path without a last slash
-        paths = {entry.name: entry.base_path for entry in base.models}
-        self._memories = {server: Memory(paths=paths) for server in clients}
-        self._counters = {server: LoadCounters({}) for server in clients}
+        self._paths = {entry.name: entry.base_path for entry in base.models}
+        self._memories: dict[ServerName, Memory] = {}
+        self._counters: dict[ServerName, LoadCounters] = {}
+        for server in clients:
+            self.add(server)
         self._tallies: dict[LoadKey, Tally] = {}
         self._shown: tuple[Condition, ...] = ()
         self._changed = {name: asyncio.Event() for name in sinks}
@@ -77,6 +79,20 @@ class Observer:
     def conditions(self) -> tuple[Condition, ...]:
         """Everything wrong now, oldest first."""
         return conditions.conditions(self._memories, at=self._clock.now(), bounds=self._bounds)
+
+    def add(self, server: ServerName) -> None:
+        """It is in the fleet; nothing is known of it yet."""
+        self._memories[server] = Memory(paths=self._paths)
+        self._counters[server] = LoadCounters({})
+
+    def drop(self, server: ServerName) -> None:
+        """It has left the fleet: nothing is wrong with it any more."""
+        self._memories.pop(server, None)
+        self._counters.pop(server, None)
+        self._tallies = {key: tally for key, tally in self._tallies.items() if key[0] != server}
+        self._troubled.discard(f"scrape {server}")
+        self._gauges.forget(server)
+        self._refresh()
 
     # --- taking in ------------------------------------------------------------------------------------------------
 
@@ -159,16 +175,18 @@ class Observer:
     # --- the loops ------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Scrape and tell until cancelled."""
+        """Scrape those who were there from the start, and tell, until cancelled."""
         async with asyncio.TaskGroup() as group:
             for server, client in self._clients.items():
-                group.create_task(self._keep_scraping(server, client), name=f"scrape {server}")
+                group.create_task(self.keep_scraping(server, client), name=f"scrape {server}")
             for name, sink in self._sinks.items():
                 group.create_task(self._keep_telling(name, sink), name=f"tell {name}")
             if self._list_storage is not None:
                 group.create_task(self._keep_listing(self._list_storage), name="list storage")
 
-    async def _keep_scraping(self, server: ServerName, client: ModelServer) -> None:
+    async def keep_scraping(self, server: ServerName, client: ModelServer) -> None:
+        """Read one server's page regularly, until cancelled."""
+
         async def scrape() -> None:
             page = await client.scrape()
             if page is not None:

@@ -211,3 +211,18 @@ async def test_pages_that_cannot_be_read_are_counted_by_reason_and_scraping_goes
     assert value("haldane_scrape_errors_total", server="r0", reason="unavailable") == 1
     assert value("haldane_scrape_errors_total", server="r0", reason="unexpected") == 1
     assert value("haldane_scrape_errors_total", server="r0", reason="corrupt_line") == 4
+
+
+async def test_a_server_that_left_leaves_no_series_and_nothing_wrong_behind():
+    telemetry, clock = Telemetry.on(CollectorRegistry()), Clock()
+    clients = {one.name: Page() for one in (R0, R1)}
+    observer = Observer(clients, base=BASE, read=read, sinks={}, telemetry=telemetry, clock=clock)
+    telemetry.reloads.labels("r1", "accepted").inc()
+    for one in (R0, R1):
+        failed = ModelView((VersionStatus(2, END, "DATA_LOSS", "broken"),), labels={"stable": 1})
+        observer.on_view(one, ReplicaView(one.name, 1.0, {M: failed}))
+    assert observer.conditions()[0].servers == ("r0", "r1")
+    observer.drop(R1.name)
+    assert observer.conditions()[0].servers == ("r0",)
+    pages = [str(sample.labels) for family in telemetry.registry.collect() for sample in family.samples]
+    assert any("r0" in labels for labels in pages) and not any("r1" in labels for labels in pages)

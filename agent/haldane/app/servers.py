@@ -1,0 +1,124 @@
+"""The servers of the fleet: the lists they stand on, and what is done with one from when it is known until it left."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+
+from haldane.adapters.file_sd import FileList
+from haldane.adapters.listing import Form
+from haldane.app.parts import Parts, tls_of
+from haldane.config import Config, DiscoverSection
+from haldane.domain.fleet import ReplicaView, Server
+from haldane.engine.converge import Converge, Pace
+from haldane.engine.observe import Observer
+from haldane.engine.roster import Listed, Roster
+from haldane.engine.supervisor import Supervisor
+from haldane.ports import PortError, ServerList
+from haldane.serving.client import ServingClient, open_client
+
+log = structlog.get_logger()
+
+OPEN_RETRY_SECONDS = 5.0
+
+
+def open_list(section: DiscoverSection) -> ServerList:
+    """The list that a section of `discover` means. Refused where DNS is asked and this machine has no DNS server."""
+    form = Form(
+        port=section.port,
+        metrics_port=section.metrics_port,
+        metrics_path=section.metrics_path,
+        canary=section.canary,
+    )
+    if section.dns is None:
+        assert section.file is not None
+        return FileList(section.title, section.file, form)
+    from haldane.adapters.dns_list import DnsList
+
+    host, _, port = (section.resolver or "").rpartition(":")
+    resolver = (host.strip("[]"), int(port)) if section.resolver else None
+    return DnsList(section.title, section.dns, section.kind, form, resolver=resolver)
+
+
+def open_lists(config: Config) -> dict[str, Listed]:
+    """All lists of `discover`, by title."""
+    return {one.title: Listed(open_list(one), one.every.total_seconds()) for one in config.discover}
+
+
+def open_roster(parts: Parts, observer: Observer, supervisor: Supervisor) -> Roster:
+    """Who is in the fleet, by the lists of the config."""
+    return Roster(
+        desk=parts.desk,
+        fixed=parts.config.fleet,
+        lists=open_lists(parts.config),
+        telemetry=parts.telemetry,
+        look_after=lambda server: look_after(parts, observer, supervisor, server),
+    )
+
+
+async def look_after(parts: Parts, observer: Observer, supervisor: Supervisor, server: Server) -> None:
+    """One server that a list named: looked at, scraped and kept at what is wanted, until cancelled."""
+    while True:
+        try:
+            async with open_client(server, tls_of(parts.config)) as client:
+                with _in_fleet(parts, observer, server, client):
+                    async with asyncio.TaskGroup() as group:
+                        scraping = observer.keep_scraping(server.name, client)
+                        group.create_task(scraping, name=f"scrape {server.name}")
+                        converging = converge(parts, observer, supervisor, server, client)
+                        group.create_task(converging.run(), name=f"converge {server.name}")
+        except PortError as error:  # a TLS file that is being replaced
+            log.error("server_not_opened", server=server.name, detail=error.detail)
+        await asyncio.sleep(OPEN_RETRY_SECONDS)
+
+
+@contextmanager
+def _in_fleet(parts: Parts, observer: Observer, server: Server, client: ServingClient) -> Iterator[None]:
+    """Known to every part for as long as the block lasts, and to none after it."""
+    observer.add(server.name)
+    parts.clients[server.name] = client
+    parts.gauges_from.add(server.name)
+    parts.desk.put_server(server)
+    log.info("server_joined", server=server.name, address=server.address)
+    try:
+        yield
+    finally:
+        parts.clients.pop(server.name, None)
+        parts.gauges_from.drop(server.name)
+        parts.footprints.drop(server.name)
+        parts.desk.drop_server(server.name)
+        observer.drop(server.name)
+
+
+def converge(
+    parts: Parts, observer: Observer, supervisor: Supervisor, server: Server, client: ServingClient
+) -> Converge:
+    """The task that keeps one server at what is wanted of it."""
+
+    async def guard(server: Server, _: Any) -> str:
+        return await parts.clear(server.name)
+
+    async def note(kind: str, data: dict[str, Any]) -> None:
+        await asyncio.to_thread(parts.store.record, kind, data)
+
+    def on_view(server: Server, view: ReplicaView | None) -> None:
+        try:
+            observer.on_view(server, view)
+            parts.footprints.on_view(server, view)
+        except Exception:  # the comfort ring begins here: a gauge or a condition never ends the looking
+            log.exception("observing_broke", what=f"view {server.name}")
+
+    every = parts.config.look_every.total_seconds()
+    return Converge(
+        server=server,
+        client=client,
+        desk=parts.desk,
+        telemetry=parts.telemetry,
+        may_act=lambda: parts.lease.held() and supervisor.taken_up,
+        guard=guard,
+        note=note,
+        on_view=on_view,
+        pace=Pace(live=every, rest=max(every, 5.0) if every >= 1 else every),
+    )
