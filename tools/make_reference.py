@@ -279,8 +279,9 @@ def metrics_page() -> str:
         "Labels come from closed sets: no series carries a rollout's id, or anything out of a request. *How many* is"
         " the most series there can be: M models in the config, S servers, D lists of `discover`, L labels"
         " looked for (`stable` and `canary`), C checks of a model's rules with their slices, V versions of a model:"
-        " those loading, loaded or failed now, and of the two counters of loads all that were loaded since the agent started. A series is there once it has"
-        " something to say, and a check's last ruling stays until the model's next rollout.\n",
+        " those loading, loaded or failed now, and of the two counters of loads all that were loaded since the agent"
+        " started. A series is there once it has something to say, and a check's last ruling stays until the model's"
+        " next rollout.\n",
         SERIES_TABLE, *_series(Telemetry.on(CollectorRegistry())), "",
         "Alerts on them: [rules/haldane.yml](../../rules/haldane.yml), each with a [runbook](../runbooks/README.md);"
         " [boards](../howto/dashboards.md) that show them.\n",
