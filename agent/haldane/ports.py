@@ -9,6 +9,7 @@ PortError
 """
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol
 
@@ -227,10 +228,21 @@ class Store(Protocol):
     def close(self) -> None: ...
 
 
-class Notifier(Protocol):
-    """Is told Records; the receiver drops repeats by seq."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """Something a receiver outside should hear once; it drops repeats by `id`. `at` in seconds; `data`: JSON values."""
 
-    async def tell(self, record: Record) -> None: ...
+    id: str
+    type: str
+    subject: str
+    at: float
+    data: Mapping[str, Any]
+
+
+class Notifier(Protocol):
+    """Takes notices, one at a time. Raises Unavailable (tell it again) or Refused (do not)."""
+
+    async def tell(self, notice: Notice) -> None: ...
 
 
 class AlertSink(Protocol):
@@ -262,6 +274,7 @@ __all__ = [
     "ModelServer",
     "ModelView",
     "NoData",
+    "Notice",
     "Notifier",
     "PortError",
     "ProcessMeter",

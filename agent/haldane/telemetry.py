@@ -150,7 +150,9 @@ class Telemetry:
                 ["model"],
                 **own,
             ),
-            notifications=Counter("notifications_total", "Conditions told to it.", ["notifier", "result"], **own),
+            notifications=Counter(
+                "notifications_total", "Tellings to it, by how they ended.", ["notifier", "result"], **own
+            ),
             reading_errors=Counter(
                 "reading_errors_total", "Readings of a gauge that could not be had.", [*check, "reason"], **own
             ),

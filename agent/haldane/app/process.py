@@ -14,14 +14,14 @@ from functools import partial
 import structlog
 
 import haldane
-from haldane.adapters.alertmanager import open_alertmanager
 from haldane.adapters.storage import listing
 from haldane.app.agent import Agent
 from haldane.app.discover import keep_discovering
 from haldane.app.gauges import show_rollout, show_ruling, show_transition
 from haldane.app.history import History
 from haldane.app.labeltopic import keep_reading
-from haldane.app.parts import Parts, SystemClock, api_token, open_parts, put_at_rest
+from haldane.app.notices import open_told
+from haldane.app.parts import Parts, api_token, open_parts, put_at_rest
 from haldane.app.servers import converge, open_roster
 from haldane.app.takeback import take_back
 from haldane.config import Config
@@ -67,8 +67,8 @@ async def _run(config: Config, stack: AsyncExitStack) -> None:
     # First the socket: two agents on one address are found out before anything is touched.
     socket = await stack.enter_async_context(listening(config.listen))
     parts = await open_parts(config, stack)
-    sinks = await _sinks(config, stack, parts.clock)
-    agent, observer, late = _assemble(parts, sinks)
+    told = await open_told(config, stack, parts)
+    agent, observer, late = _assemble(parts, told.sinks)
     roster = open_roster(parts, observer, agent.supervisor)
     agent.unread = lambda: roster.unread
     token = api_token(config)
@@ -78,6 +78,8 @@ async def _run(config: Config, stack: AsyncExitStack) -> None:
         group.create_task(serve(web, socket), name="web")
         group.create_task(parts.lease.run(), name="lease")
         group.create_task(_comfort("observer", observer.run), name="observer")
+        if told.log is not None:
+            group.create_task(_comfort("notices", told.log.run), name="notices")
         group.create_task(_comfort("sources", parts.keep_preparing), name="sources")
         group.create_task(_comfort("footprints", parts.footprints.run), name="footprints")
         if config.tap is not None:
@@ -146,14 +148,6 @@ async def _end_when_lost(lease: Lease, agent: Agent, telemetry: Telemetry) -> No
         telemetry.may_act.set("lease" not in agent.waiting)
         await asyncio.sleep(0.1)
     raise StaleWrite("lease", "another agent took it and may act now, so this one ends")
-
-
-async def _sinks(config: Config, stack: AsyncExitStack, clock: SystemClock) -> dict[str, AlertSink]:
-    if config.alertmanager is None:
-        return {}
-    link = f"http://{config.listen}/"
-    sink = await stack.enter_async_context(open_alertmanager(str(config.alertmanager), now=clock.now, link=link))
-    return {"alertmanager": sink}
 
 
 def _assemble(parts: Parts, sinks: Mapping[str, AlertSink]) -> tuple[Agent, Observer, LateWatch]:

@@ -1,5 +1,6 @@
 """Reading the config file: text to settings, every mistake found in one go."""
 
+import base64
 import difflib
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -206,6 +207,11 @@ def _resolve(config: Config, parse_models: ParseModels | None) -> Iterator[tuple
             config._prometheus_token = _secret(source.token_file, source.token_env)
         except ValueError as error:
             yield ("prometheus", "token_file" if source.token_file else "token_env"), str(error)
+    if (hook := config.webhook) is not None:
+        try:
+            config._webhook_secret = _signing(_secret(hook.secret_file, hook.secret_env))
+        except ValueError as error:
+            yield ("webhook", "secret_env" if hook.secret_env else "secret_file"), str(error)
     loc, path = ("model_config_file",), config.model_config_file
     if path is None:
         return
@@ -244,6 +250,21 @@ def record_keys(config: Config) -> dict[str, SecretStr]:
     if problems:
         raise ConfigError(problems)
     return keys
+
+
+def _signing(secret: SecretStr | None) -> SecretStr:
+    """The secret of a webhook, if it is one; ValueError says how to make one."""
+    make = "make one: echo whsec_$(openssl rand -base64 32)"
+    if secret is None:
+        raise ValueError(f"notices are signed, so give secret_file or secret_env; {make}")
+    text = secret.get_secret_value()
+    try:
+        strong = text.startswith("whsec_") and len(base64.b64decode(text[6:], validate=True)) >= 24
+    except ValueError:
+        strong = False
+    if not strong:
+        raise ValueError(f"must be whsec_ and at least 24 random bytes in base64; {make}")
+    return secret
 
 
 def _secret(file: Path | None, variable: str | None) -> SecretStr | None:

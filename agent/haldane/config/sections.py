@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr
 from haldane.config.analysis import AnalysisSection
 from haldane.config.base import Section
 from haldane.config.discover import DiscoverSection
+from haldane.config.notify import WebhookSection
 from haldane.config.outputs import OutputsSection
 from haldane.config.quantities import Address, Duration, DurationOrZero, HttpUrl
 from haldane.config.resources import PrometheusSection
@@ -229,6 +230,9 @@ class Config(Section):
     alertmanager: HttpUrl | None = None
     """Alertmanager to tell about conditions, e.g. http://127.0.0.1:9093."""
 
+    webhook: WebhookSection | None = None
+    """Who else is told."""
+
     tls: TlsSection | None = None
     """TLS to the servers; plain text when left out."""
 
@@ -242,6 +246,7 @@ class Config(Section):
     _token: SecretStr | None = PrivateAttr(default=None)
     _store_url: SecretStr | None = PrivateAttr(default=None)
     _prometheus_token: SecretStr | None = PrivateAttr(default=None)
+    _webhook_secret: SecretStr | None = PrivateAttr(default=None)
 
     @property
     def base(self) -> ServerConfig | None:
@@ -257,6 +262,11 @@ class Config(Section):
     def prometheus_token(self) -> SecretStr | None:
         """The bearer token that the config refers to."""
         return self._prometheus_token
+
+    @property
+    def webhook_secret(self) -> SecretStr | None:
+        """What notices are signed with; None without a webhook."""
+        return self._webhook_secret
 
     @property
     def store_url(self) -> SecretStr:

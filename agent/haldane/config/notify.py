@@ -1,0 +1,23 @@
+"""Settings of who is told, besides Alertmanager."""
+
+from datetime import timedelta
+from pathlib import Path
+
+from haldane.config.base import Section
+from haldane.config.quantities import Duration, HttpUrl
+
+
+class WebhookSection(Section):
+    """A receiver of notices: conditions that begin and end, rollouts that start and move (extra `notify`)."""
+
+    url: HttpUrl
+    """Where CloudEvents 1.0 are posted, in structured JSON."""
+
+    secret_file: Path | None = None
+    """File with the secret that signs them, as Standard Webhooks writes it: whsec_ and random bytes in base64."""
+
+    secret_env: str | None = None
+    """Environment variable that holds it."""
+
+    timeout: Duration = timedelta(seconds=5)
+    """For each; no answer by then counts as not taken."""
