@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from haldane.cli.exits import INFRASTRUCTURE, config_errors, leave
+from haldane.cli.servingconfig import serving_config
 
 
 @click.group()
@@ -46,3 +47,6 @@ def config_(file: Path, online: bool) -> None:
         wrong = wrong or not good
     if wrong:
         leave(INFRASTRUCTURE, "not everything is as the config says")
+
+
+check.add_command(serving_config)

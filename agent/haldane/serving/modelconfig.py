@@ -16,12 +16,12 @@ from google.protobuf import text_format
 
 from haldane import wire
 from haldane.domain.fleet import ModelEntry, ModelName, Policy, ServerConfig
+from haldane.serving import configtext
 
 # Serving takes "an absolute path or URI"; a relative base_path refuses the whole list.
 _ABSOLUTE = re.compile(r"/|[a-zA-Z][a-zA-Z0-9+.-]*://.")
 _OURS = ("name", "base_path", "model_platform", "model_version_policy", "version_labels")
 _WHERE = re.compile(r"^(\d+):(\d+) : (.*)$", re.DOTALL)
-_ENTRY = re.compile(r"^\s*config\s*:?\s*[{<]|[{<]\s*config\s*:?\s*[{<]", re.MULTILINE)
 
 
 class ConfigTextError(ValueError):
@@ -37,14 +37,15 @@ def problems(config: ServerConfig) -> list[str]:
     """
     if not config.models:
         return ["the model list is empty, which would unload every model"]
-    found = [problem for entry in config.models for problem in _entry_problems(entry)]
+    found = [problem for entry in config.models for problem in entry_problems(entry)]
     names = [entry.name for entry in config.models]
     return found + [
         f"model {name}: listed {names.count(name)} times" for name in sorted(set(names)) if names.count(name) > 1
     ]
 
 
-def _entry_problems(entry: ModelEntry) -> Iterable[str]:
+def entry_problems(entry: ModelEntry) -> Iterable[str]:
+    """Why one model of a list must not be sent, one sentence each."""
     who = f"model {entry.name}" if entry.name else f"the model at {entry.base_path or 'no path'}"
     if not entry.name:
         yield f"{who}: has no name"
@@ -130,7 +131,7 @@ def parse(text: str, *, source: str = "model config") -> ServerConfig:
     """The config a `--model_config_file` holds; ConfigTextError with file, line and what would be right."""
     config = parse_leniently(text, source=source)
     if found := problems(config):
-        lines = _entry_lines(text)
+        lines = [block.line for block in configtext.entries(text)]
         raise ConfigTextError("\n".join(f"{source}:{_line_of(p, config, lines)}: {p}" for p in found))
     return config
 
@@ -156,16 +157,11 @@ def _located(words: str, source: str) -> str:
     return f"{source}:{line}: column {column}: {what.strip()}"
 
 
-def _entry_lines(text: str) -> list[int]:
-    """The line on which each `config {` stands; a guess from the text, good enough to point at."""
-    return [text[: match.end()].count("\n") + 1 for match in _ENTRY.finditer(text)]
-
-
 def _line_of(problem: str, config: ServerConfig, lines: Sequence[int]) -> int:
-    named = [i for i, entry in enumerate(config.models) if any(problem == p for p in _entry_problems(entry))]
+    named = [i for i, entry in enumerate(config.models) if any(problem == p for p in entry_problems(entry))]
     if not named:  # a duplicate: point at its last listing
         named = [i for i, entry in enumerate(config.models) if problem.startswith(f"model {entry.name}: listed")][-1:]
-    return lines[named[0]] if named and len(lines) == len(config.models) else 1
+    return lines[named[0]] if named else 1
 
 
 def render(config: ServerConfig) -> str:
