@@ -37,6 +37,8 @@ class Telemetry:
     unusable: Counter
     shed: Counter
     labels: Counter
+    releases: Counter
+    releases_pending: Gauge
     taken_back: Counter
     phase: Gauge
     phase_started: Gauge
@@ -118,6 +120,13 @@ class Telemetry:
                 ["model", "result"],
                 **own,
             ),
+            releases=Counter(
+                "releases_total",
+                "Announced releases by what became of them: started, refused, passed_over; unreadable (of a topic).",
+                ["model", "result"],
+                **own,
+            ),
+            releases_pending=Gauge("releases_pending", "Announced releases that wait.", ["model"], **own),
             taken_back=Counter(
                 "promotions_taken_back_total", "Promotions undone because labels showed harm later.", ["model"], **own
             ),

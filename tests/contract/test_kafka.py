@@ -7,10 +7,11 @@ import socket
 import subprocess
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,11 +19,15 @@ from prometheus_client import CollectorRegistry
 
 from haldane import wire
 from haldane.adapters.kafka import Feed, Topic, open_feed
+from haldane.app.agent import Agent
+from haldane.app.eventtopic import keep_listening
 from haldane.app.labeltopic import keep_reading
 from haldane.app.sources import first_request, open_source, topic_terms
 from haldane.config import ModelSection
+from haldane.config.releases import ReleaseTopicSection
 from haldane.domain.fleet import ModelName, ServerName
 from haldane.domain.labels import Label, Receipt
+from haldane.domain.release import Announcement
 from haldane.domain.rollout import Phase
 from haldane.domain.traffic import key_of
 from haldane.engine.labels import Labels, LabelTerms
@@ -77,13 +82,19 @@ def topic(brokers: str) -> str:
     return name
 
 
-def send(brokers: str, topic: str, values: Sequence[bytes | None], partition: int = 0) -> None:
+def send(
+    brokers: str,
+    topic: str,
+    values: Sequence[bytes | None],
+    partition: int = 0,
+    headers: Mapping[str, bytes] | None = None,
+) -> None:
     from confluent_kafka import Producer
 
     # One message a batch: this broker's end of a partition is wrong for larger ones.
     producer = Producer({"bootstrap.servers": brokers, "linger.ms": 0, "batch.num.messages": 1})
     for value in values:
-        producer.produce(topic, value, partition=partition)
+        producer.produce(topic, value, partition=partition, headers=list((headers or {}).items()))
         producer.flush(30)
 
 
@@ -266,6 +277,68 @@ async def test_labels_of_a_topic_are_kept_though_the_store_was_away(
         1,
         2,
     )  # told again when the messages are
+
+
+class Listener:
+    """What stands for the agent: takes announcements, is away the first time, knows what it was told."""
+
+    def __init__(self) -> None:
+        self.taken: list[Announcement] = []
+        self.away = True
+        self.supervisor = SimpleNamespace(labels=SimpleNamespace(telemetry=Telemetry.on(CollectorRegistry())))
+
+    async def announce(self, one: Announcement) -> bool:
+        if self.away:
+            self.away = False
+            raise Unavailable("store", "away")
+        if one.key not in [each.key for each in self.taken]:
+            self.taken.append(one)
+        return True
+
+    @property
+    def unreadable(self) -> float | None:
+        registry = self.supervisor.labels.telemetry.registry
+        return registry.get_sample_value("haldane_releases_total", {"model": "credit", "result": "unreadable"})
+
+
+def published(version: int, name: str, model: str = "credit", kind: str = "haldane.release.published") -> bytes:
+    event = {"specversion": "1.0", "id": name, "source": "/ci", "type": kind, "datacontenttype": "application/json"}
+    return json.dumps({**event, "data": {"model": model, "version": version}}).encode()
+
+
+async def test_releases_of_a_topic_are_taken_at_least_once_and_what_cannot_be_read_goes_to_the_dead_letters(
+    brokers: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("haldane.app.eventtopic.RETRY_SECONDS", 0.1)
+    dead = f"{topic}-dead"
+    values = [
+        published(2, "1"),
+        b"junk",
+        published(2, "1"),
+        published(9, "3", model="fraud"),
+        published(9, "4", kind="com.example.trained"),
+        published(3, "5"),
+    ]
+    send(brokers, topic, values, headers={"content-type": b"application/cloudevents+json"})
+    section = ReleaseTopicSection(brokers=brokers, topic=topic, dead_letters=dead)
+    listener = Listener()
+    listening = asyncio.create_task(keep_listening(CREDIT, section, cast(Agent, listener)))
+    async with asyncio.timeout(60):
+        while len(listener.taken) < 2:  # noqa: ASYNC110 - it sets no event
+            await asyncio.sleep(0.05)
+    await asyncio.sleep(0.5)
+    listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
+    assert [(one.version, one.key) for one in listener.taken] == [(2, "/ci 1"), (3, "/ci 5")]
+    assert listener.unreadable == 1
+    async with open_feed(topic_terms(ReleaseTopicSection(brokers=brokers, topic=dead), "readers")) as feed:
+        found = []
+        async with asyncio.timeout(30):
+            while not found:
+                found = await feed.take()
+    assert [one.value for one in found] == [b"junk"]
+    assert b"not a CloudEvent" in found[0].headers["haldane-why"]
+    assert found[0].headers["haldane-from"] == f"{topic}/0@1".encode()
 
 
 async def test_a_feed_is_closed_when_it_cannot_be_opened() -> None:

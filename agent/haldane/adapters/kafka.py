@@ -49,6 +49,7 @@ class Message:
     partition: int
     offset: int
     value: bytes
+    headers: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class Feed:
@@ -77,7 +78,8 @@ class Feed:
                 continue
             partition, offset = message.partition(), message.offset()
             where = f"{self._terms.topic}/{partition}@{offset}"
-            found.append(Message(where, partition, offset, message.value() or b""))
+            headers = {name: value or b"" for name, value in message.headers() or ()}
+            found.append(Message(where, partition, offset, message.value() or b"", headers))
         return found
 
     async def commit(self, places: Mapping[int, int]) -> None:
@@ -149,6 +151,50 @@ async def open_feed(terms: TopicTerms, *, back: int = 0) -> AsyncIterator[Feed]:
         yield feed
     finally:
         await feed.close()
+
+
+class Letters:
+    """A topic that takes what could not be read. Made by `open_letters`."""
+
+    def __init__(self, topic: str, producer: Any) -> None:
+        self._topic, self._producer = topic, producer
+
+    async def put(self, message: Message, why: str) -> None:
+        """The message as it came, with `haldane-why` and `haldane-from` in its headers; there when it returns.
+
+        Unavailable when the broker does not take it.
+        """
+        headers = {**message.headers, "haldane-why": why.encode(), "haldane-from": message.where.encode()}
+        await asyncio.to_thread(self._put, message.value, headers)
+
+    def _put(self, value: bytes, headers: Mapping[str, bytes]) -> None:
+        from confluent_kafka import KafkaException
+
+        failed: list[str] = []
+        try:
+            self._producer.produce(
+                self._topic,
+                value,
+                headers=list(headers.items()),
+                on_delivery=lambda error, _: failed.append(str(error)) if error is not None else None,
+            )
+            left = self._producer.flush(_ANSWER_SECONDS)
+        except (KafkaException, BufferError) as error:
+            raise Unavailable(self._topic, str(error)) from error
+        if failed or left:
+            raise Unavailable(self._topic, failed[0] if failed else "the broker does not take it")
+
+
+@asynccontextmanager
+async def open_letters(terms: TopicTerms, topic: str) -> AsyncIterator[Letters]:
+    """That topic, at the brokers of `terms`; Refused when the client does not take its settings."""
+    from confluent_kafka import KafkaException, Producer
+
+    try:
+        made = Producer({"log_level": 2, **terms.settings, "bootstrap.servers": terms.brokers})
+    except (KafkaException, TypeError, ValueError) as error:
+        raise Refused(topic, f"the client does not take its settings: {error}") from error
+    yield Letters(topic, made)
 
 
 class Offsets:

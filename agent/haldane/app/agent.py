@@ -15,14 +15,16 @@ from haldane.domain.evidence import Ruling
 from haldane.domain.fleet import Clients, Condition, ModelName, ModelView, Placement, ServerName
 from haldane.domain.labels import Label, Receipt
 from haldane.domain.record import Record
+from haldane.domain.release import Announcement
 from haldane.domain.rollout import Command, CommandKind, Mode, Rollout, RolloutId, Transition
 from haldane.engine.desk import Desk
+from haldane.engine.intake import Intake
 from haldane.engine.judging import rules_of
 from haldane.engine.labels import Labels
 from haldane.engine.supervisor import Supervisor
 from haldane.judge.first import without_baseline
 from haldane.judge.rules import Rules
-from haldane.ports import Clock, Refused, Store
+from haldane.ports import Clock, Refused, Store, Unavailable
 from haldane.release.check import problem
 from haldane.rollout.wanted import STABLE, Watched
 from haldane.web.api import Unknown
@@ -54,6 +56,7 @@ class Agent:
     unread: Callable[[], Sequence[str]] = list  # lists of servers that were never read
     waiting: dict[str, str] = field(default_factory=dict)  # what is not ready yet -> why
     starting: asyncio.Lock = field(default_factory=asyncio.Lock)  # two at once would both find no other rollout
+    intake: Intake = field(init=False)  # it starts rollouts of this agent
 
     def unready(self) -> Sequence[str]:
         unseen = [
@@ -90,11 +93,18 @@ class Agent:
 
     # --- rollouts -------------------------------------------------------------------------------------------------
 
-    async def start(self, model: str, version: int, *, by: str, why: str) -> Rollout:
+    async def start(self, model: str, version: int, *, by: str, why: str, announcement: str = "") -> Rollout:
+        """`announcement` is the key of the one it comes from."""
         async with self.starting:
-            return await self._start(model, version, by=by, why=why)
+            return await self._start(model, version, by=by, why=why, announcement=announcement)
 
-    async def _start(self, model: str, version: int, *, by: str, why: str) -> Rollout:
+    async def announce(self, one: Announcement) -> bool:
+        self._check_known(one.model)
+        if self.waiting:  # another agent may act, and would not hear of it
+            raise Unavailable(one.model, "; ".join(self.waiting.values()))
+        return await self.intake.take(one)
+
+    async def _start(self, model: str, version: int, *, by: str, why: str, announcement: str) -> Rollout:
         name = ModelName(model)
         await self._check_startable(name, version)
         await self.prepare(name)
@@ -122,6 +132,7 @@ class Agent:
         )
         data: dict[str, Any] = {"by": by, "why": why, "old": rollout.old, "new": version, "mode": rollout.mode}
         data |= {"labels": self.desk.labels(name, servers), "analysis_hash": rules.digest}
+        data |= {"announcement": announcement} if announcement else {}
         await self.supervisor.start(rollout, data)
         return rollout
 

@@ -7,7 +7,7 @@ app ─ lease │ supervisor: one subtree per rollout │ converge: one task per
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -15,6 +15,7 @@ import structlog
 
 import haldane
 from haldane.adapters.storage import listing
+from haldane.app import releases
 from haldane.app.agent import Agent
 from haldane.app.discover import keep_discovering
 from haldane.app.gauges import show_rollout, show_ruling, show_transition
@@ -22,7 +23,9 @@ from haldane.app.history import History
 from haldane.app.labeltopic import keep_reading
 from haldane.app.notices import open_told
 from haldane.app.parts import Parts, api_token, open_parts, put_at_rest
+from haldane.app.releases import Task
 from haldane.app.servers import converge, open_roster
+from haldane.app.storagewatch import StorageWatch
 from haldane.app.takeback import take_back
 from haldane.config import Config
 from haldane.domain.evidence import Ruling
@@ -33,6 +36,7 @@ from haldane.engine.lease import Lease
 from haldane.engine.observe import Observer
 from haldane.engine.observe import Pace as ObserverPace
 from haldane.engine.supervisor import Supervisor
+from haldane.judge.storage import Shelf
 from haldane.ports import AlertSink, StaleWrite, Unavailable
 from haldane.serving.exposition import load_counters
 from haldane.telemetry import Telemetry
@@ -68,7 +72,7 @@ async def _run(config: Config, stack: AsyncExitStack) -> None:
     socket = await stack.enter_async_context(listening(config.listen))
     parts = await open_parts(config, stack)
     told = await open_told(config, stack, parts)
-    agent, observer, late = _assemble(parts, told.sinks)
+    agent, observer, late, shelves = _assemble(parts, told.sinks)
     roster = open_roster(parts, observer, agent.supervisor)
     agent.unread = lambda: roster.unread
     token = api_token(config)
@@ -92,7 +96,7 @@ async def _run(config: Config, stack: AsyncExitStack) -> None:
             converging = converge(parts, observer, agent.supervisor, parts.desk.servers[name], client)
             group.create_task(converging.run(), name=f"converge {name}")
         group.create_task(roster.run(), name="roster")
-        group.create_task(_act_when_allowed(parts, agent, late), name="supervisor")
+        group.create_task(_act_when_allowed(parts, agent, late, releases.tasks(agent, shelves)), name="supervisor")
 
 
 async def _comfort(
@@ -107,17 +111,17 @@ async def _comfort(
         await asyncio.sleep(retry_seconds)
 
 
-async def _act_when_allowed(parts: Parts, agent: Agent, late: LateWatch) -> None:
+async def _act_when_allowed(parts: Parts, agent: Agent, late: LateWatch, acting: Iterable[Task]) -> None:
     """Take up rollouts once the lease is held; end the process when another agent has taken it."""
     agent.waiting["lease"] = NOT_HELD
     while not parts.lease.held():  # noqa: ASYNC110 - a lease begins and ends by the clock, which sets no event
         await asyncio.sleep(0.1)
     async with asyncio.TaskGroup() as group:
         group.create_task(_end_when_lost(parts.lease, agent, parts.telemetry), name="lease watch")
-        group.create_task(_supervise(parts, agent, late), name="rollouts")
+        group.create_task(_supervise(parts, agent, late, acting), name="rollouts")
 
 
-async def _supervise(parts: Parts, agent: Agent, late: LateWatch) -> None:
+async def _supervise(parts: Parts, agent: Agent, late: LateWatch, acting: Iterable[Task]) -> None:
     """Read anew what an agent before this one left, while this one waited: nobody acts before that."""
     while True:
         try:
@@ -132,6 +136,8 @@ async def _supervise(parts: Parts, agent: Agent, late: LateWatch) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(agent.supervisor.run(), name="subtrees")
         group.create_task(_comfort("late labels", late.run), name="late labels")
+        for called, deed in acting:
+            group.create_task(_comfort(called, deed), name=called)
         for name, section in parts.config.models.items():
             if section.labels is not None and section.labels.kafka is not None:
                 read = partial(keep_reading, ModelName(name), section.labels.kafka, agent.labels)
@@ -150,7 +156,7 @@ async def _end_when_lost(lease: Lease, agent: Agent, telemetry: Telemetry) -> No
     raise StaleWrite("lease", "another agent took it and may act now, so this one ends")
 
 
-def _assemble(parts: Parts, sinks: Mapping[str, AlertSink]) -> tuple[Agent, Observer, LateWatch]:
+def _assemble(parts: Parts, sinks: Mapping[str, AlertSink]) -> tuple[Agent, Observer, LateWatch, StorageWatch]:
     desk, telemetry = parts.desk, parts.telemetry
     history = History(parts.store)
 
@@ -163,6 +169,9 @@ def _assemble(parts: Parts, sinks: Mapping[str, AlertSink]) -> tuple[Agent, Obse
         if transition.after.phase.final:
             history.over(transition.after.id)
             late.add(transition.after)
+
+    def on_shelf(path: str, shelf: Shelf, at: float) -> None:
+        shelves.on_shelf(path, shelf, at)
 
     labels = parts.labels()
     supervisor = Supervisor(
@@ -184,6 +193,7 @@ def _assemble(parts: Parts, sinks: Mapping[str, AlertSink]) -> tuple[Agent, Obse
         clock=parts.clock,
         wanted=desk.decided if desk.mode is Mode.ENFORCE else None,
         list_storage=listing if parts.config.list_every else None,
+        on_shelf=on_shelf,
         pace=ObserverPace(listing=parts.config.list_every.total_seconds()),
     )
     for rollout in reversed(parts.store.rollouts()):
@@ -203,6 +213,8 @@ def _assemble(parts: Parts, sinks: Mapping[str, AlertSink]) -> tuple[Agent, Obse
         clear=parts.clear,
         unusable=parts.unusable,
     )
+    agent.intake = releases.give(agent)
+    shelves = releases.watch(agent)
 
     late = LateWatch(
         store=parts.store,
@@ -211,4 +223,4 @@ def _assemble(parts: Parts, sinks: Mapping[str, AlertSink]) -> tuple[Agent, Obse
         take_back=lambda promoted, ruling: take_back(agent, promoted, ruling),
         on_labels=lambda rollout: history.grew(rollout.id),
     )
-    return agent, observer, late
+    return agent, observer, late, shelves

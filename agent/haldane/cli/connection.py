@@ -33,9 +33,9 @@ class Connection:
         """The JSON answer to that body; leaves with the right exit code when it is refused."""
         return self._call("POST", path, json=body)
 
-    def post_bytes(self, path: str, body: bytes) -> Any:
-        """The JSON answer to a body that is JSON lines already."""
-        return self._call("POST", path, content=body)
+    def post_bytes(self, path: str, body: bytes, form: str = "application/x-ndjson") -> Any:
+        """The JSON answer to a body that is bytes already, of that content type."""
+        return self._call("POST", path, content=body, headers={"Content-Type": form})
 
     def lines(self, path: str, **query: Any) -> list[str]:
         """The lines of that path, which is no JSON; leaves with the right exit code when there are none."""
@@ -66,6 +66,7 @@ class Connection:
         import httpx
 
         headers = {"Authorization": f"Bearer {self.token}"} if self.token and method == "POST" else {}
+        headers |= more.pop("headers", {})
         try:
             # Proxies of the environment are for the outside world; the agent is ours.
             with httpx.Client(timeout=10.0, trust_env=False) as http:

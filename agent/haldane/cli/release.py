@@ -2,6 +2,7 @@
 
 import click
 
+from haldane.cli.announce import announce_
 from haldane.cli.gc import gc_
 from haldane.cli.publish import publish_, sync_
 from haldane.cli.shelf import list_, show, verify
@@ -10,8 +11,8 @@ from haldane.cli.validate import validate_
 
 @click.group()
 def release() -> None:
-    """Versions before they are served: validate, publish, bring to the servers' disks, clean up."""
+    """Versions before they are served: validate, publish, announce, bring to the servers' disks, clean up."""
 
 
-for command in (validate_, publish_, sync_, list_, show, verify, gc_):
+for command in (validate_, publish_, announce_, sync_, list_, show, verify, gc_):
     release.add_command(command)

@@ -17,6 +17,7 @@ from haldane.config.discover import DiscoverSection
 from haldane.config.notify import WebhookSection
 from haldane.config.outputs import OutputsSection
 from haldane.config.quantities import Address, Duration, DurationOrZero, HttpUrl
+from haldane.config.releases import ReleasesSection
 from haldane.config.resources import PrometheusSection
 from haldane.config.tap import TapSection
 from haldane.config.traffic import GoldenSection, LabelsSection, TrafficSection, golden_form
@@ -135,6 +136,9 @@ class ModelSection(Section):
 
     labels: LabelsSection | None = None
     """Right answers come later (`labels: {}` for all defaults): accuracy and loss then need no data at the start."""
+
+    releases: ReleasesSection | None = None
+    """Releases that are announced start a rollout by themselves (`releases: {}` for POST /v1/events alone)."""
 
     analysis: AnalysisSection | None = None
     """Replaces the top-level analysis for this model."""

@@ -56,6 +56,7 @@ class Observer:
         clock: Clock,
         wanted: Callable[[ServerName], ServerConfig] | None = None,
         list_storage: ListStorage | None = None,
+        on_shelf: Callable[[str, storage.Shelf, float], None] = lambda path, shelf, at: None,
         bounds: Bounds | None = None,
         pace: Pace | None = None,
     ) -> None:
@@ -63,7 +64,7 @@ class Observer:
         self._read, self._clock, self._wanted = read, clock, wanted
         self._telemetry, self._gauges = telemetry, Gauges(telemetry)
         self._bounds, self._pace = bounds or Bounds(), pace or Pace()
-        self._list_storage = list_storage
+        self._list_storage, self._on_shelf = list_storage, on_shelf
         self._entries = {entry.name: entry for entry in base.models if entry.base_path}
         self._shelves: dict[str, storage.Shelf] = {}  # by base path without a last slash
         self._paths = {entry.name: entry.base_path for entry in base.models}
@@ -130,6 +131,7 @@ class Observer:
         for server, known in self._memories.items():
             self._memories[server] = storage.noticed(known, self._entries, self._shelves, at)
         self._refresh()
+        self._on_shelf(path, self._shelves[path], at)
 
     def _expected(self, server: ServerName) -> Expected | None:
         if self._wanted is None:

@@ -12,6 +12,7 @@ from haldane.domain.evidence import Ruling
 from haldane.domain.fleet import Condition, ModelName, Server, ServerName
 from haldane.domain.labels import Label, Receipt
 from haldane.domain.record import Record, chain
+from haldane.domain.release import Announcement
 from haldane.domain.rollout import Command, CommandKind, Mode, Phase, Rollout, RolloutId, Transition
 from haldane.domain.traffic import Batch
 from haldane.judge.analysis import trace
@@ -93,6 +94,7 @@ class MemoryAgent:
     reasons: list[str] = field(default_factory=list)
     conditions: tuple[Condition, ...] = ()
     labels: dict[int, Label] = field(default_factory=dict)
+    announced: set[str] = field(default_factory=set)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def add(self, story: Story) -> Story:
@@ -131,6 +133,13 @@ class MemoryAgent:
         done = step(story.rollout, Command(START, kind, by, why))
         self.stories[rollout] = replace(story, rollout=done.after)
         return done
+
+    async def announce(self, one: Announcement) -> bool:
+        if one.model != MODEL:
+            raise Unknown(f"model {one.model!r} is not in the config; it has {MODEL}")
+        fresh = one.key not in self.announced
+        self.announced.add(one.key)
+        return fresh
 
     async def put_labels(self, model: str, labels: Sequence[Label]) -> Receipt:
         if model != MODEL:

@@ -23,6 +23,7 @@ It may raise `Unknown` (404), `Refused` or `StaleWrite` (409), `Unavailable`
 | GET /v1/records | all audit records, oldest first, as JSON lines to verify; `?after=SEQ&limit=N` |
 | POST /v1/rollouts | start one: `{"model", "version", "by", "why"}` |
 | POST /v1/rollouts/ID/commands | pause, resume, promote or abort: `{"kind", "by", "why"}` |
+| POST /v1/events | a release is announced, as a CloudEvent (202; `taken` is false for one told before) |
 | POST /v1/labels | right answers of `?model=NAME`, as JSON lines or a list of `{"request", "label"}` |
 | GET /v1/verdict | pass, fail, wait or inconclusive on `?model=NAME&version=N`, for Argo Rollouts |
 | POST /v1/gates/promote | 200 when the answer is pass, else 409; a body as Flagger posts it |
@@ -44,8 +45,10 @@ from starlette.routing import Route
 from haldane.domain.evidence import Ruling
 from haldane.domain.labels import Label, Receipt
 from haldane.domain.record import Record, to_line
+from haldane.domain.release import Announcement
 from haldane.domain.rollout import CommandKind, Rollout, RolloutId, Transition
 from haldane.ports import PortError, Refused, StaleWrite, Unavailable
+from haldane.web.events import MOST_EVENT_BYTES, BadEvent, OtherEvent, over_http
 from haldane.web.jsonform import as_json
 from haldane.web.labels import MOST_LABELS, MOST_LABELS_BYTES, BadLabel, read_labels
 from haldane.web.sentences import explained
@@ -69,6 +72,9 @@ class Agent(Protocol):
 
     async def start(self, model: str, version: int, *, by: str, why: str) -> Rollout:
         """Start a rollout; Unknown for a model that is not watched, Refused when it cannot start now."""
+
+    async def announce(self, one: Announcement) -> bool:
+        """Stored when it returns; False when it was known. Unknown, or Refused for a model that takes none."""
 
     async def command(self, rollout: RolloutId, kind: CommandKind, *, by: str, why: str) -> Transition:
         """Stored when it returns. Unknown, or Refused (also by the machine: `Transition.refused`)."""
@@ -198,6 +204,7 @@ class Api:
             Route(one + "/commands", guarded(self.command), methods=["POST"]),
             Route("/v1/records", guarded(self.log), methods=["GET"]),
             Route("/v1/labels", guarded(self.labels), methods=["POST"]),
+            Route("/v1/events", guarded(self.events), methods=["POST"]),
         ]
 
     async def status(self, request: Request) -> Response:
@@ -280,6 +287,20 @@ class Api:
             raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, why)
         found = await self._agent.put_labels(model, labels)
         told = {"accepted": found.accepted, "duplicate": found.duplicate, "unknown": found.unknown}
+        return JSONResponse(told, status_code=HTTPStatus.ACCEPTED)
+
+    async def events(self, request: Request) -> Response:
+        require_token(request, self._token)
+        body = await read_bytes(request, MOST_EVENT_BYTES)
+        try:
+            one = over_http(request.headers, body)
+        except (BadEvent, OtherEvent) as bad:
+            raise Problem(HTTPStatus.BAD_REQUEST, f"{bad}; nothing was taken") from None
+        except ImportError:
+            why = 'CloudEvents need a small package: pip install "haldane[notify]"'
+            raise Problem(HTTPStatus.NOT_IMPLEMENTED, why) from None
+        taken = await self._agent.announce(one)
+        told = {"model": one.model, "version": one.version, "taken": taken}
         return JSONResponse(told, status_code=HTTPStatus.ACCEPTED)
 
 

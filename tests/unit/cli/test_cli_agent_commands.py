@@ -57,6 +57,15 @@ def test_status_for_programs_is_json(address):
     assert json.loads(result.output)["mode"] == "enforce"
 
 
+def test_a_release_is_announced_and_again_it_is_known(agent, address, state_dir):
+    command = ("release", "announce", "credit", "7", "--agent", address, "--state-dir", str(state_dir))
+    first, again = run(*command), run(*command)
+    assert (first.exit_code, "as soon as it can" in first.output) == (0, True)
+    assert (again.exit_code, "told before" in again.output) == (0, True)
+    assert run("release", "announce", "fraud", *command[3:]).exit_code == 2
+    assert run("release", "announce", "credit", "seven", *command[4:]).exit_code == 2
+
+
 def test_without_an_agent_every_command_says_what_to_do_and_exits_4():
     for command in (["status"], ["rollout", "list"], ["rollout", "abort", "x", "--why", "y"], ["explain", "x"]):
         result = run(*command, "--agent", "http://127.0.0.1:1")

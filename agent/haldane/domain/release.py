@@ -1,0 +1,25 @@
+"""A release that was announced: somebody says that a version is there to be rolled out."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from haldane.domain.fleet import ModelName
+
+
+class Newer(StrEnum):
+    """What becomes of a release that is announced while another version of its model is on trial."""
+
+    QUEUE = "queue"  # it waits for the end of that trial
+    SUPERSEDE = "supersede"  # a trial that has not begun to promote is aborted for it
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announcement:
+    """`key` is the same for what was said twice."""
+
+    key: str
+    model: ModelName
+    version: int
+    by: str
+    why: str

@@ -1,0 +1,139 @@
+"""Announced releases are stored before they are taken, started once, and known to the process that comes after."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from haldane.adapters.sql import SqlStore
+from haldane.domain.fleet import Clients, ModelName
+from haldane.domain.release import Announcement, Newer
+from haldane.domain.rollout import Mode, Phase, Rollout, RolloutId
+from haldane.engine.desk import Desk
+from haldane.engine.intake import Intake, Terms
+from haldane.ports import Refused
+from haldane.telemetry import Telemetry
+from haldane.testing.builders import MODEL, a_config, a_rollout
+
+TWO = Announcement(key="ci 1", model=MODEL, version=2, by="ci", why="trained on October")
+PATIENCE = 60.0
+
+
+class House:
+    """An agent's store and desk, and an intake that starts rollouts there."""
+
+    def __init__(self, store: SqlStore, newer: Newer = Newer.QUEUE) -> None:
+        self.store, self.time, self.aborted = store, 1000.0, list[str]()
+        self.refusal = ""
+        self.desk = Desk(Mode.ENFORCE, {}, a_config(), {})
+        self.desk.put_stable(MODEL, 1, 1, Clients.LABEL, provable=False)
+        for rollout, revision in store.live():
+            self.desk.put_rollout(rollout, revision)
+        self.telemetry = Telemetry.on(CollectorRegistry())
+        self.intake = Intake(
+            store, self.desk, self, self.telemetry, {MODEL: Terms(newer, PATIENCE)}, self.start, self.abort
+        )
+
+    def now(self) -> float:
+        return self.time
+
+    async def start(self, one: Announcement) -> Rollout:
+        if self.refusal:
+            raise Refused(MODEL, self.refusal)
+        made = a_rollout(id=RolloutId(f"credit-{one.version}"), new=one.version)
+        revision = self.store.commit(made, None, [("rollout_started", {"announcement": one.key})])
+        self.desk.put_rollout(made, revision)
+        return made
+
+    async def abort(self, rollout: Rollout, why: str) -> None:
+        self.aborted.append(why)
+        self.end(rollout, Phase.ROLLED_BACK)
+
+    def end(self, rollout: Rollout, phase: Phase) -> None:
+        over = replace(rollout, phase=phase)
+        self.desk.put_rollout(over, self.store.commit(over, self.desk.rollouts[rollout.id][1], []))
+
+    async def goes_on(self, seconds: float = 0.3) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.intake.run()
+
+    @property
+    def kinds(self) -> list[str]:
+        return [one.kind for one in self.store.records()]
+
+    @property
+    def live(self) -> list[int]:
+        return [one.new for one in self.desk.live()]
+
+
+@pytest.fixture
+def house(store: SqlStore) -> Iterator[House]:
+    return House(store)
+
+
+async def test_a_release_becomes_a_rollout_and_the_same_event_twice_is_known(house: House) -> None:
+    assert await house.intake.take(TWO)
+    await house.goes_on()
+    assert not await house.intake.take(TWO)
+    await house.goes_on()
+    assert (house.live, house.kinds) == ([2], ["release_announced", "rollout_started"])
+
+
+async def test_what_was_taken_before_a_crash_is_started_by_the_next_process_once(house: House, store: SqlStore) -> None:
+    await house.intake.take(TWO)
+    then = House(store)
+    await then.goes_on()
+    assert then.live == [2]
+    later = House(store)
+    await later.goes_on()
+    assert not await later.intake.take(TWO)
+    assert later.kinds.count("rollout_started") == 1
+
+
+async def test_another_version_waits_for_the_end_of_the_trial(house: House) -> None:
+    await house.intake.take(TWO)
+    await house.goes_on()
+    await house.intake.take(replace(TWO, key="ci 2", version=3))
+    await house.goes_on()
+    assert (house.live, len(house.intake.waiting())) == ([2], 1)
+    house.end(next(iter(house.desk.live())), Phase.SUCCEEDED)
+    house.intake._news.set()
+    await house.goes_on()
+    assert house.live == [3]
+
+
+async def test_a_newer_one_supersedes_where_that_is_the_policy(store: SqlStore) -> None:
+    house = House(store, Newer.SUPERSEDE)
+    await house.intake.take(TWO)
+    await house.goes_on()
+    await house.intake.take(replace(TWO, key="ci 2", version=3))
+    await house.goes_on()
+    assert house.aborted == ["version 3 was announced, which supersedes it"]
+    await house.goes_on()
+    assert house.live == [3]
+
+
+async def test_what_cannot_start_is_tried_again_and_in_the_end_refused_with_its_reason(house: House) -> None:
+    house.refusal = "version 2 has no saved_model.pb"
+    await house.intake.take(TWO)
+    await house.goes_on()
+    ((waits, why),) = house.intake.waiting()
+    assert (waits, "no saved_model.pb" in why) == (TWO, True)
+    house.time += PATIENCE
+    await house.goes_on()
+    assert house.intake.waiting() == []
+    (last,) = house.store.records()[-1:]
+    assert (last.kind, last.model) == ("release_refused", MODEL)
+    assert "no saved_model.pb" in last.data["why"]
+    value = house.telemetry.registry.get_sample_value
+    assert value("haldane_releases_total", {"model": "credit", "result": "refused"}) == 1
+
+
+async def test_a_model_that_takes_none_says_which_do(house: House) -> None:
+    with pytest.raises(Refused, match=r"models\.fraud\.releases.*these do: credit"):
+        await house.intake.take(replace(TWO, model=ModelName("fraud")))
+    assert house.kinds == []

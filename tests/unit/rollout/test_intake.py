@@ -1,0 +1,69 @@
+"""What becomes of announced releases: the highest counts, nothing goes back, nothing withdrawn is tried again."""
+
+from typing import Any
+
+import pytest
+
+from haldane.domain.release import Announcement, Newer
+from haldane.domain.rollout import Phase, RolloutId
+from haldane.rollout.intake import Due, due
+from haldane.testing.builders import MODEL, a_rollout
+
+
+def announced(version: int) -> Announcement:
+    return Announcement(key=f"e{version}", model=MODEL, version=version, by="ci", why="trained")
+
+
+def decided(*versions: int, **more: Any) -> Due:
+    given: dict[str, Any] = {"stable": 1, "live": None, "past": (), "newer": Newer.QUEUE}
+    return due([announced(version) for version in versions], **{**given, **more})
+
+
+def why(what: Due) -> str:
+    (dropped,) = what.drop
+    return f"{'refused' if dropped.refused else 'passed over'}: {dropped.why}"
+
+
+def test_the_highest_of_several_starts_and_the_others_are_passed_over() -> None:
+    what = decided(3, 5, 4)
+    assert what.start == announced(5)
+    assert [(one.one.version, one.refused) for one in what.drop] == [(3, False), (4, False)]
+
+
+@pytest.mark.parametrize(
+    ("version", "stable", "says"),
+    [(4, 4, "passed over: version 4 is stable already"), (3, 4, "refused: version 3 is older than stable, which is 4")],
+)
+def test_what_is_stable_or_older_never_starts(version: int, stable: int, says: str) -> None:
+    what = decided(version, stable=stable)
+    assert (what.start, why(what).startswith(says)) == (None, True)
+
+
+def test_a_version_that_was_withdrawn_is_not_tried_again_by_itself() -> None:
+    what = decided(2, past=[a_rollout(Phase.ROLLED_BACK, id=RolloutId("credit-2-a"))])
+    assert why(what).startswith("refused: rollout credit-2-a withdrew version 2")
+    assert decided(3, past=[a_rollout(Phase.ROLLED_BACK)]).start == announced(3)
+
+
+def test_an_announcement_of_what_is_on_trial_is_passed_over() -> None:
+    assert why(decided(2, live=a_rollout(Phase.SHADOWING))).startswith("passed over: rollout credit-2-test of this")
+
+
+@pytest.mark.parametrize("newer", Newer)
+def test_another_on_trial(newer: Newer) -> None:
+    live = a_rollout(Phase.SHADOWING)
+    what = decided(3, live=live, newer=newer)
+    assert what.start is None
+    assert what.abort == (live if newer is Newer.SUPERSEDE else None)
+    assert [one.refused for one in what.drop] == ([True] if newer is Newer.REFUSE else [])
+
+
+@pytest.mark.parametrize("phase", [Phase.PROMOTING, Phase.BAKING, Phase.ROLLING_BACK, Phase.STUCK])
+def test_what_has_begun_to_promote_or_goes_back_is_never_superseded(phase: Phase) -> None:
+    assert decided(3, live=a_rollout(phase), newer=Newer.SUPERSEDE) == Due()
+
+
+def test_a_trial_held_before_its_promotion_may_be_superseded_and_one_of_a_higher_version_not() -> None:
+    held = a_rollout(Phase.HELD, held_from=Phase.SHADOWING)
+    assert decided(3, live=held, newer=Newer.SUPERSEDE).abort == held
+    assert decided(3, live=a_rollout(Phase.SHADOWING, new=9), newer=Newer.SUPERSEDE).abort is None
