@@ -269,7 +269,7 @@ def test_an_unfinished_version_is_not_synced(shelf: Shelf, tmp_path: Path) -> No
         publish(folder, files, Shelf(Watched(shelf.storage, "place"), "credit"), ORIGIN)  # type: ignore[arg-type]
     with pytest.raises(Refused, match="is unfinished"):
         sync(shelf, Disk(tmp_path / "server"), 1)
-    with pytest.raises(Refused, match=r"there is no such release in .*; it has 1"):
+    with pytest.raises(Refused, match=r"there is no record of it in .*; that has 1"):
         sync(shelf, Disk(tmp_path / "server"), 7)
 
 

@@ -236,7 +236,8 @@ def tls_of(config: Config) -> Tls | None:
 
 def _desk(config: Config, store: SqlStore) -> Desk:
     base = config.base or ServerConfig(tuple(ModelEntry(name=ModelName(name), base_path="") for name in config.models))
-    desk = Desk(mode=config.mode, servers={server.name: server for server in config.fleet}, base=base, watched={})
+    servers = {server.name: server for server in config.fleet}
+    desk = Desk(mode=config.mode, servers=servers, base=base, watched={}, vouches=True)
     put_at_rest(config, desk, store.settled())
     return desk
 

@@ -31,13 +31,16 @@ from haldane.config import Config
 from haldane.domain.evidence import Ruling
 from haldane.domain.fleet import ModelName
 from haldane.domain.rollout import Mode, Rollout, Transition
+from haldane.domain.vouched import Vouched
 from haldane.engine.latewatch import LateWatch
 from haldane.engine.lease import Lease
 from haldane.engine.observe import Observer
 from haldane.engine.observe import Pace as ObserverPace
 from haldane.engine.supervisor import Supervisor
+from haldane.engine.vouching import Vouching
 from haldane.judge.storage import Shelf
 from haldane.ports import AlertSink, StaleWrite, Unavailable
+from haldane.release.vouch import vouch
 from haldane.serving.exposition import load_counters
 from haldane.telemetry import Telemetry
 from haldane.web.server import listening, make_app, serve
@@ -138,10 +141,20 @@ async def _supervise(parts: Parts, agent: Agent, late: LateWatch, acting: Iterab
         group.create_task(_comfort("late labels", late.run), name="late labels")
         for called, deed in acting:
             group.create_task(_comfort(called, deed), name=called)
+        group.create_task(_comfort("vouching", _vouching(parts).run), name="vouching")
         for name, section in parts.config.models.items():
             if section.labels is not None and section.labels.kafka is not None:
                 read = partial(keep_reading, ModelName(name), section.labels.kafka, agent.labels)
                 group.create_task(_comfort("label topic", read), name=f"label topic {name}")
+
+
+def _vouching(parts: Parts) -> Vouching:
+    def compare(model: ModelName, version: int) -> Vouched:
+        section = parts.config.models.get(model)  # None: a rollout is live, and the config does not have it any more
+        published = (section.published if section else None) or ""
+        return vouch(parts.config.base_path(model), version, published=published, model=model)
+
+    return Vouching(parts.desk, parts.store, compare)
 
 
 async def _end_when_lost(lease: Lease, agent: Agent, telemetry: Telemetry) -> None:

@@ -146,6 +146,10 @@ class ModelSection(Section):
     outputs: OutputsSection | None = None
     """Replaces the top-level outputs for this model."""
 
+    published: Annotated[str, Field(pattern=r"^(/|[a-z0-9]+://)")] | None = None
+    """Where the model was published (`haldane release publish --to`): a directory or URL. There the agent reads a
+    version's manifest, and compares what lies at its base_path. By default the manifest beside the version counts."""
+
     @property
     def where(self) -> Placement:
         """The placement, or its default."""

@@ -31,6 +31,11 @@ class Phase(StrEnum):
         return self in (Phase.SUCCEEDED, Phase.ROLLED_BACK)
 
     @property
+    def withdrawing(self) -> bool:
+        """The new version is being taken back, or was."""
+        return self in (Phase.ROLLING_BACK, Phase.STUCK, Phase.ROLLED_BACK)
+
+    @property
     def judging(self) -> bool:
         """Pairs are sent and judged."""
         return self in (Phase.SHADOWING, Phase.PROMOTING, Phase.BAKING)

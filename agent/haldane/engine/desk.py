@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 
 from haldane.domain.evidence import Ruling
 from haldane.domain.fleet import Clients, ModelName, Placement, ReplicaView, Server, ServerConfig, ServerName
-from haldane.domain.rollout import Looked, Mode, Progress, Rollout, RolloutId
+from haldane.domain.rollout import Looked, Mode, Phase, Progress, Rollout, RolloutId
 from haldane.domain.traffic import Request
-from haldane.rollout.planner import Step, next_step, progress
+from haldane.domain.vouched import Standing, Vouched
+from haldane.rollout.planner import Step, next_step, progress, unproven
 from haldane.rollout.wanted import CANARY, STABLE, Watched, compose
 
 
@@ -35,6 +36,8 @@ class Desk:
     refusals: dict[ServerName, str] = field(default_factory=dict)  # why this server is not ours to change
     accepted: dict[ServerName, ServerConfig] = field(default_factory=dict)  # the config a server took last
     lists: dict[str, str] = field(default_factory=dict)  # list of servers -> how reading it stands, in words
+    vouches: bool = False  # files are compared with their manifest before a label is set
+    vouched: dict[tuple[RolloutId, bool], Vouched] = field(default_factory=dict)  # by rollout, and whether it promotes
     _waiting: set[asyncio.Event] = field(default_factory=set)
 
     def changed(self) -> None:
@@ -72,6 +75,7 @@ class Desk:
         """
         if rollout.phase.final:
             self.rollouts.pop(rollout.id, None)
+            self.vouched = {key: found for key, found in self.vouched.items() if key[0] != rollout.id}
         else:
             self.rollouts[rollout.id] = (rollout, revision)
             if rollout.model not in self.watched and self.base.entry(rollout.model):
@@ -117,6 +121,20 @@ class Desk:
             del self.trouble[server]
         self.changed()
 
+    def put_vouched(self, rollout: Rollout, found: Vouched) -> None:
+        """The files of its new version have been compared with their manifest, at this stage of the rollout."""
+        self.vouched[rollout.id, bool(rollout.promoted)] = found
+        self.changed()
+
+    def awaits_vouching(self, rollout: Rollout) -> bool:
+        """Whether no label may be moved to its new version before its files have been compared."""
+        return (
+            self.vouches
+            and rollout.reverts is None
+            and rollout.phase in (Phase.LOADING, Phase.SHADOWING, Phase.PROMOTING, Phase.BAKING)
+            and (rollout.id, bool(rollout.promoted)) not in self.vouched
+        )
+
     def wanted(self, server: ServerName) -> ServerConfig:
         """The config that server should have; a rollout that was started to observe changes nothing of it."""
         return compose(self.base, self.watched, (r for r in self.live() if r.mode is Mode.ENFORCE), server)
@@ -131,6 +149,9 @@ class Desk:
         view = self.views.get(server)
         if view is None or self.mode is Mode.OBSERVE:
             return None
+        for rollout in self.live():
+            if self.awaits_vouching(rollout):
+                view = unproven(view, rollout.model, rollout.new)
         return next_step(self.wanted(server), view, self.watched, self.accepted.get(server))
 
     def looked(self, rollout: Rollout, at: float) -> Looked:
@@ -153,8 +174,14 @@ class Desk:
             return Progress.BEHIND, "this agent runs in observe mode and changes no server"
         if rollout.mode is Mode.ENFORCE and server in self.refusals:
             return Progress.BEHIND, self.refusals[server]
+        found = self.vouched.get((rollout.id, bool(rollout.promoted)))
+        if found and found.standing is Standing.CHANGED and not rollout.phase.withdrawing:
+            return Progress.FAILED, f"version {rollout.new} is not what was published: {found.why}"
         step = self.step(server) if rollout.mode is Mode.ENFORCE else None
-        what, why = progress(rollout, server, self.views.get(server), step)
+        view = self.views.get(server)
+        if view is not None and self.awaits_vouching(rollout):
+            view = unproven(view, rollout.model, rollout.new)
+        what, why = progress(rollout, server, view, step)
         return what, why if what is Progress.SETTLED else f"{why} ({self.trouble[server]})" if (
             server in self.trouble
         ) else why

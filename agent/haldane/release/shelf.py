@@ -110,12 +110,14 @@ class Shelf:
         data = self.storage.read(name)
         if data is None:
             have = ", ".join(map(str, self.states())) or "none"
-            raise Refused(f"{self.model} {version}", f"there is no such release in {self.storage.name}; it has {have}")
+            raise Refused(
+                f"{self.model} {version}", f"there is no record of it in {self.storage.name}; that has {have}"
+            )
         try:
             found = Release.model_validate(yaml.safe_load(data))
         except (yaml.YAMLError, ValidationError) as error:
             raise Malformed(f"{self.storage.name}/{name}", f"is no record of a release: {error}") from error
-        if (found.model, found.version) != (self.model, version):
+        if (_last(found.model), found.version) != (_last(self.model), version):
             raise Malformed(f"{self.storage.name}/{name}", f"is the record of {found.model} {found.version}")
         return found
 
@@ -197,6 +199,11 @@ class Shelf:
 
     def folder(self, version: int) -> str:
         return f"{self.model}/{version}"
+
+
+def _last(model: str) -> str:
+    """The name without its namespace, which may be part of the storage's path as well."""
+    return model.rpartition("/")[2]
 
 
 def differences(storage: Storage, folder: str, manifest: Mapping[str, str]) -> Iterator[str]:

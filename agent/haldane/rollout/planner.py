@@ -7,7 +7,7 @@ is wanted serves; never drop a version that a label points to.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from haldane.domain.fleet import Availability, Clients, ModelEntry, ModelName, ModelView, ReplicaView, ServerConfig
 from haldane.domain.rollout import Phase, Progress, Rollout
@@ -122,6 +122,12 @@ def progress(rollout: Rollout, server: str, view: ReplicaView | None, step: Step
     return (Progress.SETTLED, "as wanted") if step.settled else (Progress.BEHIND, step.why)
 
 
+def unproven(view: ReplicaView, model: ModelName, version: int) -> ReplicaView:
+    """The same view without the proof of that version: it is not known yet to be what was published."""
+    seen = view.models.get(model, ModelView())
+    return replace(view, models={**view.models, model: replace(seen, proven=seen.proven - {version})})
+
+
 def _has_canary(rollout: Rollout, server: str) -> bool:
     return rollout.clients is Clients.LABEL or server in rollout.dedicated or server in rollout.promoted
 
@@ -150,4 +156,4 @@ def _lagging(rollout: Rollout, entry: ModelEntry, seen: ModelView) -> str:
     return f"version {unproven[0]} is not proven yet" if unproven else ""
 
 
-__all__ = ["CANARY", "STABLE", "Step", "next_step", "progress"]
+__all__ = ["CANARY", "STABLE", "Step", "next_step", "progress", "unproven"]

@@ -31,6 +31,19 @@ _MACHINE = (
     (r"its promotion was taken back: (.+)", "其上线已被撤回：{0}"),
     (r"every server is settled", "所有服务器都已就绪"),
 )
+_FILES = (
+    (r"version (\d+) is not what was published: (.+)", "版本 {0} 与发布时不一致：{1}"),
+    (r"(\S+) has changed", "{0} 已被改动"),
+    (r"(\S+) is missing", "缺少 {0}"),
+    (r"(\S+) was not there when it was validated", "{0} 在验证时并不存在"),
+    (r"published by (.+) at (\S+)", "由 {0} 于 {1} 发布"),
+    (r"there is no record of it in (\S+); that has (.+)", "{0} 中没有它的发布记录；那里有 {1}"),
+    (
+        r"where its versions lie is not known; give model_config_file",
+        "不知道其版本存放在哪里；请提供 model_config_file",
+    ),
+    (r"the servers' storage cannot be read from here", "从这里读不到服务器的存储"),
+)
 _PLANNER = (
     (r"as wanted", "符合要求"),
     (r"both versions are loaded", "两个版本都已加载"),
@@ -57,7 +70,7 @@ def in_chinese(english: str) -> str | None:
     """The sentence in Chinese; None when it is nobody's pattern: a person's words, or a server's."""
     if re.fullmatch(_JUDGE, english, re.DOTALL):
         return in_words(english, "zh")
-    for pattern, form in (*_MACHINE, *_PLANNER):
+    for pattern, form in (*_MACHINE, *_FILES, *_PLANNER):
         if found := re.fullmatch(pattern, english, re.DOTALL):
             return form.format(*(in_chinese(quoted) or quoted for quoted in found.groups()))
     parts = [in_chinese(part) for part in english.split("; ")] if "; " in english else []

@@ -55,6 +55,18 @@ _TAKEN_BACK = {
     "en": "The promotion was taken back later by rollout {revert}.",
     "zh": "该上线后来被 {revert} 撤回。",
 }
+_FILES = {
+    "en": {
+        "verified": "Its files are those that were published: {why}, SHA-256 {digest}.",
+        "unverified": "Unverified: whether its files are those that were published is not known; {why}.",
+        "changed": "Its files are not those that were published: {why}.",
+    },
+    "zh": {
+        "verified": "其文件与发布时一致：{why}，SHA-256 {digest}。",
+        "unverified": "未核实：不知道其文件是否与发布时一致；{why}。",
+        "changed": "其文件与发布时不一致：{why}。",
+    },
+}
 _NO_DATA = {"en": "No data: nothing was judged.", "zh": "没有数据：尚未进行任何判定。"}
 
 
@@ -73,9 +85,19 @@ def _reverted(story: Story, language: str) -> list[str]:
     return told
 
 
+def _files(story: Story, language: str) -> list[str]:
+    """What the last comparison of its files with their manifest found; nothing when there was none."""
+    found = next((one.data for one in reversed(story.records) if one.kind == "release_checked"), None)
+    if found is None:
+        return []
+    why = found["why"] if language == "en" else in_chinese(found["why"]) or found["why"]
+    return [_FILES[language][found["result"]].format(why=why, digest=found["digest"][:12])]
+
+
 def explained(story: Story, language: str = "en") -> list[str]:
     """Where the rollout stands, why, then what the judge says of it."""
     told = [standing(story, language), _why(story.rollout.why, language), *_reverted(story, language)]
+    told += _files(story, language)
     if (ruling := story.ruling) is None:
         return [*told, _NO_DATA[language]]
     judged = explain(ruling, Rules.from_json(story.rollout.analysis), language)

@@ -1,11 +1,14 @@
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from haldane.domain.fleet import Clients, Server, ServerName
 from haldane.domain.rollout import Mode, Phase, Progress
 from haldane.domain.traffic import Api, Request
+from haldane.domain.vouched import Standing, Vouched
 from haldane.engine.desk import Desk
+from haldane.rollout.machine import step
 from haldane.testing.builders import MODEL, a_config, a_rollout, a_view
 
 R0, R1 = ServerName("r0"), ServerName("r1")
@@ -117,3 +120,63 @@ async def test_everyone_who_waits_is_woken_by_a_change():
     await asyncio.wait_for(asyncio.gather(*waiting), 5)
     await desk.wait_changed(0)
     assert not desk._waiting
+
+
+def test_no_label_moves_to_a_version_before_its_files_have_been_compared():
+    desk = a_desk()
+    desk.vouches = True
+    rollout = a_rollout(Phase.LOADING)
+    desk.put_rollout(rollout, 1)
+    seen_everywhere(desk, 1, 2, stable=1)
+    assert desk.awaits_vouching(rollout)
+    assert not desk.step(R0).due
+    assert desk.looked(rollout, 1.0).detail[R0] == "version 2 is not proven yet"
+    desk.put_vouched(rollout, Vouched(Standing.UNVERIFIED, "no record"))
+    assert desk.step(R0).config.entry(MODEL).labels == {"canary": 2, "stable": 1}
+    assert desk.step(R0).due
+
+
+def test_they_are_compared_again_before_users_get_it():
+    desk = a_desk()
+    desk.vouches = True
+    rollout = a_rollout(Phase.SHADOWING)
+    desk.put_vouched(rollout, Vouched(Standing.VERIFIED, ""))
+    promoting = replace(rollout, phase=Phase.PROMOTING, promoted=(R0,))
+    desk.put_rollout(promoting, 2)
+    seen_everywhere(desk, 1, 2, stable=1, canary=2)
+    assert not desk.step(R0).due, "the label canary stays, and stable waits"
+    desk.put_vouched(promoting, Vouched(Standing.VERIFIED, ""))
+    assert desk.step(R0).config.entry(MODEL).labels == {"canary": 2, "stable": 2}
+
+
+@pytest.mark.parametrize(("phase", "promoted"), [(Phase.LOADING, ()), (Phase.SHADOWING, ()), (Phase.PROMOTING, (R0,))])
+def test_changed_files_end_a_rollout_and_do_not_stop_its_withdrawal(phase, promoted):
+    desk = a_desk()
+    desk.vouches = True
+    rollout = a_rollout(phase, promoted=promoted)
+    desk.put_rollout(rollout, 1)
+    desk.put_vouched(rollout, Vouched(Standing.CHANGED, "saved_model.pb has changed"))
+    seen_everywhere(desk, 1, 2, stable=1, canary=2)
+    looked = desk.looked(rollout, 1.0)
+    assert looked.progress[R0] is Progress.FAILED
+    assert looked.detail[R0] == "version 2 is not what was published: saved_model.pb has changed"
+    back = step(rollout, looked).after
+    assert back.phase is Phase.ROLLING_BACK
+    desk.put_rollout(back, 2)
+    assert desk.looked(back, 2.0).progress[R0] is Progress.BEHIND
+    seen_everywhere(desk, 1, stable=1)
+    assert desk.looked(back, 2.0).progress[R0] is Progress.SETTLED
+
+
+def test_a_revert_waits_for_no_comparison():
+    desk = a_desk()
+    desk.vouches = True
+    assert not desk.awaits_vouching(a_rollout(Phase.PROMOTING, reverts="credit-2-test"))
+
+
+def test_a_rollout_that_is_over_leaves_nothing_behind():
+    desk = a_desk()
+    rollout = a_rollout(Phase.SHADOWING)
+    desk.put_vouched(rollout, Vouched(Standing.VERIFIED, ""))
+    desk.put_rollout(replace(rollout, phase=Phase.ROLLED_BACK), 2)
+    assert desk.vouched == {}

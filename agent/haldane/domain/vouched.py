@@ -1,0 +1,21 @@
+"""What is known of a version's files: are they those that were published."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Standing(StrEnum):
+    """How a version's files compare with their manifest."""
+
+    VERIFIED = "verified"  # every byte is as published
+    UNVERIFIED = "unverified"  # it cannot be told: no manifest, or the files cannot be read from here
+    CHANGED = "changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Vouched:
+    """The comparison, with what it rests on in words; `digest` is the SHA-256 (hex) of the manifest, "" without one."""
+
+    standing: Standing
+    why: str
+    digest: str = ""

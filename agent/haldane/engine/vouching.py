@@ -1,0 +1,55 @@
+"""Before a rollout sets a label: are the version's files those that were published.
+
+Once before `canary`, once more before the first `stable`: in between lie hours in
+which a server may restart and load what lies there by then. Reading a large model
+takes a while, so it is done beside the looking, and the label waits for it. A
+revert is not looked into: it must not wait, and it goes back to what was promoted.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from haldane.domain.fleet import ModelName
+from haldane.domain.rollout import Rollout
+from haldane.domain.vouched import Vouched
+from haldane.engine.desk import Desk
+from haldane.ports import Store, Unavailable
+
+log = structlog.get_logger()
+
+STORE_RETRY_SECONDS = 1.0
+
+
+@dataclass
+class Vouching:
+    """Vouches for the new version of every live rollout. `compare` blocks, and raises nothing that is expected."""
+
+    desk: Desk
+    store: Store
+    compare: Callable[[ModelName, int], Vouched]
+
+    async def run(self) -> None:
+        while True:
+            due = next((rollout for rollout in self.desk.live() if self.desk.awaits_vouching(rollout)), None)
+            if due is None:
+                await self.desk.wait_changed(5.0)
+            else:
+                await self._vouch(due)
+
+    async def _vouch(self, rollout: Rollout) -> None:
+        found = await asyncio.to_thread(self.compare, rollout.model, rollout.new)
+        log.info("release_checked", rollout=rollout.id, model=rollout.model, result=found.standing, why=found.why)
+        data = {"result": found.standing.value, "why": found.why, "digest": found.digest, "version": rollout.new}
+        while True:
+            try:
+                await asyncio.to_thread(
+                    lambda: self.store.record("release_checked", data, rollout=rollout.id, model=rollout.model)
+                )
+                break
+            except Unavailable as error:
+                log.error("record_not_stored", rollout=rollout.id, detail=error.detail)
+                await asyncio.sleep(STORE_RETRY_SECONDS)
+        self.desk.put_vouched(rollout, found)

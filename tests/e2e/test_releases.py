@@ -1,0 +1,71 @@
+"""What was published is what is served: the agent compares before it labels."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.fleet import MODEL, Fleet
+
+from haldane.release.manifest import listing, manifest
+from haldane.release.publish import Origin, publish
+from haldane.release.shelf import Shelf
+from haldane.release.storage import Disk
+from haldane.sandbox import toy
+
+
+def published(fleet: Fleet) -> Path:
+    """Version 2, published to where the servers load from; its folder there."""
+    toy.write(fleet.directory / "export", "affine", k=10.0)
+    export = fleet.directory / "export"
+    found = manifest(export, listing(export, most_bytes=2**30))
+    kept = fleet.first.models
+    made = publish(export, found, Shelf(Disk(kept), MODEL), Origin("ada", datetime.now(UTC), {}, {}))
+    assert made.version == 2
+    return kept / MODEL / "2"
+
+
+def test_a_published_version_is_verified_twice_and_promoted(fleet: Fleet) -> None:
+    published(fleet)
+    agent = fleet.run_agent()
+    name = agent.begin(2)
+    over = agent.wait_phase(name, "SUCCEEDED", "ROLLED_BACK", "HELD")
+    assert over["phase"] == "SUCCEEDED", over["why"]
+    checks = [record["data"]["result"] for record in agent.records(name) if record["kind"] == "release_checked"]
+    assert checks == ["verified", "verified"]
+    told = agent.get(f"/v1/rollouts/{name}/explanation").json()["sentences"]
+    assert any(one.startswith("Its files are those that were published: published by ada at ") for one in told)
+
+
+def test_a_changed_byte_stops_a_rollout_before_any_label(fleet: Fleet) -> None:
+    folder = published(fleet)
+    (folder / "more").write_bytes(b"x")
+    agent = fleet.run_agent()
+    name = agent.begin(2)
+    over = agent.wait_phase(name, "SUCCEEDED", "ROLLED_BACK", "HELD")
+    assert over["phase"] == "ROLLED_BACK"
+    assert "version 2 is not what was published: more was not there when it was validated" in over["why"]
+    assert not any("canary': 2" in str(record["data"].get("labels")) for record in agent.records(name))
+
+
+def test_a_byte_that_changes_on_trial_stops_it_before_users_get_it(fleet: Fleet) -> None:
+    folder = published(fleet)
+    agent = fleet.run_agent(analysis={"least_pairs": 3000, "budget": "5m"})
+    name = agent.begin(2)
+    agent.wait_phase(name, "SHADOWING")
+    (folder / "more").write_bytes(b"x")
+    agent.post(f"/v1/rollouts/{name}/commands", kind="promote")
+    over = agent.wait_phase(name, "SUCCEEDED", "ROLLED_BACK", "HELD")
+    assert (over["phase"], "is not what was published" in over["why"]) == ("ROLLED_BACK", True), over["why"]
+    assert not any("'stable': 2" in str(record["data"].get("labels")) for record in agent.records(name))
+    assert agent.labels() == {"r0": {"stable": 1}, "r1": {"stable": 1}}
+
+
+def test_a_version_nobody_published_says_so(fleet: Fleet) -> None:
+    fleet.add(2)
+    agent = fleet.run_agent()
+    name = agent.begin(2)
+    agent.wait_phase(name, "SUCCEEDED", "ROLLED_BACK", "HELD")
+    told = agent.get(f"/v1/rollouts/{name}/explanation").json()["sentences"]
+    assert any(
+        one.startswith("Unverified: whether its files are those that were published is not known") for one in told
+    )
+    assert any("未核实" in one for one in agent.get(f"/v1/rollouts/{name}/explanation?language=zh").json()["sentences"])

@@ -1,0 +1,61 @@
+"""A rollout's files are compared once per stage, on record before any label waits no more."""
+
+import asyncio
+from dataclasses import replace
+
+from haldane.domain.rollout import Mode, Phase
+from haldane.domain.vouched import Standing, Vouched
+from haldane.engine.desk import Desk
+from haldane.engine.vouching import Vouching
+from haldane.ports import Unavailable
+from haldane.testing.builders import MODEL, a_config, a_rollout
+
+
+class Records:
+    """A store that fails so many times first."""
+
+    def __init__(self, failures=0):
+        self.failures, self.told = failures, []
+
+    def record(self, kind, data, *, rollout="", model=""):
+        if self.failures:
+            self.failures -= 1
+            raise Unavailable("store", "away")
+        self.told.append((kind, data["result"], rollout, model))
+
+
+async def test_each_stage_is_compared_once_and_recorded():
+    desk = Desk(mode=Mode.ENFORCE, servers={}, base=a_config(), watched={}, vouches=True)
+    store, asked = Records(), []
+
+    def compare(model, version):
+        asked.append((model, version))
+        return Vouched(Standing.VERIFIED, "published by ada", "5f0c")
+
+    task = asyncio.create_task(Vouching(desk, store, compare).run())
+    rollout = a_rollout(Phase.LOADING)
+    for phase, promoted in (
+        (Phase.PENDING, ()),
+        (Phase.LOADING, ()),
+        (Phase.SHADOWING, ()),
+        (Phase.PROMOTING, ("r0",)),
+    ):
+        moved = replace(rollout, phase=phase, promoted=promoted)
+        desk.put_rollout(moved, 1)
+        await desk.wait_until(lambda moved=moved: not desk.awaits_vouching(moved))
+    task.cancel()
+    assert asked == [(MODEL, 2), (MODEL, 2)]
+    assert store.told == [("release_checked", "verified", rollout.id, MODEL)] * 2
+
+
+async def test_while_the_store_is_away_the_label_waits(monkeypatch):
+    monkeypatch.setattr("haldane.engine.vouching.STORE_RETRY_SECONDS", 0.0)
+    desk = Desk(mode=Mode.ENFORCE, servers={}, base=a_config(), watched={}, vouches=True)
+    store = Records(failures=2)
+    rollout = a_rollout(Phase.LOADING)
+    desk.put_rollout(rollout, 1)
+    vouching = Vouching(desk, store, lambda *_: Vouched(Standing.UNVERIFIED, "no record"))
+    task = asyncio.create_task(vouching.run())
+    await desk.wait_until(lambda: not desk.awaits_vouching(rollout))
+    task.cancel()
+    assert len(store.told) == 1
