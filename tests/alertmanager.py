@@ -57,7 +57,7 @@ class Pager:
 class Process:
     """The real Alertmanager, that can be stopped and started again on its port."""
 
-    def __init__(self, binary: str, directory: Path, port: int, config: str) -> None:
+    def __init__(self, binary: str, directory: Path, port: int, config: str, *flags: str) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self._config = directory / "alertmanager.yml"
         self._config.write_text(config)
@@ -68,6 +68,7 @@ class Process:
             f"--storage.path={directory / 'data'}",
             f"--web.listen-address=127.0.0.1:{port}",
             "--cluster.listen-address=",
+            *flags,
         ]
         self._running: subprocess.Popen[bytes] | None = None
 

@@ -1,5 +1,6 @@
 """A real Prometheus for tests: scrapes loopback ports often, can be stopped and started again."""
 
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -48,6 +49,11 @@ class Prometheus:
                 pass
             assert time.monotonic() < deadline, self._log.read_text()[-3000:]
             time.sleep(0.05)
+
+    def freeze(self) -> None:
+        """It accepts connections, and answers nothing."""
+        assert self._running is not None
+        self._running.send_signal(signal.SIGSTOP)
 
     def series(self, query: str) -> int:
         answer = httpx.get(f"{self.url}/api/v1/query", params={"query": query}, trust_env=False).json()

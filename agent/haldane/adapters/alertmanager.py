@@ -61,7 +61,7 @@ class Alertmanager:
     async def _post(self, alerts: list[dict[str, Any]]) -> None:
         try:
             reply = await self._http.post(_PATH, json=alerts)
-        except httpx.TransportError as error:
+        except (httpx.TransportError, httpx.DecodingError) as error:
             raise Unavailable(self._name, f"Alertmanager: {type(error).__name__}") from error
         if reply.status_code == 429 or reply.is_server_error:
             raise Unavailable(self._name, f"Alertmanager: status {reply.status_code}")

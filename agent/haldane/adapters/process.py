@@ -39,14 +39,17 @@ class ProcessPage:
 
     async def _page(self) -> str:
         try:
-            reply = await self._http.get(self._url)
+            async with self._http.stream("GET", self._url) as reply:
+                if reply.status_code != 200:
+                    raise Unavailable(self._server, f"process page: HTTP status {reply.status_code}")
+                page = bytearray()
+                async for chunk in reply.aiter_bytes():
+                    page += chunk
+                    if len(page) > _MOST_BYTES:
+                        raise Malformed(self._server, f"process page: more than {_MOST_BYTES} bytes")
         except (httpx.TransportError, httpx.DecodingError) as error:
             raise Unavailable(self._server, f"process page: {type(error).__name__}") from error
-        if reply.status_code != 200:
-            raise Unavailable(self._server, f"process page: HTTP status {reply.status_code}")
-        if len(reply.content) > _MOST_BYTES:
-            raise Malformed(self._server, f"process page: more than {_MOST_BYTES} bytes")
-        return reply.text
+        return page.decode(errors="replace")
 
     def _sum(self, page: str, name: str, labels: Mapping[str, str]) -> float:
         """Over all series of that name with these labels: user and system time, several processes of a group."""

@@ -41,7 +41,7 @@ from haldane.tensors import Signature, signatures
 
 _METHODS = {Api.PREDICT: wire.PREDICT, Api.CLASSIFY: wire.CLASSIFY, Api.REGRESS: wire.REGRESS}
 _METADATA_BODY: bytes = wire.GetModelMetadataRequest(metadata_field=["signature_def"]).SerializeToString()
-_PAGE_BYTES = 64 * 1024 * 1024  # a page that large is no metrics page; one of 200 models has 6 MB
+_PAGE_BYTES = 32 * 1024 * 1024  # one of 200 models has 6 MB; clients make a page as large as they like by made-up names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,7 +283,7 @@ class ServingClient:
                     return await self._page(self.server.metrics_url)
                 except httpx.RemoteProtocolError:  # it closed a kept connection just as that was used again
                     return await self._page(self.server.metrics_url)
-        except (TimeoutError, httpx.TransportError) as error:
+        except (TimeoutError, httpx.TransportError, httpx.DecodingError) as error:
             raise Unavailable(self.server.name, f"metrics page: {type(error).__name__}") from error
 
     async def _page(self, url: str) -> str | None:
