@@ -11,11 +11,14 @@ STEP := sh tools/step.sh
 WORKERS ?= 2
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
+PROMETHEUS ?= http://127.0.0.1:9090
+PICTURES_ARGS ?=
+DRAW := $(VENV)/boards
 
 # A bytecode cache makes every start faster; some environments switch it off.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test setup parts lint unit e2e bench judge-trials boards faults constraints clean
+.PHONY: help demo test setup parts lint unit e2e bench judge-trials boards board-types board-pictures faults constraints clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +60,13 @@ judge-trials: $(VENV)/.test ## The judge in thousands of simulated trials; write
 boards: $(VENV)/.test ## Write the Grafana boards in dashboards/ from tools/boards/
 	@$(BIN)/python -m tools.boards
 
+# Node and 600 MB for what is seldom needed: not part of `make test`.
+board-types: $(DRAW)/.made ## Check the boards against Grafana's own TypeScript types (needs Node)
+	@$(STEP) "types of the boards" $(BIN)/python -m tools.boards.types $(DRAW)
+
+board-pictures: $(DRAW)/.made ## Draw the boards with Grafana's components, from PROMETHEUS=URL (needs Node)
+	@$(BIN)/python -m tools.boards.pictures $(PICTURES_ARGS) $(PROMETHEUS) $(DRAW)
+
 faults: $(VENV)/.test ## Every fault at every moment of a rollout on twenty servers; writes docs/reliability.md (an hour; as root)
 	@rows=$$(mktemp) && HALDANE_FAULTS=all HALDANE_FAULT_ROWS=$$rows $(BIN)/python -m pytest tests/fault/test_matrix.py $(PYTEST_ARGS) && \
 		$(BIN)/python tools/make_reliability.py $$rows docs/reliability.md; ended=$$?; rm -f $$rows; exit $$ended
@@ -74,6 +84,12 @@ $(BIN)/python:
 
 $(VENV)/.demo: pyproject.toml constraints.txt tools/install.sh | $(BIN)/python
 	@$(STEP) "installing TensorFlow and the demo (2 GB; a minute or two the first time)" sh tools/install.sh $(VENV) demo
+	@touch $@
+
+$(DRAW)/.made: $(wildcard tools/boards/draw/*) | $(VENV)/.test
+	@mkdir -p $(DRAW) && cp tools/boards/draw/* $(DRAW)
+	@$(STEP) "installing Grafana's components (600 MB)" npm --prefix $(DRAW) install --no-audit --no-fund
+	@$(STEP) "bundling them" npm --prefix $(DRAW) run build
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt tools/install.sh | $(BIN)/python

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry
-from tests.boards import BOARDS, load, queries, variables
+from tools.boards.queries import BOARDS, load, queries, variables
 
 from haldane.judge.conditions import Name
 from haldane.sandbox import metric_families

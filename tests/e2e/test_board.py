@@ -10,9 +10,9 @@ from typing import Any
 from urllib.parse import urlparse
 
 import httpx
-from tests.boards import BOARDS, filled, load, queries, variables
 from tests.fleet import MODEL, AgentProcess, Fleet
 from tests.prometheus import Prometheus
+from tools.boards.queries import BOARDS, filled, load, queries, variables
 
 from haldane.testing.sandboxes import METRICS_PATH
 
@@ -33,7 +33,7 @@ NEVER_HERE = 'verdict="inconclusive"'
 
 def asked(prometheus: Prometheus, board: dict[str, Any]) -> Iterator[tuple[str, bool]]:
     """The board's queries, once for each value that their variables have in this Prometheus, or once for all values."""
-    values, choices = {}, {}
+    values, choices = {"__rate_interval": "10s"}, {}
     for name, variable in variables(board).items():
         query = f"group by ({variable.label}) ({filled(variable.series, values)})"
         found = sorted(one["metric"][variable.label] for one in answer(prometheus, query, now=False))
@@ -42,7 +42,7 @@ def asked(prometheus: Prometheus, board: dict[str, Any]) -> Iterator[tuple[str, 
     for expression, now in queries(board):
         used = [name for name in choices if re.search(rf"\${name}\b", expression)]
         for chosen in product(*(choices[name] for name in used)):
-            yield filled(expression, dict(zip(used, chosen, strict=True))), now
+            yield filled(expression, {**values, **dict(zip(used, chosen, strict=True))}), now
 
 
 def answer(prometheus: Prometheus, query: str, *, now: bool) -> list[Any]:

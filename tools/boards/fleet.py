@@ -78,6 +78,7 @@ def _tables() -> list[Panel]:
                 column("for", unit="s"),
             ],
             none="no rollout yet",
+            width=10,
         ),
         rows(
             "Wrong now",
@@ -100,22 +101,21 @@ def _tables() -> list[Panel]:
                 column("looked at", unit="s", steps=[(None, GREEN), (60, ORANGE), (120, RED)]),
             ],
             none="no agent",
-            width=6,
+            width=8,
         ),
     ]
 
 
 def _serving() -> list[Panel]:
     return [
-        lines(
-            "Servers by version that each label names",
-            "A rollout moves servers from one line to the other. Version -1: the label resolves to nothing there.",
-            (
-                f'count_values by (model, label) ("version", haldane_label_version{{{MODEL}}})',
-                "{{model}} {{label}}: version {{version}}",
-            ),
-            unit="none",
-            stepped=True,
+        rows(
+            "Versions that labels name",
+            "And on how many servers. Two versions of one label: a rollout is moving it, or servers differ. Version -1:"
+            " the label resolves to nothing.",
+            (f'count_values by (model, label) ("version", haldane_label_version{{{MODEL}}})', "servers"),
+            order=["model", "label", "version", "servers"],
+            overrides=[column("version", values={"-1": ("nothing", RED)})],
+            none="no labels",
         ),
         lines(
             "Requests",
@@ -125,6 +125,7 @@ def _serving() -> list[Panel]:
                 "{{model_name}}",
             ),
             unit="reqps",
+            most=1,
         ),
         lines(
             "Errors by server",
@@ -136,6 +137,7 @@ def _serving() -> list[Panel]:
             unit="percentunit",
             steps=((None, GREEN), (0.01, RED)),
             mark_steps=True,
+            most=0.02,
         ),
         lines(
             "p99 latency by server",

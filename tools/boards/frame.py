@@ -1,6 +1,7 @@
 """What stands around the panels of a board: variables, annotations, links to the other boards."""
 
 from collections.abc import Sequence
+from itertools import count
 
 from grafana_foundation_sdk.builders import dashboard as boards
 from grafana_foundation_sdk.cog.builder import Builder
@@ -56,11 +57,12 @@ def assemble(
     title: str,
     says: str,
     *rows: Row,
+    folded: Sequence[Row] = (),
     variables: Sequence[Variable] = (),
     marks: Sequence[Mark] = (),
     span: str = "now-1h",
 ) -> dashboard.Dashboard:
-    """The board: rows below one another, panels numbered, a menu with the other boards that keeps model and time."""
+    """The board: rows below one another, `folded` ones last; a menu with the other boards that keeps model and time."""
     others = boards.DashboardLink("Haldane").type(dashboard.DashboardLinkType.DASHBOARDS).tags([TAG])
     made = (
         boards.Dashboard(title)
@@ -83,7 +85,20 @@ def assemble(
             made = made.with_row(boards.Row(heading))
         for panel in panels:
             made = made.with_panel(panel)
-    board = made.build()
-    for number, placed in enumerate(board.panels or [], start=1):
-        placed.id_val = number
+    for heading, panels in folded:
+        row = boards.Row(heading).collapsed(True)
+        for panel in panels:
+            row = row.with_panel(panel)
+        made = made.with_row(row)
+    return _numbered(made.build())
+
+
+def _numbered(board: dashboard.Dashboard) -> dashboard.Dashboard:
+    """The SDK gives panels no number, and Grafana wants each to have its own."""
+    numbers = count(1)
+    for placed in board.panels or []:
+        placed.id_val = next(numbers)
+        if isinstance(placed, dashboard.RowPanel):
+            for panel in placed.panels:
+                panel.id_val = next(numbers)
     return board

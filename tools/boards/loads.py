@@ -53,17 +53,16 @@ def _figures() -> list[Panel]:
             width=6,
         ),
         number(
-            "Failed attempts in the time shown",
-            "Over all versions and servers.",
-            (f"sum(increase({FAILURES}[$__range])) or vector(0)", "failed"),
-            unit="none",
+            "Failed attempts",
+            "Over all versions and servers, since the agent started.",
+            (f"sum({FAILURES}) or vector(0)", "failed"),
             steps=WELL_AT_ZERO,
             width=6,
         ),
         number(
-            "Attempts in the time shown",
-            "Over all versions and servers, failed or not.",
-            (f"sum(increase({ATTEMPTS}[$__range])) or vector(0)", "attempts"),
+            "All attempts",
+            "Over all versions and servers, failed or not, since the agent started.",
+            (f"sum({ATTEMPTS}) or vector(0)", "attempts"),
             width=6,
         ),
     ]
@@ -94,16 +93,19 @@ def _attempts() -> list[Panel]:
     return [
         lines(
             "Failed attempts by version",
-            "From statuses and Serving's load counters together, no attempt twice.",
-            (f"sum by (model, version) (increase({FAILURES}[$__rate_interval]))", "{{model}} version {{version}}"),
+            "Since the agent started; from statuses and Serving's load counters together, no attempt twice.",
+            (f"sum by (model, version) ({FAILURES})", "{{model}} version {{version}}"),
             steps=((None, GREEN), (1, RED)),
-            bars=True,
+            none="none",
+            stepped=True,
+            most=1,
         ),
         lines(
             "All attempts by version",
-            "A version that loads shows one attempt a server; more of them are retries or restarts.",
-            (f"sum by (model, version) (increase({ATTEMPTS}[$__rate_interval]))", "{{model}} version {{version}}"),
-            bars=True,
+            "Since the agent started. A version that loads takes one a server; more are retries or restarts.",
+            (f"sum by (model, version) ({ATTEMPTS})", "{{model}} version {{version}}"),
+            stepped=True,
+            most=1,
         ),
     ]
 
@@ -113,13 +115,15 @@ def _own() -> list[Panel]:
     return [
         lines(
             "Failed attempts, without the agent's help",
-            "Does not count directories without saved_model.pb, nor versions that fail in warm-up.",
+            "Since the server started. Knows no directory without saved_model.pb, and no failure in warm-up.",
             (
-                f'sum by (instance, model_path) (increase({PATH_ATTEMPTS}{{status="fail"}}[$__rate_interval]))',
+                f'sum by (instance, model_path) ({PATH_ATTEMPTS}{{status="fail"}})',
                 "{{instance}} {{model_path}}",
             ),
             steps=((None, GREEN), (1, RED)),
-            bars=True,
+            none="none",
+            stepped=True,
+            most=1,
         ),
         lines(
             "How long loads took",
@@ -130,12 +134,10 @@ def _own() -> list[Panel]:
         ),
         lines(
             "Configs sent",
-            "What the agent sent to each server, and whether it was taken.",
-            (
-                "sum by (server, result) (increase(haldane_reloads_total[$__rate_interval]))",
-                "{{server}} {{result}}",
-            ),
-            bars=True,
+            "What the agent sent to each server since it started, and whether it was taken.",
+            ("sum by (server, result) (haldane_reloads_total)", "{{server}} {{result}}"),
+            stepped=True,
+            most=1,
             width=WHOLE,
         ),
     ]

@@ -38,19 +38,21 @@ def _figures() -> list[Panel]:
             "Servers by version",
             "How many servers have each version loaded.",
             (f"count by (version) (haldane_version_state{{{HERE}}} == 30)", "version {{version}}"),
+            named=True,
             width=6,
         ),
         number(
             "Labels",
             "The version each label names; where servers differ, the highest.",
             (f"max by (label) (haldane_label_version{{{HERE}}})", "{{label}}"),
+            named=True,
             none="no labels",
             width=6,
         ),
         number(
             "Failed versions",
             "Versions whose load failed on some server and that are not served there.",
-            (f"count(haldane_version_state{{{HERE}}} == 50) or vector(0)", "failed"),
+            (f"count(count by (version) (haldane_version_state{{{HERE}}} == 50)) or vector(0)", "failed"),
             steps=WELL_AT_ZERO,
             width=6,
         ),
@@ -78,22 +80,19 @@ def _loads() -> Sequence[Panel]:
     return [
         lines(
             "Attempts to load",
-            "By version, over the whole fleet.",
-            (
-                f"sum by (version) (increase(tensorflow_serving_load_requests_total{{{MODEL}}}[$__rate_interval]))",
-                "version {{version}}",
-            ),
-            bars=True,
+            "By version over the whole fleet, since the agent started.",
+            (f"sum by (version) (tensorflow_serving_load_requests_total{{{MODEL}}})", "version {{version}}"),
+            stepped=True,
+            most=1,
         ),
         lines(
             "Attempts that failed",
             "Serving tries again in silence and goes on serving the old version: nothing here should stay unseen.",
-            (
-                f"sum by (version) (increase(tensorflow_serving_load_failures_total{{{MODEL}}}[$__rate_interval]))",
-                "version {{version}}",
-            ),
+            (f"sum by (version) (tensorflow_serving_load_failures_total{{{MODEL}}})", "version {{version}}"),
             steps=((None, GREEN), (1, RED)),
-            bars=True,
+            none="none",
+            stepped=True,
+            most=1,
         ),
     ]
 
@@ -108,6 +107,7 @@ def _traffic() -> Sequence[Panel]:
                 "{{instance}}",
             ),
             unit="reqps",
+            most=1,
             width=THIRD,
         ),
         lines(
@@ -117,6 +117,7 @@ def _traffic() -> Sequence[Panel]:
             unit="percentunit",
             steps=((None, GREEN), (0.01, RED)),
             mark_steps=True,
+            most=0.02,
             width=THIRD,
         ),
         lines(

@@ -64,13 +64,15 @@ def number(
     *queries: Query,
     unit: str = "none",
     steps: Steps = ((None, BLUE),),
-    by_name: bool = False,
+    named: bool = False,
+    by_name: Mapping[str, tuple[str, str]] | None = None,
     none: str = "none",
     width: int = 4,
 ) -> Panel:
-    """One figure a series, as it is now; `by_name` shows the legend instead of the figure."""
+    """One figure a series, as it is now; `named`: with its legend; `by_name`: only that, in these words' colours."""
+    text = common.BigValueTextMode.VALUE_AND_NAME if named else common.BigValueTextMode.AUTO
     last = build.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(False)
-    return (
+    panel = (
         stat.Panel()
         .title(title)
         .description(says)
@@ -83,10 +85,13 @@ def number(
         .reduce_options(last)
         .graph_mode(common.BigValueGraphMode.NONE)
         .color_mode(common.BigValueColorMode.VALUE)
-        .text_mode(common.BigValueTextMode.NAME if by_name else common.BigValueTextMode.AUTO)
+        .text_mode(text if by_name is None else common.BigValueTextMode.NAME)
         .span(width)
         .height(4)
     )
+    for word, (_, colour) in (by_name or {}).items():
+        panel = panel.override_by_name(word, [DynamicConfigValue(id_val="color", value=fixed(colour))])
+    return panel
 
 
 def lines(
@@ -97,12 +102,17 @@ def lines(
     steps: Steps = ((None, GREEN),),
     mark_steps: bool = False,
     least: float | None = 0,
-    bars: bool = False,
+    most: float | None = None,
+    none: str = "no data",
     stepped: bool = False,
     width: int = HALF,
 ) -> timeseries.Panel:
-    """Figures over time. `mark_steps` draws the steps as dashed lines; `least` is where the axis begins."""
-    legend = build.VizLegendOptions().show_legend(True).display_mode(common.LegendDisplayMode.TABLE)
+    """Figures over time. `mark_steps` draws the steps as dashed lines; the axis always holds `least` and `most`."""
+    legend = build.VizLegendOptions().show_legend(True).placement(common.LegendPlacement.BOTTOM)
+    if width < HALF:
+        legend = legend.display_mode(common.LegendDisplayMode.LIST).calcs([])
+    else:
+        legend = legend.display_mode(common.LegendDisplayMode.TABLE).calcs(["lastNotNull", "max"])
     style = common.GraphThresholdsStyleMode.DASHED if mark_steps else common.GraphThresholdsStyleMode.OFF
     panel = (
         timeseries.Panel()
@@ -113,20 +123,20 @@ def lines(
         .unit(unit)
         .thresholds(thresholds(steps))
         .thresholds_style(build.GraphThresholdsStyleConfig().mode(style))
-        .color_scheme(boards.FieldColor().mode(dashboard.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
-        .no_value("no data")
-        .legend(legend.placement(common.LegendPlacement.BOTTOM).calcs(["lastNotNull", "max"]))
+        .color_scheme(boards.FieldColor().mode(dashboard.FieldColorModeId.PALETTE_CLASSIC))
+        .no_value(none)
+        .legend(legend)
         .tooltip(build.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI).sort(common.SortOrder.DESCENDING))
-        .draw_style(common.GraphDrawStyle.BARS if bars else common.GraphDrawStyle.LINE)
         .line_interpolation(common.LineInterpolation.STEP_AFTER if stepped else common.LineInterpolation.LINEAR)
         .line_width(1)
-        .fill_opacity(60 if bars else 0)
+        .fill_opacity(0)
         .show_points(common.VisibilityMode.NEVER)
         .span_nulls(False)
         .span(width)
         .height(8)
     )
-    return panel if least is None else panel.axis_soft_min(least)
+    panel = panel if least is None else panel.axis_soft_min(least)
+    return panel if most is None else panel.axis_soft_max(most)
 
 
 def states(
@@ -147,12 +157,12 @@ def states(
         .unit("none")
         .mappings(names(values))
         .thresholds(thresholds([(None, BLUE)]))
-        .color_scheme(boards.FieldColor().mode(dashboard.FieldColorModeId.THRESHOLDS))
+        .color_scheme(boards.FieldColor().mode(dashboard.FieldColorModeId.CONTINUOUS_BL_PU))
         .no_value("no data")
         .merge_values(True)
         .show_value(common.VisibilityMode.AUTO)
         .fill_opacity(70)
-        .line_width(0)
+        .line_width(1)
         .row_height(0.9)
         .legend(build.VizLegendOptions().show_legend(False))
         .span(width)
@@ -206,10 +216,17 @@ def rows(
 
 
 def column(
-    name: str, *, unit: str = "", steps: Steps = (), values: Mapping[Any, tuple[str, str]] | None = None
+    name: str,
+    *,
+    unit: str = "",
+    decimals: int | None = None,
+    steps: Steps = (),
+    values: Mapping[Any, tuple[str, str]] | None = None,
 ) -> Override:
     """How one column of a table is shown; with steps or values its text has their colour."""
     properties = [DynamicConfigValue(id_val="unit", value=unit)] if unit else []
+    if decimals is not None:
+        properties.append(DynamicConfigValue(id_val="decimals", value=decimals))
     if steps:
         properties.append(DynamicConfigValue(id_val="thresholds", value=thresholds(steps).build()))
     if values:

@@ -8,10 +8,10 @@ from tools.boards.frame import Mark, assemble, choice, each
 from tools.boards.panels import (
     BLUE,
     GREEN,
-    HALF,
     ORANGE,
     RED,
     THIRD,
+    WHOLE,
     Panel,
     column,
     fixed,
@@ -36,11 +36,11 @@ def board() -> dashboard.Dashboard:
         "haldane-rollout",
         "Haldane: rollout",
         "The newest rollout of one model in the time shown: phase and verdict, and the evidence with its margins.",
-        ("", [*_figures(), _checks(), _phases()]),
-        ("Evidence", [_evidence(), _sides()]),
+        ("", [*_figures(), _checks()]),
+        ("Evidence", [_phases(), _evidence(), _sides()]),
         ("Harm against margin, canary compared with stable", [_harm("check", "percentunit")]),
-        ("Harm against limit, in the check's own unit", [_harm("other", "short")]),
         ("Pairs", _pairs()),
+        folded=[("Checks in a unit of their own, canary alone against its limit", [_harm("other", "short")])],
         variables=[
             choice("model", "Model", "haldane_rollout_phase", of="model"),
             each("check", f"haldane_check_info{{{MODEL}, {SHARES}}}", of="metric"),
@@ -56,6 +56,9 @@ def _marks() -> list[Mark]:
     began = f"changes(haldane_verdict{{{MODEL}}}[1m]) > 0"
     entered = f"changes(haldane_rollout_phase_started_timestamp_seconds{{{MODEL}}}[1m]) > 0"
     return [
+        Mark(
+            "Phases", f"(haldane_rollout_phase{{{MODEL}}} == 1) and on (instance, model) ({entered})", "{{phase}}", BLUE
+        ),
         Mark("Verdict pass", f'(haldane_verdict{{{MODEL}, verdict="pass"}} == 1) and {began}', "verdict: pass", GREEN),
         Mark("Verdict fail", f'(haldane_verdict{{{MODEL}, verdict="fail"}} == 1) and {began}', "verdict: fail", RED),
         Mark(
@@ -63,9 +66,6 @@ def _marks() -> list[Mark]:
             f'(haldane_verdict{{{MODEL}, verdict="inconclusive"}} == 1) and {began}',
             "verdict: inconclusive",
             ORANGE,
-        ),
-        Mark(
-            "Phases", f"(haldane_rollout_phase{{{MODEL}}} == 1) and on (instance, model) ({entered})", "{{phase}}", BLUE
         ),
     ]
 
@@ -76,7 +76,7 @@ def _figures() -> list[Panel]:
             "Phase",
             "Where the newest rollout stands. HELD and STUCK wait for a person.",
             (f"haldane_rollout_phase{{{MODEL}}} == 1", "{{phase}}"),
-            by_name=True,
+            by_name=words.PHASES,
             none="no rollout",
             width=6,
         ),
@@ -84,8 +84,7 @@ def _figures() -> list[Panel]:
             "Verdict",
             "What all checks together say so far: pass, fail, continue, or inconclusive when the budget is spent.",
             (f"haldane_verdict{{{MODEL}}} == 1", "{{verdict}}"),
-            by_name=True,
-            none="none",
+            by_name=words.VERDICTS,
             width=6,
         ),
         number(
@@ -98,6 +97,7 @@ def _figures() -> list[Panel]:
             "Versions",
             "The version each label names on most servers; -1: it resolves to nothing.",
             (f"max by (label) (haldane_label_version{{{MODEL}}})", "{{label}}"),
+            named=True,
             none="no labels",
         ),
         number(
@@ -123,9 +123,9 @@ def _checks() -> Panel:
         *[(OF_CHECK % series, name) for series, name in zip(NUMBERS, names, strict=True)],
         order=["metric", "role", "state", "estimate", "lower", "upper", "margin", "evidence (log10)", "unit"],
         hidden=["Value #A"],
-        overrides=[column("state", values=words.CHECKS)],
-        none="nothing judged yet",
-        width=HALF + 4,
+        overrides=[column("state", values=words.CHECKS), column("evidence (log10)", decimals=2)],
+        none="–",
+        width=WHOLE,
     )
 
 
@@ -150,6 +150,7 @@ def _harm(check: str, unit: str) -> Panel:
         *queries,
         unit=unit,
         least=None,
+        width=THIRD,
     )
     for one in (
         look("/^estimate$/", color=fixed(BLUE), custom_lineWidth=2),
@@ -158,7 +159,7 @@ def _harm(check: str, unit: str) -> Panel:
         look("/^margin$/", color=fixed(RED), custom_lineWidth=2, custom_lineStyle=DASHED),
     ):
         made = made.with_override(one.matcher, one.properties)
-    return made.repeat(check).repeat_direction("h").max_per_row(3).span(THIRD)
+    return made.repeat(check).repeat_direction("h").max_per_row(3)
 
 
 def _evidence() -> Panel:
@@ -170,6 +171,7 @@ def _evidence() -> Panel:
         unit="none",
         steps=((None, GREEN), (2, RED)),
         mark_steps=True,
+        width=THIRD,
     )
 
 
@@ -180,6 +182,8 @@ def _sides() -> Panel:
         "Share of each side's answers by how they ended. What only canary has is canary's doing.",
         (f"sum by (side, status) ({ended}) / on (side) group_left () sum by (side) ({ended})", "{{side}} {{status}}"),
         unit="percentunit",
+        most=1,
+        width=THIRD,
     )
 
 
@@ -188,16 +192,20 @@ def _pairs() -> Sequence[Panel]:
         lines(
             "Pairs that count",
             "Shadow pairs a second: ab compares the versions, aa stable with itself.",
-            (f"model:haldane_pairs:rate5m{{{MODEL}}}", "{{kind}}"),
+            (f"sum by (kind) (rate(haldane_pairs_total{{{MODEL}}}[$__rate_interval]))", "{{kind}}"),
             unit="reqps",
             width=THIRD,
         ),
         lines(
             "Not counted",
             "Pairs set aside and requests not shadowed, to protect stable, by reason.",
-            (f"model:haldane_pairs_set_aside:rate5m{{{MODEL}}}", "set aside: {{reason}}"),
+            (
+                f"sum by (reason) (rate(haldane_pairs_set_aside_total{{{MODEL}}}[$__rate_interval]))",
+                "set aside: {{reason}}",
+            ),
             (f"sum by (reason) (rate(haldane_shadow_shed_total{{{MODEL}}}[$__rate_interval]))", "shed: {{reason}}"),
             unit="reqps",
+            none="all count",
             width=THIRD,
         ),
         lines(
@@ -205,6 +213,7 @@ def _pairs() -> Sequence[Panel]:
             "Right answers a second by what became of them; only joined ones are evidence.",
             (f"sum by (result) (rate(haldane_labels_total{{{MODEL}}}[$__rate_interval]))", "{{result}}"),
             unit="ops",
+            none="none",
             width=THIRD,
         ),
     ]
