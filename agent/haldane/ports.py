@@ -59,6 +59,7 @@ class Flaw(StrEnum):
     OTHER_MODEL = "other_model"  # logged for another model
     SIGNATURE = "signature"  # not what the model's signature takes
     LABEL = "label"  # the right answer is missing or no answer
+    EXCLUDED = "excluded"  # calls a signature that the config says must not be called once more
 
 
 class Unusable(Malformed):

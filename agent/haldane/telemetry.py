@@ -108,7 +108,7 @@ class Telemetry:
             unusable=Counter(
                 "traffic_records_unusable_total",
                 "Records of a traffic source that are no request: truncated, checksum, format, other_model, signature,"
-                " label. Each counts once, however often a set is read.",
+                " label, excluded. Each counts once, however often a set is read.",
                 ["model", "reason"],
                 **own,
             ),

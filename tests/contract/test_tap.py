@@ -20,12 +20,13 @@ from tests.fleet import HALDANE, MODEL
 from tests.mirrors import Mirror, Tap
 
 from haldane import wire
-from haldane.app.sources import Source, first_request, open_source
+from haldane.app.sources import Source, answered_by, first_request, open_source
 from haldane.config import load_config
 from haldane.domain.fleet import ModelName
 from haldane.domain.traffic import Api, Request
 from haldane.files import FileSet
 from haldane.ports import Refused, Unavailable
+from haldane.serving.client import open_client
 from haldane.serving.tapfeed import Tapped, counts
 from haldane.tensors import decode, encode
 from haldane.testing.contracts.traffic_source import Supply, TrafficSourceContract
@@ -336,6 +337,24 @@ async def test_the_first_request_is_the_last_that_was_mirrored(start_tap):
     tap = start_tap()
     await call(tap.grpc, [one_body(1.0), one_body(2.0)])
     assert values(await first_request(await source_of(tap))) == [2.0]
+
+
+async def test_a_request_that_stable_refuses_is_not_the_one_that_proves_versions(start_tap, sandbox):
+    """Else one malformed request of a user, mirrored last, would make a healthy canary fail."""
+    tap = start_tap()
+    no_input = wire.PredictRequest()
+    no_input.model_spec.name = MODEL
+    no_input.inputs["no_such_input"].CopyFrom(encode(np.array([1.0], np.float32), 1))
+    poisoned = no_input.SerializeToString()
+    await call(tap.grpc, [poisoned])
+    async with open_client(sandbox.server) as client:
+        finding = asyncio.ensure_future(first_request(await source_of(tap), answered_by(ModelName(MODEL), 1, [client])))
+        for _ in range(3):
+            await asyncio.sleep(0.3)
+            await call(tap.grpc, [poisoned])
+        await asyncio.sleep(0.3)
+        await call(tap.grpc, [one_body(4.0)])
+        assert values(await finding) == [4.0]
 
 
 async def test_a_tap_that_is_not_there_or_hands_on_nothing_says_so(start_tap, config, tmp_path):

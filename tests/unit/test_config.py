@@ -584,6 +584,11 @@ def test_mistakes_in_a_tap_say_what_would_be_right(folder, before, after, key, s
     assert says in problems(folder, TAPPED.replace(before, after))[key][1]
 
 
+def test_a_source_of_one_signature_cannot_leave_that_out(folder):
+    text = MINIMAL.replace("label: bad}", "label: bad, exclude: [serving_default]}")
+    assert "give another signature" in problems(folder, text)["models.credit_risk.traffic.exclude"][1]
+
+
 def test_the_key_of_a_recording_is_read_only_by_who_records(folder, monkeypatch):
     text = TAPPED.replace("{directory: kept}", "{directory: kept, hash: [id], key_env: RECORD_KEY}")
     monkeypatch.delenv("RECORD_KEY", raising=False)

@@ -259,16 +259,20 @@ class Topic:
             _, offsets, partition, offset = held
             offsets.finished(partition, offset)
 
-    async def newest(self) -> Request:
-        """One of the last requests of the topic, or the first to come within some seconds; nothing is committed."""
+    async def recent(self) -> AsyncGenerator[Request, None]:
+        """The last requests of the topic, then what comes within some seconds; nothing is committed.
+
+        Unavailable when there are no more.
+        """
         until, why = asyncio.get_running_loop().time() + _FIRST_WITHIN_SECONDS, "nothing came"
         async with open_feed(self._terms, back=_LOOKED_BACK) as feed:
             while asyncio.get_running_loop().time() < until:
                 for message in await feed.take():
                     found = self._read(message.value, message.where)
                     if isinstance(found, Request):
-                        return found
-                    why = str(found)
+                        yield found
+                    else:
+                        why = str(found)
         raise Unavailable(self.name, f"no usable request among the last ones, nor within 5 s; {why}")
 
     def _taken(self, message: Message, offsets: Offsets) -> Request | None:

@@ -17,7 +17,7 @@ from haldane.adapters.kafka import Topic
 from haldane.adapters.sql import SqlStore, open_store
 from haldane.app.golden import Golden, GoldenFirst, open_golden
 from haldane.app.meters import Facts, Sources, open_sources, readings
-from haldane.app.sources import Onward, Source, first_request, open_source, signatures_of
+from haldane.app.sources import Onward, Source, answered_by, first_request, open_source, signatures_of
 from haldane.config import Config
 from haldane.domain.entries import Entry
 from haldane.domain.fleet import Availability, ModelEntry, ModelName, ServerConfig, ServerName
@@ -92,7 +92,9 @@ class Parts:
         if source is None:
             return
         if model not in self.sources:
-            self.desk.golden[model] = await first_request(source)
+            # A first version has no stable one beside it that could say whether a request can be answered.
+            answers = answered_by(model, watched.stable, clients) if watched.released else None
+            self.desk.golden[model] = await first_request(source, answers)
             self.desk.watched[model] = replace(self.desk.watched[model], provable=True)
             self.sources[model] = source
         if section.golden is not None:

@@ -1,6 +1,8 @@
 """From the settings of one model to its traffic source and the first request of it."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,15 +12,17 @@ from haldane.adapters.replay import OnFlaw, Replay
 from haldane.adapters.tables import TableForm, read_table
 from haldane.config import ModelSection, TopicSection, TrafficSection
 from haldane.domain.fleet import ModelName
-from haldane.domain.traffic import Request
+from haldane.domain.traffic import Request, Status
 from haldane.files import FileSet, is_url, kind_of
 from haldane.ports import Flaw, Malformed, PortError, Refused, TrafficSource, Unavailable, Unusable
 from haldane.release.check import folder_of
+from haldane.serving import splice
+from haldane.serving.answers import PASSING
 from haldane.serving.client import ServingClient
 from haldane.serving.fields import with_fields
 from haldane.serving.madeup import made_up
 from haldane.serving.records import read_examples, read_log, read_prediction_logs
-from haldane.serving.restform import read_line, read_lines
+from haldane.serving.restform import DEFAULT_SIGNATURE, read_line, read_lines
 from haldane.serving.tapfeed import Tapped
 from haldane.tensors import Signature
 
@@ -50,20 +54,25 @@ async def open_source(
     logged = traffic.kind in LOGS or (traffic.kafka is not None and traffic.kafka.form == "prediction_log")
     signatures = {} if logged else await signatures_of(model, stable, clients)
     named_by = section.labels.id if section.labels else ""
+
+    def message(form: str) -> Callable[[bytes, str], Request | Malformed]:
+        """What one message of a stream asks, as the record of a file would."""
+
+        def read_one(value: bytes, where: str) -> Request | Malformed:
+            one = (
+                read_log(value, where, -1, model)
+                if form == "prediction_log"
+                else read_line(value, where, -1, signatures)
+            )
+            return next(iter(named(with_fields(permitted([one], traffic.exclude), fields), named_by)))
+
+        return read_one
+
     if traffic.kafka is not None:
-        form = traffic.kafka.form
-        return Topic(
-            topic_terms(traffic.kafka, f"haldane-{model}"),
-            lambda value, where: _message(value, where, form, model, signatures, fields, named_by),
-            on_flaw=on_flaw,
-        )
+        terms = topic_terms(traffic.kafka, f"haldane-{model}")
+        return Topic(terms, message(traffic.kafka.form), on_flaw=on_flaw)
     if traffic.kind == "tap":
-        return Tapped(
-            tap_socket,
-            model,
-            lambda value, where: _message(value, where, "prediction_log", model, signatures, fields, named_by),
-            on_flaw=on_flaw,
-        )
+        return Tapped(tap_socket, model, message("prediction_log"), on_flaw=on_flaw)
     if traffic.kind == "synthetic":
         return Replay("synthetic", lambda: named(made_up(signatures, traffic.signature), named_by), on_flaw=on_flaw)
     files = FileSet(_warmup_file(model, base_path, stable) if traffic.kind == "warmup" else traffic.files)
@@ -72,22 +81,6 @@ async def open_source(
         return named(each_file(files, lambda path: read(traffic, path, model, signatures, fields)), named_by)
 
     return Replay(files.name, requests, on_flaw=on_flaw)
-
-
-def _message(
-    value: bytes,
-    where: str,
-    form: str,
-    model: ModelName,
-    signatures: Mapping[str, Signature],
-    fields: frozenset[str],
-    named_by: str,
-) -> Request | Malformed:
-    """What one message of a topic asks, as the record of a file would."""
-    read_one = (
-        read_log(value, where, -1, model) if form == "prediction_log" else read_line(value, where, -1, signatures)
-    )
-    return next(iter(named(with_fields([read_one], fields), named_by)))
 
 
 def topic_terms(section: TopicSection, group: str) -> TopicTerms:
@@ -153,6 +146,20 @@ def each_file(
         first += last + 1
 
 
+def permitted(requests: Iterable[Request | Malformed], excluded: Collection[str]) -> Iterable[Request | Malformed]:
+    """The requests, an Unusable in the place of each whose signature must not be called once more."""
+    if not excluded:
+        return requests
+    return (_permitted(one, excluded) if isinstance(one, Request) else one for one in requests)
+
+
+def _permitted(request: Request, excluded: Collection[str]) -> Request | Unusable:
+    name = splice.asked_of(request.body).signature_name or DEFAULT_SIGNATURE
+    if name not in excluded:
+        return request
+    return Unusable(request.id, f"calls {name!r}, which traffic.exclude says must not be called", Flaw.EXCLUDED)
+
+
 def named(requests: Iterable[Request | Malformed], field: str) -> Iterable[Request | Malformed]:
     """The requests with the value of that field as their id, which labels that come later name; "": as they are."""
     if not field:
@@ -183,17 +190,46 @@ class Onward:
                 yield request
 
 
-async def first_request(source: Source) -> Request:
-    """The request every version must answer before it is labelled. Malformed or Unavailable when there is none."""
-    if isinstance(source, Topic | Tapped):
-        return await source.newest()
-    requests = source.requests()
-    try:
-        return await anext(aiter(requests))
-    except StopAsyncIteration:
-        raise Malformed(source.name, "holds no request") from None
-    finally:
-        await requests.aclose()  # type: ignore[attr-defined]
+_ANSWER_SECONDS = 15.0  # the first inference of a version may build its graph
+Answers = Callable[[Request], Awaitable[str]]  # why the stable version does not answer it, "" when it does
+_TRIED = 20  # requests, to find one that stable answers
+
+
+async def first_request(source: Source, answers: Answers | None = None) -> Request:
+    """The request every version must answer before it is labelled. Malformed or Unavailable when there is none.
+
+    With `answers` the first that the stable version answers: users also send what no version can, and a new one
+    must not fall for that.
+    """
+    requests = source.recent() if isinstance(source, Topic | Tapped) else source.requests()
+    tried, why = 0, ""
+    async with aclosing(requests):  # type: ignore[type-var]
+        async for request in requests:
+            why = await answers(request) if answers else ""
+            tried += 1
+            if not why:
+                return request
+            if tried == _TRIED:
+                break
+    if not tried:
+        raise Malformed(source.name, "holds no request")
+    raise Unavailable(source.name, f"the stable version answers none of its first {tried} requests: {why}")
+
+
+def answered_by(model: ModelName, stable: int, clients: Iterable[ServingClient]) -> Answers:
+    """Asks the stable version, on the first server that can be reached; Unavailable when none can."""
+
+    async def answers(request: Request) -> str:
+        said = "no server can be asked"
+        for client in clients:
+            deadline = asyncio.get_running_loop().time() + _ANSWER_SECONDS
+            outcome = await client.predict(model, request, version=stable, deadline=deadline)
+            if outcome.status not in PASSING:
+                return "" if outcome.status is Status.OK else outcome.detail
+            said = outcome.detail
+        raise Unavailable(model, f"no server could say whether stable answers: {said}")
+
+    return answers
 
 
 async def signatures_of(model: ModelName, stable: int, clients: Iterable[ServingClient]) -> dict[str, Signature]:
@@ -215,7 +251,7 @@ def read(
     fields: frozenset[str] = frozenset(),
 ) -> Iterable[Request | Malformed]:
     """The records of one file of a source, once, with those of the fields that they have."""
-    requests = _requests(traffic, path, model, signatures, fields)
+    requests = permitted(_requests(traffic, path, model, signatures, fields), traffic.exclude)
     return with_fields(requests, fields) if fields else requests
 
 

@@ -8,7 +8,7 @@ does, and goes on while the agent is restarted.
 
 import asyncio
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
 import structlog
@@ -16,12 +16,13 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 import haldane
+from haldane.app.parts import tls_of
+from haldane.app.servers import open_list
 from haldane.config import Config, RecordSection, TapSection, record_keys
-from haldane.domain.fleet import Clients, ModelName
+from haldane.domain.fleet import Clients, ModelName, Server
 from haldane.ports import PortError, Refused
 from haldane.rollout.wanted import STABLE
-from haldane.serving.channel import Tls
-from haldane.serving.client import ServingClient, open_client
+from haldane.serving.client import open_client
 from haldane.serving.intake import Intake, Shares, Tally
 from haldane.serving.recorder import Recorder
 from haldane.serving.recording import Recording, Terms
@@ -59,16 +60,14 @@ async def run(config: Config) -> None:
 
 async def _run(config: Config, tap: TapSection, keys: Mapping[str, SecretStr], stack: AsyncExitStack) -> None:
     rest = await stack.enter_async_context(listening(tap.rest))
-    tls = Tls(ca=config.tls.ca, cert=config.tls.cert, key=config.tls.key) if config.tls else None
-    clients = [await stack.enter_async_context(open_client(server, tls)) for server in config.fleet]
     registry = CollectorRegistry()
     telemetry = TapTelemetry.on(registry)
     telemetry.build.labels(haldane.__version__).set(1)
     intake = Intake(shares(config), tap.waiting, Tally(telemetry))
-    reading = Reading(Known(config, clients).of, tap.largest)
+    reading = Reading(Known(config).of, tap.largest)
     config.state_dir.mkdir(parents=True, exist_ok=True)
     servers = [
-        grpc_mirror(intake, tap.grpc, largest=tap.largest),
+        grpc_mirror(intake, tap.grpc, largest=tap.largest, held_bytes=tap.waiting),
         open_feed(Feed(intake, reading), config.tap_socket),
     ]
     recorders = [_recorder(config, model, keys, intake, reading) for model in intake.recorded]
@@ -118,8 +117,8 @@ def _terms(section: RecordSection) -> Terms:
 class Known:
     """What the version that users get takes: asked of the first server that answers, and kept for a while."""
 
-    def __init__(self, config: Config, clients: Iterable[ServingClient]) -> None:
-        self._config, self._clients = config, list(clients)
+    def __init__(self, config: Config) -> None:
+        self._config, self._lists = config, [open_list(section) for section in config.discover]
         self._held: dict[ModelName, tuple[float, Mapping[str, Signature] | None]] = {}  # until when, and what
         self._asking = asyncio.Lock()
 
@@ -136,10 +135,21 @@ class Known:
 
     async def _ask(self, model: ModelName) -> Mapping[str, Signature] | None:
         asked = STABLE if self._config.models[model].clients is Clients.LABEL else None
-        for client in self._clients:
-            for version in dict.fromkeys((asked, None)):  # where no label is set yet, as in observe mode: the latest
-                try:
-                    return await client.signatures(model, version)
-                except PortError as error:
-                    log.debug("signatures_not_given", model=model, server=client.server.name, detail=str(error))
+        for server in await self._servers():
+            async with open_client(server, tls_of(self._config)) as client:
+                for version in dict.fromkeys((asked, None)):  # where no label is set, as in observe mode: the latest
+                    try:
+                        return await client.signatures(model, version)
+                    except PortError as error:
+                        log.debug("signatures_not_given", model=model, server=server.name, detail=str(error))
         return None
+
+    async def _servers(self) -> list[Server]:
+        """All that users may call, so none that has only the canary."""
+        found = list(self._config.fleet)
+        for listed in self._lists:
+            try:
+                found += await listed.read()
+            except PortError as error:
+                log.debug("list_not_read", detail=str(error))
+        return [server for server in found if not server.dedicated_canary]

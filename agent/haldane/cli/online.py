@@ -9,7 +9,7 @@ from haldane.app.golden import open_golden
 from haldane.app.meters import Sources, open_sources
 from haldane.app.parts import tls_of
 from haldane.app.servers import open_list
-from haldane.app.sources import first_request, open_source, signatures_of
+from haldane.app.sources import answered_by, first_request, open_source, signatures_of
 from haldane.config import Config, ModelSection
 from haldane.domain.fleet import ModelName, ReplicaView, Server, ServerName
 from haldane.domain.rollout import Mode
@@ -149,7 +149,7 @@ async def _model(
         )
         if source is None:
             return [*found, (True, f"{name}: no traffic is given, so a rollout can only be inconclusive")]
-        request = await first_request(source)
+        request = await first_request(source, answered_by(model, stable, clients))
     except PortError as error:
         return [*found, (False, f"{name}: traffic: {error}")]
     if section.golden is not None:

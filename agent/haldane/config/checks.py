@@ -15,6 +15,7 @@ from haldane.config.sections import Config, ModelSection
 from haldane.config.tap import RecordSection
 from haldane.config.traffic import (
     FILE_SOURCES,
+    SIGNED_SOURCES,
     SOURCES,
     GoldenSection,
     TopicSection,
@@ -209,6 +210,8 @@ def _traffic(config: Config, name: str, model: ModelSection, loc: Loc) -> Found:
         yield (*loc, traffic.kind), f"no such file: {traffic.files}"
     if traffic.kafka is not None:
         yield from _topic(traffic.kafka, (*loc, "kafka"))
+    if traffic.kind in SIGNED_SOURCES and traffic.signature in traffic.exclude:
+        yield (*loc, "exclude"), f"all requests of {traffic.kind} call {traffic.signature}; give another signature"
     if traffic.kind == "warmup" and not config.base_path(name):
         says = "the requests lie below the model's base_path; give model_config_file with this model in it"
         yield (*loc, "warmup"), says

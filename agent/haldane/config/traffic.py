@@ -95,6 +95,10 @@ class TrafficSection(Section):
     signature: str = "serving_default"
     """Signature that is called; its method (Predict, Classify, Regress) is read from the model."""
 
+    exclude: tuple[str, ...] = ()
+    """Signatures that are never called, because a call changes something (a state, a counter, another system): requests
+    for them are left out and counted. A request that names no signature is for serving_default."""
+
     columns: tuple[str, ...] = ()
     """Columns of a table, in order, that fill a single input of shape [n, d]; by default a column per input."""
 
@@ -116,6 +120,7 @@ class TrafficSection(Section):
 
 
 FILE_SOURCES = ("labelled", "examples", "rest_jsonl", "prediction_log")
+SIGNED_SOURCES = ("labelled", "examples", "synthetic")  # whose requests all call the one `signature`
 SOURCES = (*FILE_SOURCES, "warmup", "synthetic", "kafka", "tap")
 
 
@@ -161,6 +166,7 @@ class GoldenSection(Section):
             label=self.label or base.label,
             signature=self.signature or base.signature,
             columns=self.columns or base.columns,
+            exclude=base.exclude,
         )
 
 

@@ -145,7 +145,7 @@ class Intake:
 
     def grpc(self, api: Api, body: bytes) -> None:
         try:
-            name = splice.asked_of(body)
+            name = str(splice.asked_of(body).name)
         except DecodeError:
             name = ""
         if not name:

@@ -1,7 +1,7 @@
 """From mirrored calls to a model's files: drawn calls in, redacted records out, what cannot be stored counted."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any
 
@@ -59,11 +59,13 @@ class Recorder:
                 self._settle(request, 1)
             else:
                 usable.append((call.api, request))
-        if usable:
-            stored = await self._do(lambda: self._write(usable))
-            self._settle(Fate.GIVEN if stored else Fate.DISK, len(usable))
+        logs = await asyncio.to_thread(self._redacted, usable)
+        self._settle(Fate.UNREADABLE, len(usable) - len(logs))
+        if logs:
+            stored = await self._do(lambda: self._recording.write(logs))
+            self._settle(Fate.GIVEN if stored else Fate.DISK, len(logs))
 
-    async def _do(self, deed: Any) -> bool:
+    async def _do(self, deed: Callable[[], None]) -> bool:
         """Whether the disk took it; told once when it begins to refuse, and when it takes again."""
         loop = asyncio.get_running_loop()
         if self._failing and loop.time() < self._retry_at:
@@ -80,18 +82,24 @@ class Recorder:
         self._failing = False
         return True
 
-    def _alone(self, deed: Any) -> None:
+    def _alone(self, deed: Callable[[], None]) -> None:
         with self._busy:
             deed()
 
-    def _write(self, usable: Sequence[tuple[Api, Any]]) -> None:
+    def _redacted(self, usable: Sequence[tuple[Api, Any]]) -> list[bytes]:
+        """The records to write, without those that could not be redacted."""
+        logs = []
         for api, request in usable:
-            self._unseen -= self._redaction.apply(api, request)
-        self._recording.write([log_of(api, request) for api, request in usable])
+            try:
+                self._unseen -= self._redaction.apply(api, request)
+                logs.append(log_of(api, request))
+            except Exception:  # whatever somebody sends must not end the tap, and is not written as it came
+                log.exception("mirrored_call_broke_redaction", model=self._model)
         if self._sought < _NAMES_SOUGHT_IN <= self._sought + len(usable) and self._unseen:
             # A mistyped name would leave in what should go.
             log.warning("redacted_field_never_seen", model=self._model, fields=sorted(self._unseen))
         self._sought += len(usable)
+        return logs
 
     def _settle(self, fate: Fate, count: int) -> None:
         self._intake.tally.settle(self._model, Use.RECORD, fate, count)

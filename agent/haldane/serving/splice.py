@@ -11,6 +11,7 @@ tensorflow_serving/apis/{model,predict,classification,regression,get_model_metad
 """
 
 from functools import lru_cache
+from typing import Any
 
 from google.protobuf.message import DecodeError
 
@@ -57,12 +58,12 @@ def answered_by(answer: bytes, field: int = ANSWER_SPEC_FIELD) -> int | None:
     return int(spec.version.value) if spec.HasField("version") else None
 
 
-def asked_of(body: bytes) -> str:
-    """The model that a request names, "" when it names none.
+def asked_of(body: bytes) -> Any:
+    """The ModelSpec of a request: what it asks for.
 
     Looks at top-level fields only. Raises DecodeError when the bytes are no protobuf message.
     """
-    return str(wire.ModelSpec.FromString(_field(body, REQUEST_SPEC_FIELD)).name)
+    return wire.ModelSpec.FromString(_field(body, REQUEST_SPEC_FIELD))
 
 
 def _field(data: bytes, wanted: int) -> bytes:

@@ -24,6 +24,7 @@ _METHODS = {wire.PREDICT.path: Api.PREDICT, wire.CLASSIFY.path: Api.CLASSIFY, wi
 # Source: model_servers/http_rest_api_handler.cc (kPathRegex)
 _PATH = re.compile(r"/v1/models/([^/:]+)(?:/(?:versions|labels)/[^/:]+)?:(predict|classify|regress)", re.IGNORECASE)
 _VERBS = {"predict": Api.PREDICT, "classify": Api.CLASSIFY, "regress": Api.REGRESS}
+_MOST_STREAMS = 100  # of one connection
 _METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -58,12 +59,14 @@ class _Mirror(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in t
         return grpc.stream_unary_rpc_method_handler(answer)
 
 
-def grpc_mirror(intake: Intake, address: str, *, largest: int) -> grpc.aio.Server:
-    """The gRPC listener, not started yet. Refused when the address cannot be had."""
+def grpc_mirror(intake: Intake, address: str, *, largest: int, held_bytes: int) -> grpc.aio.Server:
+    """The gRPC listener, not started yet. Refused when the address cannot be had.
+
+    The messages being received on one connection hold at most `held_bytes`; what comes faster waits in its sender.
+    """
     options = [
         ("grpc.max_receive_message_length", largest),
-        # Each open call may hold a whole message, so a flood waits in its sender and not here.
-        ("grpc.max_concurrent_streams", 64),
+        ("grpc.max_concurrent_streams", max(1, min(_MOST_STREAMS, held_bytes // largest))),
         # Two taps on one port would share its calls without a word.
         ("grpc.so_reuseport", 0),
     ]

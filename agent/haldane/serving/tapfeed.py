@@ -35,6 +35,7 @@ Read = Callable[[bytes, str], Request | Malformed]  # (a serialized PredictionLo
 _TAKE, _NEWEST, _COUNTS = "/haldane.Tap/Take", "/haldane.Tap/Newest", "/haldane.Tap/Counts"
 _AT_ONCE = 16
 _RETRY_SECONDS, _ANSWER_SECONDS = 1.0, 5.0
+_LOOK_AGAIN_SECONDS = 0.2  # for a newer call than the last
 _ONE_TAP = ("grpc.so_reuseport", 0)
 
 
@@ -156,20 +157,32 @@ class Tapped:
                 away = True
             await asyncio.sleep(_RETRY_SECONDS)
 
-    async def newest(self) -> Request:
-        """The last call mirrored, or the first to come within some seconds."""
+    async def recent(self) -> AsyncGenerator[Request, None]:
+        """The last call mirrored, then those that come within some seconds; Unavailable when there are no more."""
+        until = asyncio.get_running_loop().time() + _ANSWER_SECONDS
+        last = b""
+        while (left := until - asyncio.get_running_loop().time()) > 0:
+            value = await self._newest(left)
+            if value == last:
+                await asyncio.sleep(min(left, _LOOK_AGAIN_SECONDS))
+                continue
+            last, found = value, self._read(value, "tap@newest")
+            if isinstance(found, Request):
+                yield found
+        raise Unavailable(self.name, f"no more usable calls were mirrored within {_ANSWER_SECONDS:g} s")
+
+    async def _newest(self, wait_seconds: float) -> bytes:
         async with _channel(self._socket) as channel:
             try:
-                value = await channel.unary_unary(_NEWEST, None, None)(self._model.encode(), timeout=_ANSWER_SECONDS)
+                value: bytes = await channel.unary_unary(_NEWEST, None, None)(
+                    self._model.encode(), timeout=wait_seconds
+                )
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                     says = f"no usable call was mirrored within {_ANSWER_SECONDS:g} s; is the mirror switched on?"
                     raise Unavailable(self.name, says) from error
                 raise _failed(self._socket, error) from error
-        found = self._read(value, "tap@newest")
-        if isinstance(found, Request):
-            return found
-        raise found
+        return value
 
     async def _stream(self) -> AsyncIterator[tuple[bytes, str]]:
         name, number = secrets.token_hex(4), 0  # ids are never given twice, whoever was restarted

@@ -3,9 +3,9 @@ import pytest
 
 from haldane import wire
 from haldane.adapters.replay import Replay
-from haldane.app.sources import Onward, each_file, first_request, named, open_source
+from haldane.app.sources import Onward, answered_by, each_file, first_request, named, open_source
 from haldane.config.sections import ModelSection
-from haldane.domain.traffic import Api, Request
+from haldane.domain.traffic import Api, Outcome, Request, Status
 from haldane.files import FileSet
 from haldane.ports import Flaw, Malformed, Refused, Unavailable
 from haldane.serving.records import frame
@@ -51,6 +51,36 @@ async def test_what_is_judged_meanwhile_changes_nothing_for_a_source_already_tak
     source = Onward(Rows(0, 1, 2), judged)
     judged |= {1, 2}
     assert await rows_of(source) == [1, 2]
+
+
+async def test_a_request_that_stable_does_not_answer_proves_nothing():
+    """Users also send what no version can answer; a new one must not fall for that."""
+    poisoned, good = Request("a", Api.PREDICT, b"?"), Request("b", Api.PREDICT, b"")
+
+    async def answers(request):
+        return "bad shape" if request is poisoned else ""
+
+    assert await first_request(Replay("rows", lambda: [poisoned, good]), answers) is good
+    with pytest.raises(Unavailable, match="answers none of its first 20 requests: bad shape"):
+        await first_request(Replay("rows", lambda: [poisoned]), answers)
+
+
+async def test_stable_is_asked_on_a_server_that_can_be_reached():
+    def saying(status, detail=""):
+        class Client:
+            async def predict(self, model, request, *, version, deadline):
+                return Outcome(status, 0.0, detail=detail)
+
+        return Client()
+
+    async def said(*clients):
+        return await answered_by("m", 1, clients)(Request("a", Api.PREDICT, b""))
+
+    away = saying(Status.UNAVAILABLE, "connection refused")
+    assert await said(away, saying(Status.OK)) == ""
+    assert await said(away, saying(Status.INVALID, "bad shape"), saying(Status.OK)) == "bad shape"
+    with pytest.raises(Unavailable, match="connection refused"):
+        await said(away)
 
 
 async def test_the_first_request_is_the_golden_one_and_bad_records_before_it_are_not():
@@ -194,3 +224,29 @@ async def test_made_up_requests_need_a_signature_that_tells_its_inputs():
     other = await open_source("credit", section(synthetic=True, signature="scores"), 1, [Server()])
     with pytest.raises(Refused, match="no signature 'scores'"):
         await first_request(other)
+
+
+def asking(signature):
+    request = wire.PredictRequest()
+    request.model_spec.signature_name = signature
+    request.inputs["x"].CopyFrom(encode(np.array([1.0], np.float32), 1))
+    return request
+
+
+@pytest.mark.parametrize(("excluded", "left"), [
+    ((), ["", "learn", "plus"]),
+    (("learn",), ["", "plus"]),
+    (("serving_default", "learn"), ["plus"]),
+])  # fmt: skip
+async def test_a_signature_that_must_not_be_called_again_is_left_out_and_counted(tmp_path, excluded, left):
+    logs = [wire.PredictionLog() for _ in range(3)]
+    for log, name in zip(logs, ("", "learn", "plus"), strict=True):
+        log.predict_log.request.CopyFrom(asking(name))
+    (tmp_path / "log.tfrecord").write_bytes(b"".join(frame(log.SerializeToString()) for log in logs))
+    traffic = {"prediction_log": str(tmp_path / "log.tfrecord"), "exclude": excluded}
+    source = await open_source("m", ModelSection(clients="label", traffic=traffic), 1, [])
+    requests = source.requests()
+    taken = [await anext(requests) for _ in left]
+    assert [wire.PredictRequest.FromString(one.body).model_spec.signature_name for one in taken] == left
+    await anext(requests)  # into the second pass, so that the first is whole
+    assert source.flaws.get(Flaw.EXCLUDED, 0) == 3 - len(left)
