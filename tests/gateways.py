@@ -3,7 +3,8 @@
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -48,6 +49,11 @@ class Gateway:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self._port)) == 0
 
+    def count(self, model: str, version: int, calls: int) -> int:
+        """Of so many calls, those that this version answered."""
+        with predict_through(self.address, model) as predict:
+            return sum(predict() == version for _ in range(calls))
+
     def stop(self) -> None:
         if self._process is not None:
             self._process.kill()
@@ -91,23 +97,19 @@ class Envoy(Gateway):
         return super()._accepts() and httpx.get(f"{self.admin}/ready", trust_env=False).text.strip() == "LIVE"
 
 
-def counter(address: str, model: str, version: int) -> Callable[[int], int]:
-    """Sends so many calls that name no version, and counts those that this version answered."""
+@contextmanager
+def predict_through(address: str, model: str) -> Iterator[Callable[[], int]]:
+    """A call that names no version and gives the one that answered; RpcError when none did."""
     body = wire.PredictRequest()
     body.model_spec.name = model
     tensor = body.inputs["x"]
     tensor.dtype = 1
     tensor.tensor_shape.dim.add(size=1)
     tensor.float_val.append(1.0)
-
-    def count(calls: int) -> int:
-        with grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
-            predict = channel.unary_unary(
-                SERVICE,
-                request_serializer=wire.PredictRequest.SerializeToString,
-                response_deserializer=wire.PredictResponse.FromString,
-            )
-            answers = [predict(body, timeout=10, wait_for_ready=True) for _ in range(calls)]
-        return sum(answer.model_spec.version.value == version for answer in answers)
-
-    return count
+    with grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+        predict = channel.unary_unary(
+            SERVICE,
+            request_serializer=wire.PredictRequest.SerializeToString,
+            response_deserializer=wire.PredictResponse.FromString,
+        )
+        yield lambda: int(predict(body, timeout=10, wait_for_ready=True).model_spec.version.value)

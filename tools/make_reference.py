@@ -220,6 +220,7 @@ def api_page() -> str:
 # How many values each label takes, at most; letters are explained on the page.
 VALUES = {
     "condition": len(ConditionName),
+    "gateway": "G",
     "kind": 2,
     "label": "L",
     "list": "D",

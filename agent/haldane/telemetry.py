@@ -31,6 +31,9 @@ class Telemetry:
     load_failures: Counter
     condition: Gauge
     reloads: Counter
+    share_wanted: Gauge
+    share_seen: Gauge
+    share_orders: Counter
     pairs: Counter
     outcomes: Counter
     set_aside: Counter
@@ -97,6 +100,19 @@ class Telemetry:
             ),
             condition=Gauge("condition", "1 while the condition holds.", ["condition", "model"], **own),
             reloads=Counter("reloads_total", "Configs sent to a server.", ["server", "result"], **own),
+            share_wanted=Gauge(
+                "gateway_share_wanted_ratio",
+                "Share of users' calls that the gateway should send to the canary's servers.",
+                ["gateway"],
+                **own,
+            ),
+            share_seen=Gauge(
+                "gateway_share_seen_ratio",
+                "Share of users' calls that the gateway says it sends there; NaN when it cannot be read.",
+                ["gateway"],
+                **own,
+            ),
+            share_orders=Counter("gateway_orders_total", "Shares set on a gateway.", ["gateway", "result"], **own),
             pairs=Counter("pairs_total", "Shadow pairs that count.", ["model", "server", "kind"], **own),
             outcomes=Counter(
                 "pair_outcomes_total",

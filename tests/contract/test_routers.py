@@ -1,10 +1,11 @@
 """The Router contract over real HAProxy and real Envoy, before gRPC servers: 10 % means 10 %."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.gateways import Envoy, Gateway, HAProxy, counter
+from tests.gateways import Envoy, Gateway, HAProxy
 
 from haldane.adapters import envoy, haproxy
 from haldane.ports import Malformed, PortError, Refused, Unavailable
@@ -40,9 +41,11 @@ def started() -> Iterator[Callable[[Gateway], Gateway]]:
         gateway.stop()
 
 
-def over_haproxy(gateway: HAProxy, **more: object) -> haproxy.HAProxy:
-    settings = {"canary": ["r2"], "others": ["r0", "r1"], **more}
-    return haproxy.HAProxy(gateway.socket, "serving", **settings)  # type: ignore[arg-type]
+FLEET = {"r0": False, "r1": False, "r2": True}  # name -> whether it is the canary's
+
+
+def over_haproxy(gateway: HAProxy, servers: dict[str, bool] = FLEET) -> haproxy.HAProxy:
+    return haproxy.HAProxy(gateway.socket, "serving", servers=lambda: servers)
 
 
 class TestHAProxy(RouterContract):
@@ -53,7 +56,7 @@ class TestHAProxy(RouterContract):
     @pytest.fixture
     def routed(self, gateway: HAProxy, started: Callable[[Gateway], Gateway]) -> Routed:
         started(gateway)
-        return Routed(over_haproxy(gateway), counter(gateway.address, MODEL, 2))
+        return Routed(over_haproxy(gateway), partial(gateway.count, MODEL, 2))
 
     async def test_a_server_that_takes_no_calls_counts_for_nothing(self, gateway: HAProxy, routed: Routed) -> None:
         await routed.router.set_share(0.5)
@@ -92,8 +95,17 @@ class TestHAProxy(RouterContract):
             await over_haproxy(gateway).check(STEPS)
 
     async def test_a_server_that_the_config_does_not_know_is_refused(self, gateway: HAProxy, routed: Routed) -> None:
-        with pytest.raises(Refused, match="has server r1, which is not among"):
-            await over_haproxy(gateway, others=["r0"]).check(STEPS)
+        router = over_haproxy(gateway, {"r0": False, "r2": True})
+        for deed in (router.check(STEPS), router.share()):
+            with pytest.raises(Refused, match="has server r1, which is not among our servers"):
+                await deed
+
+    async def test_a_canary_server_that_has_left_the_fleet_is_taken_back_too(
+        self, gateway: HAProxy, routed: Routed
+    ) -> None:
+        await routed.router.set_share(0.5)
+        await over_haproxy(gateway, {"r0": False, "r1": False}).set_share(0.0)
+        assert await routed.router.share() == 0.0
 
     async def test_one_that_is_gone_is_unavailable(self, gateway: HAProxy, routed: Routed) -> None:
         gateway.stop()
@@ -108,7 +120,7 @@ class TestHAProxy(RouterContract):
         assert await routed.router.share() == 0.0
 
     async def test_another_program_at_the_socket_is_malformed(self, ports: list[int]) -> None:
-        other = haproxy.HAProxy(f"127.0.0.1:{ports[0]}", "serving", canary=["r2"], others=["r0", "r1"])
+        other = haproxy.HAProxy(f"127.0.0.1:{ports[0]}", "serving", servers=lambda: FLEET)
         with pytest.raises((Malformed, Unavailable)):
             await other.share()
 
@@ -127,7 +139,7 @@ class TestEnvoy(RouterContract):
     @pytest.fixture
     async def routed(self, gateway: Envoy) -> AsyncIterator[Routed]:
         async with envoy.open_envoy(gateway.admin, "haldane.canary", name="envoy") as router:
-            yield Routed(router, counter(gateway.address, MODEL, 2))
+            yield Routed(router, partial(gateway.count, MODEL, 2))
 
     async def test_a_key_that_no_route_goes_by_is_refused(self, gateway: Envoy) -> None:
         async with envoy.open_envoy(gateway.admin, "haldane.canari", name="envoy") as router:
@@ -169,7 +181,7 @@ class TestEnvoy(RouterContract):
 
 
 async def test_nobody_at_the_address_is_unavailable() -> None:
-    nobody = haproxy.HAProxy(f"127.0.0.1:{free_port()}", "serving", canary=["r2"], others=["r0"])
+    nobody = haproxy.HAProxy(f"127.0.0.1:{free_port()}", "serving", servers=lambda: FLEET)
     with pytest.raises(PortError) as caught:
         await nobody.share()
     assert (caught.value.reason, caught.value.target) == ("unavailable", "haproxy")

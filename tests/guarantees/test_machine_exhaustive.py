@@ -1,7 +1,8 @@
 """Every reachable state of a rollout and a server, not a sample: nobody is hurt, and the fleet agrees when faults stop.
 
 A server's moves depend on the other servers only through the rollout. So one server is modelled in full, in every seat
-of fleets of one to three, and the others may be in any progress at any time; that covers every joint history and more.
+of fleets of one to three, and the others, and a gateway before them, may be in any progress at any time; that covers
+every joint history and more. The gateway is modelled in full in test_ramp_exhaustive.py.
 The clock is reduced to "before the deadline" and "after it". Between a look and what is sent on it the server may
 restart, move on, or take an earlier reload whose caller had given up; the agent may crash before the commit, between
 commit and reload, and after the reload. At most one reload at a time is out late; looks themselves are taken as
@@ -43,6 +44,8 @@ OTHERS = ModelName("fraud")
 FRAUD = an_entry(OTHERS, policy=Policy.LATEST, versions=(), labels={"live": 3}, other=b"\x01")
 FORWARD = (Phase.PROMOTING, Phase.BAKING, Phase.SUCCEEDED)
 WITHDRAWING = (Phase.ROLLING_BACK, Phase.STUCK, Phase.ROLLED_BACK)
+STEPS = (0.1, 1.0)
+FEW, MANY = 0, 10**6  # pairs: no step has enough of the ones, every step of the others
 LOOKS = 12  # enough for the longest way back: load, prove, label, unload
 
 
@@ -123,6 +126,8 @@ def worlds() -> Iterator[World]:
                 yield World(rollout, ServerName(seat), clients, cannot_load=two)
                 yield World(rollout, ServerName(seat), clients, cannot_answer=two)
             yield World(replace(labelled, old=1, new=1), ServerName(seat), Clients.LABEL)
+            if size > 1:
+                yield from in_steps(replace(spare, plan=replace(plan, traffic_steps=STEPS)), ServerName(seat))
     yield from changing()
 
 
@@ -135,6 +140,16 @@ def changing() -> Iterator[World]:
     yield World(alone, newcomer, Clients.LABEL, cannot_load=frozenset({2}), fleet=fleet)
     spare = replace(both, dedicated=(newcomer,), clients=Clients.UNVERSIONED)
     yield World(spare, newcomer, Clients.UNVERSIONED, fleet=fleet)
+    yield World(replace(spare, plan=Plan(traffic_steps=STEPS)), newcomer, Clients.LABEL, fleet=fleet)
+
+
+def in_steps(rollout: Rollout, seat: ServerName) -> Iterator[World]:
+    """By steps of traffic to the dedicated server, for both ways in which clients ask."""
+    for clients in Clients:
+        yield World(replace(rollout, clients=clients), seat, clients)
+        if len(rollout.servers) == 2:
+            yield World(replace(rollout, clients=clients), seat, clients, cannot_load=frozenset({2}))
+            yield World(replace(rollout, clients=clients), seat, clients, cannot_answer=frozenset({2}))
 
 
 def at_rest(world: World, rollout: Rollout) -> dict[ModelName, Watched]:
@@ -193,22 +208,29 @@ def planned(world: World, rollout: Rollout, seen: Box, taken: Sent | None) -> tu
 
 
 def events(rollout: Rollout, seat: ServerName, ours: Progress, fleet: tuple[ServerName, ...] = ()) -> Iterator[Event]:
-    """Whatever may be told while our server is at `ours`: the others are anywhere, and may come and go."""
-    servers = rollout.present
+    """Whatever may be told while our server is at `ours`: the others, a gateway too, are anywhere, and come and go."""
+    servers, steps = rollout.present, bool(rollout.plan.traffic_steps)
+    gateway = (Progress.SETTLED, Progress.BEHIND, Progress.UNSEEN) if steps else (Progress.SETTLED,)
     for at in (BEFORE, AFTER):
         for vector in product(*((ours,) if name == seat else Progress for name in servers)):
             progress = dict(zip(servers, vector, strict=True))
-            yield Looked(at, progress)
+            yield from (Looked(at, progress, gateway=what) for what in gateway)
             for name in fleet if len(set(vector)) < 2 else ():
                 came, left = (name,) if name not in servers else (), frozenset({name}) & set(servers)
-                yield Looked(at, progress, joined=came, gone=left)
-        yield from (Judged(at, verdict, "") for verdict in Verdict)
+                own = came if name in rollout.dedicated else ()
+                yield Looked(at, progress, joined=came, dedicated=own, gone=left)
+        yield from (
+            Judged(at, verdict, "", pairs) for verdict in Verdict for pairs in ((FEW, MANY) if steps else (FEW,))
+        )
         yield from (Command(at, kind, "ada", "") for kind in CommandKind)
 
 
 def moved(rollout: Rollout, event: Event) -> Rollout:
-    """The rollout after the event, without what changes nothing of what follows: the clock, words, a counter."""
-    return replace(step(rollout, event).after, phase_since=0.0, joined_at=0.0, why="", extensions=0)
+    """The rollout after the event, without what changes nothing of what follows: the clock, words, counters."""
+    following = step(rollout, event).after
+    seen = None if following.step_at is None else 0.0
+    begun = None if following.step_from is None else FEW
+    return replace(following, phase_since=0.0, joined_at=0.0, why="", extensions=0, step_at=seen, step_from=begun)
 
 
 def allows(rollout: Rollout, event: Event) -> bool:
@@ -229,14 +251,16 @@ def next_rollouts(
     found = set()
     for event in events(rollout, seat, ours, fleet):
         following = moved(rollout, event)
-        ahead = len(following.promoted) > len(rollout.promoted) or following.phase.final
+        ahead = bool(set(following.promoted) - set(rollout.promoted) - set(following.dedicated))
+        ahead = ahead or following.phase.final
+        ahead = ahead or following.step > rollout.step
         if rollout.phase in WITHDRAWING:
             assert following.phase in WITHDRAWING, f"{rollout.phase} went forward to {following.phase}"
         if isinstance(event, Looked) and ahead and following != rollout:
             told = {name: event.progress.get(name) for name in following.present}
-            settled = all(what is Progress.SETTLED for what in told.values())
+            settled = all(what is Progress.SETTLED for what in (*told.values(), event.gateway))
             catches_up = rollout.phase is following.phase is Phase.BAKING or rollout.held_from is Phase.BAKING
-            assert settled or catches_up, f"{rollout.phase} went on while a server was not settled"
+            assert settled or catches_up, f"{rollout.phase} went on while a server or the gateway was not settled"
             assert told or following.phase in WITHDRAWING, "went on without a single server"
         found.add((following, allows(rollout, event)))
     return frozenset(found)
@@ -343,6 +367,7 @@ def agrees(world: World, rollout: Rollout, box: Box) -> None:
 def name_of(world: World) -> str:
     wrong = "unloadable" if world.cannot_load else "mute" if world.cannot_answer else "good"
     first = "first-" if world.rollout.first else ""
+    first += "steps-" if world.rollout.plan.traffic_steps else ""
     size = f"{len(world.rollout.servers)}{f'to{len(world.fleet)}' if world.fleet else ''}"
     return f"{first}{world.clients}-{world.seat}of{size}-by{world.rollout.plan.at_once}-{wrong}"
 
@@ -354,7 +379,8 @@ def test_no_state_hurts_anyone_and_from_each_the_fleet_agrees_when_faults_stop(w
     broken = world.cannot_load | world.cannot_answer
     # The others go on without a server that left, or came late.
     never = set() if world.fleet else {Phase.BAKING, Phase.SUCCEEDED}
-    assert phases.isdisjoint(never) if broken else phases == set(Phase)
+    every = set(Phase) if world.rollout.plan.traffic_steps else set(Phase) - {Phase.RAMPING}
+    assert phases.isdisjoint(never) if broken else phases == every
     for rollout, box in {(state.rollout, state.box) for state in states}:
         if world.seat not in rollout.present and not rollout.phase.final:
             continue  # nothing is asked of it before it is on the list again, and then it joins
@@ -375,4 +401,5 @@ def ends_or_waits(rollout: Rollout) -> None:
     looked = Looked(AFTER, dict.fromkeys(rollout.present, Progress.SETTLED))
     for _ in range(len(Phase) + len(rollout.servers)):
         rollout = moved(rollout, looked)
-    assert rollout.phase.final or rollout.phase in (Phase.SHADOWING, Phase.HELD) or not rollout.present
+    waits = rollout.phase in (Phase.SHADOWING, Phase.RAMPING, Phase.HELD)
+    assert rollout.phase.final or waits or not rollout.present

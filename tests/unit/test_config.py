@@ -607,3 +607,70 @@ def test_sizes_are_read_as_people_write_them(folder, text, size):
     config = load(folder, TAPPED.replace("tap: {}\n", f"tap: {{waiting: '{text}', largest: 1B}}\n"))
     assert config.tap is not None
     assert config.tap.waiting == size
+
+
+RAMP = """
+mode: enforce
+servers:
+  - {name: r0, address: 127.0.0.1:8500, metrics_url: http://127.0.0.1:8501/metrics}
+  - {name: r1, address: 127.0.0.1:8510, metrics_url: http://127.0.0.1:8511/metrics, canary: true}
+model_config_file: models.config
+models:
+  credit_risk:
+    clients: label
+    placement: own_replicas
+gateways:
+  - {haproxy: /run/haproxy.sock, backend: serving}
+"""
+
+
+def test_a_gateway_brings_the_default_steps_and_none_without_one(folder: Path) -> None:
+    ramped = load(folder, RAMP).plan_of("credit_risk")
+    assert ramped.traffic_steps == (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
+    assert (ramped.step_seconds, ramped.step_pairs, ramped.step_budget_seconds) == (120.0, 200, 1800.0)
+    assert load(folder, MINIMAL).plan_of("credit_risk").traffic_steps == ()
+    off = load(folder, RAMP + "plan: {traffic_steps: []}")
+    assert off.plan_of("credit_risk").traffic_steps == ()
+    own = load(folder, RAMP + 'plan: {traffic_steps: ["10%", "100%"]}')
+    assert own.plan_of("credit_risk").traffic_steps == (0.1, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("gateway", "says"),
+    [
+        ("{backend: serving}", "give exactly one of haproxy and envoy"),
+        ("{haproxy: /s, envoy: http://h:1, backend: b, runtime_key: k}", "give exactly one of haproxy and envoy"),
+        ("{haproxy: /s}", "haproxy and backend go together"),
+        ("{envoy: http://h:1}", "envoy and runtime_key go together"),
+        ("{haproxy: run/haproxy.sock, backend: b}", "must be an absolute path or HOST:PORT, got 'run/haproxy.sock'"),
+        ("{haproxy: /s, backend: 'b; disable server b/r0'}", "hold letters, digits"),
+        ("{envoy: h:1, runtime_key: k}", "must be an http:// or https:// URL"),
+    ],
+)
+def test_a_gateway_must_say_where_it_is_and_by_which_name(folder: Path, gateway: str, says: str) -> None:
+    found = problems(folder, RAMP.replace("{haproxy: /run/haproxy.sock, backend: serving}", gateway))
+    (told,) = [text for key, (_, text) in found.items() if key.startswith("gateways")]
+    assert says in told
+
+
+@pytest.mark.parametrize(
+    ("plan", "key", "says"),
+    [
+        ('{traffic_steps: ["10%", "5%"]}', "plan.traffic_steps", "larger than the one before"),
+        ("{traffic_steps: [10]}", "plan.traffic_steps[0]", 'such as "10%"; got 10'),
+        ('{traffic_steps: ["0%"]}', "plan.traffic_steps[0]", "above 0"),
+        ('{traffic_steps: ["101%"]}', "plan.traffic_steps[0]", "up to 100 %"),
+        ("{step: 1h}", "plan.step_budget", "ends before a step of 1:00:00 can"),
+    ],
+)
+def test_steps_that_cannot_be_taken_are_mistakes(folder: Path, plan: str, key: str, says: str) -> None:
+    assert says in problems(folder, RAMP + f"plan: {plan}")[key][1]
+
+
+def test_steps_need_a_gateway_and_a_gateway_needs_servers_to_weigh(folder: Path) -> None:
+    steps = 'plan: {traffic_steps: ["10%"]}'
+    assert "give gateways" in problems(folder, MINIMAL + steps)["plan.traffic_steps"][1]
+    alone = MINIMAL + "gateways: [{haproxy: /s, backend: b}]"
+    assert "placement: own_replicas" in problems(folder, alone)["gateways"][1]
+    twice = RAMP + "  - {haproxy: /t, backend: serving}"
+    assert "is called haproxy as gateways[0] is; give names" in problems(folder, twice)["gateways[1]"][1]

@@ -8,7 +8,7 @@ guide, section 9.3 ("set server", "show servers state", "show stat").
 import asyncio
 import csv
 import io
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from haldane.ports import Malformed, Refused, Unavailable
@@ -33,34 +33,48 @@ class Weight:
 
 
 class HAProxy:
-    """A Router over one backend. `socket`: a path, or HOST:PORT. Servers are called there as in our config."""
+    """A Router over one backend.
+
+    `socket`: a path, or HOST:PORT. `servers`: those of the fleet now, by the
+    names they have there too, each with whether it is a canary server.
+    """
 
     def __init__(
         self,
         socket: str,
         backend: str,
         *,
-        canary: Collection[str],
-        others: Collection[str],
+        servers: Callable[[], Mapping[str, bool]],
         name: str = "haproxy",
         timeout_seconds: float = 2.0,
     ) -> None:
         self._socket, self._backend = socket, backend
-        self._canary, self._others = frozenset(canary), frozenset(others)
+        self._servers = servers
         self._name, self._timeout = name, timeout_seconds
 
     async def share(self) -> float:
         """The part of the calls that the canary servers get now, 0 to 1, over servers that take calls.
 
         Unavailable: no answer, or no server of the backend takes calls.
-        Malformed: not this API. Refused: no such backend.
+        Malformed: not this API. Refused: no such backend, or one that sends
+        calls to servers we know nothing of.
         """
         seen = await self._look()
+        self._check_known({name for name, one in seen.items() if one.takes_calls and one.now})
         live = {name: one.now for name, one in seen.items() if one.takes_calls}
         total = sum(live.values())
         if not total:
             raise Unavailable(self._name, f"no server of backend {self._backend} takes calls")
-        return sum(weight for name, weight in live.items() if name in self._canary) / total
+        return sum(live[name] for name in self._canary & live.keys()) / total
+
+    @property
+    def _canary(self) -> frozenset[str]:
+        return frozenset(name for name, canary in self._servers().items() if canary)
+
+    def _check_known(self, names: Collection[str]) -> None:
+        if strange := sorted(set(names) - self._servers().keys()):
+            says = f"backend {self._backend} has server {strange[0]}, which is not among our servers"
+            raise Refused(self._name, says)
 
     async def set_share(self, share: float) -> None:
         """Give every server the weight for that share. It proves nothing: read it back.
@@ -74,10 +88,9 @@ class HAProxy:
         """Refused when one of these shares could not be set, now or later; no call goes another way for it."""
         seen = await self._look()
         here = f"backend {self._backend}"
-        if missing := sorted((self._canary | self._others) - seen.keys()):
+        if missing := sorted(self._servers().keys() - seen.keys()):
             raise Refused(self._name, f"{here} has no server {missing[0]}; it has {', '.join(sorted(seen))}")
-        if strange := sorted(seen.keys() - self._canary - self._others):
-            raise Refused(self._name, f"{here} has server {strange[0]}, which is not among `servers` of the config")
+        self._check_known(seen)
         algorithm = await self._algorithm()
         if algorithm not in _DYNAMIC:
             raise Refused(self._name, f"{here}: balance {algorithm} takes no weights at run time; use roundrobin")
@@ -86,8 +99,9 @@ class HAProxy:
         await self._set({name: seen[name].now for name in self._canary})  # as they are: may we set weights at all?
 
     def _weights(self, share: float, seen: Mapping[str, Weight]) -> dict[str, int]:
-        canary = [name for name in seen if name in self._canary]
-        configured = {name: one.configured for name, one in seen.items() if name not in self._canary}
+        ours = self._canary
+        canary = [name for name in seen if name in ours]
+        configured = {name: one.configured for name, one in seen.items() if name not in ours}
         try:
             return weights(share, canary, configured)
         except ValueError as error:

@@ -11,19 +11,29 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from haldane.domain.record import Record
-from haldane.domain.rollout import Rollout
+from haldane.domain.rollout import Plan, Rollout
 from haldane.ports import Malformed
 
 SCHEMA = 1
 _ROLLOUT = TypeAdapter(Rollout)
+# Came later: the release before reads every rollout in which they are as they were then.
+_LATER = ("reverts", "gone", "joining", "joined_at", "step", "step_at", "step_from")
+_LATER_IN_PLAN = ("traffic_steps", "step_seconds", "step_pairs", "step_budget_seconds")
 
 
 def rollout_to_json(rollout: Rollout) -> str:
     body = {"schema": SCHEMA, **asdict(rollout)}
-    for late in ("reverts", "gone", "joining", "joined_at"):  # came later: an earlier release reads what lacks them
-        if not body[late]:
-            del body[late]
+    _leave_out(body, _LATER, rollout)
+    _leave_out(body["plan"], _LATER_IN_PLAN, rollout.plan)
     return json.dumps(body, sort_keys=True, separators=(",", ":"))
+
+
+def _leave_out(body: dict[str, Any], names: tuple[str, ...], value: Rollout | Plan) -> None:
+    """Drop the fields of that name that have their default."""
+    defaults = {field.name: field.default for field in fields(value)}
+    for name in names:
+        if getattr(value, name) == defaults[name]:
+            del body[name]
 
 
 def rollout_from_json(text: str) -> Rollout:

@@ -3,11 +3,12 @@
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import haldane
 from haldane.adapters.archive import case_of, packed
+from haldane.app.gateways import check_gateways
 from haldane.app.history import History
 from haldane.app.tapwatch import TapWatch
 from haldane.config import Config
@@ -24,7 +25,7 @@ from haldane.engine.labels import Labels
 from haldane.engine.supervisor import Supervisor
 from haldane.judge.first import without_baseline
 from haldane.judge.rules import Rules
-from haldane.ports import Clock, Refused, Store, Unavailable
+from haldane.ports import Clock, Refused, Router, Store, Unavailable
 from haldane.release.check import problem
 from haldane.rollout.wanted import STABLE, Watched
 from haldane.web.api import Unknown
@@ -51,6 +52,7 @@ class Agent:
     conditions: Callable[[], Sequence[Condition]]
     prepare: Prepare
     clear: Clear
+    routers: Mapping[str, Router] = field(default_factory=dict)
     unusable: Callable[[], Mapping[ModelName, Mapping[str, int]]] = dict
     tap: TapWatch = field(default_factory=TapWatch)
     unread: Callable[[], Sequence[str]] = list  # lists of servers that were never read
@@ -88,6 +90,8 @@ class Agent:
             tap=self.tap.counts,
             tap_away=self.tap.away,
             lists=dict(self.desk.lists),
+            gateways=dict(self.desk.gateways),
+            share=self.desk.wanted_share(),
             trouble={str(server): why for server, why in (self.desk.trouble | self.desk.refusals).items()},
         )
 
@@ -110,6 +114,11 @@ class Agent:
         await self.prepare(name)
         section, watched = self.config.models[model], self.desk.watched[name]
         rules = self.config.rules_of(model) if watched.released else self._first_rules(model)
+        plan = self.config.plan_of(model)
+        if not watched.released:
+            plan = replace(plan, traffic_steps=())  # its users' address means nothing yet anywhere else
+        if self.desk.mode is Mode.ENFORCE:
+            await check_gateways(name, plan, self.routers, self.desk.live())
         servers = tuple(self.desk.servers)
         own = section.where is Placement.OWN_REPLICAS
         at = self.clock.now()
@@ -123,7 +132,7 @@ class Agent:
             placement=section.where,
             servers=servers,
             dedicated=tuple(s for s in servers if self.desk.servers[s].dedicated_canary) if own else (),
-            plan=self.config.plan_of(model),
+            plan=plan,
             analysis=rules.to_json(),
             seed=secrets.randbits(32),
             started_at=at,

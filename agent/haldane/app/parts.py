@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry, disable_created_metrics
@@ -15,6 +16,7 @@ from prometheus_client import CollectorRegistry, disable_created_metrics
 import haldane
 from haldane.adapters.kafka import Topic
 from haldane.adapters.sql import SqlStore, open_store
+from haldane.app.gateways import open_routers
 from haldane.app.golden import Golden, GoldenFirst, open_golden
 from haldane.app.meters import Facts, Sources, open_sources, readings
 from haldane.app.sources import Onward, Source, answered_by, first_request, open_source, signatures_of
@@ -32,7 +34,8 @@ from haldane.engine.pairing import ShadowLimits, addressing, pairs
 from haldane.engine.readings import Meters
 from haldane.judge.gauges import Gauge
 from haldane.judge.rules import Rules
-from haldane.ports import PortError, Refused, TrafficSource, Unavailable
+from haldane.ports import PortError, Refused, Router, TrafficSource, Unavailable
+from haldane.rollout.ramp import GatewayView
 from haldane.serving.channel import Tls
 from haldane.serving.client import ServingClient, open_client
 from haldane.serving.foreign import foreign_models
@@ -64,6 +67,7 @@ class Parts:
     gauges_from: Sources
     footprints: Footprints
     clock: SystemClock = field(default_factory=SystemClock)
+    routers: Mapping[str, Router] = field(default_factory=dict)
     sources: dict[ModelName, Source] = field(default_factory=dict)
     golden: dict[ModelName, Golden] = field(default_factory=dict)
     exhausted: dict[RolloutId, set[ServerName]] = field(default_factory=dict)  # ran out of threads: not shadowed again
@@ -113,6 +117,10 @@ class Parts:
                 except PortError as error:
                     log.warning("source_not_ready", model=model, detail=str(error))
             await asyncio.sleep(SOURCE_RETRY_SECONDS)
+
+    async def note(self, kind: str, data: dict[str, Any]) -> None:
+        """An audit record of what is done to a server or a gateway, stored when this returns."""
+        await asyncio.to_thread(self.store.record, kind, data)
 
     async def clear(self, server: ServerName) -> str:
         known, client = self.desk.servers.get(server), self.clients.get(server)
@@ -228,7 +236,10 @@ async def open_parts(config: Config, stack: AsyncExitStack) -> Parts:
     gauges_from = await open_sources(config, stack)
     kinds = {rule.kind for name in config.models for rule in config.rules_of(name).gauges}
     footprints = Footprints(gauges_from.processes if Gauge.MEMORY in kinds else {})
-    return Parts(config, clients, store, _desk(config, store), telemetry, lease, gauges_from, footprints)
+    desk = _desk(config, store)
+    routers = await open_routers(config, desk, stack)
+    desk.gateways |= {name: GatewayView(None, "it has not been looked at yet") for name in routers}
+    return Parts(config, clients, store, desk, telemetry, lease, gauges_from, footprints, routers=routers)
 
 
 def tls_of(config: Config) -> Tls | None:

@@ -32,6 +32,7 @@ from haldane.domain.evidence import Ruling
 from haldane.domain.fleet import ModelName
 from haldane.domain.rollout import Mode, Rollout, Transition
 from haldane.domain.vouched import Vouched
+from haldane.engine.gateway import Gateway, GatewayPace
 from haldane.engine.latewatch import LateWatch
 from haldane.engine.lease import Lease
 from haldane.engine.observe import Observer
@@ -99,6 +100,8 @@ async def _run(config: Config, stack: AsyncExitStack) -> None:
             converging = converge(parts, observer, agent.supervisor, parts.desk.servers[name], client)
             group.create_task(converging.run(), name=f"converge {name}")
         group.create_task(roster.run(), name="roster")
+        for gateway in _gateways(parts, agent.supervisor):
+            group.create_task(gateway.run(), name=f"gateway {gateway.name}")
         group.create_task(_act_when_allowed(parts, agent, late, releases.tasks(agent, shelves)), name="supervisor")
 
 
@@ -224,6 +227,7 @@ def _assemble(parts: Parts, sinks: Mapping[str, AlertSink]) -> tuple[Agent, Obse
         conditions=observer.conditions,
         prepare=parts.prepare,
         clear=parts.clear,
+        routers=parts.routers,
         unusable=parts.unusable,
     )
     agent.intake = releases.give(agent)
@@ -237,3 +241,19 @@ def _assemble(parts: Parts, sinks: Mapping[str, AlertSink]) -> tuple[Agent, Obse
         on_labels=lambda rollout: history.grew(rollout.id),
     )
     return agent, observer, late, shelves
+
+
+def _gateways(parts: Parts, supervisor: Supervisor) -> list[Gateway]:
+    every = parts.config.look_every.total_seconds()
+    return [
+        Gateway(
+            name=name,
+            router=router,
+            desk=parts.desk,
+            telemetry=parts.telemetry,
+            may_act=lambda: parts.lease.held() and supervisor.taken_up,
+            note=parts.note,
+            pace=GatewayPace(live=every, rest=max(every, 5.0) if every >= 1 else every),
+        )
+        for name, router in parts.routers.items()
+    ]

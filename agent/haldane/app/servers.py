@@ -100,9 +100,6 @@ def converge(
     async def guard(server: Server, _: Any) -> str:
         return await parts.clear(server.name)
 
-    async def note(kind: str, data: dict[str, Any]) -> None:
-        await asyncio.to_thread(parts.store.record, kind, data)
-
     def on_view(server: Server, view: ReplicaView | None) -> None:
         try:
             observer.on_view(server, view)
@@ -118,7 +115,7 @@ def converge(
         telemetry=parts.telemetry,
         may_act=lambda: parts.lease.held() and supervisor.taken_up,
         guard=guard,
-        note=note,
+        note=parts.note,
         on_view=on_view,
         pace=Pace(live=every, rest=max(every, 5.0) if every >= 1 else every),
     )

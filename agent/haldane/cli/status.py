@@ -8,6 +8,7 @@ import click
 
 from haldane.cli.connection import Connection, agent_options
 from haldane.cli.shown import ROLLOUT_COLUMNS, ago, console, print_json, rollout_rows, table
+from haldane.rollout.ramp import percent
 
 REFRESH_SECONDS = 1.0
 
@@ -61,6 +62,8 @@ def parts(found: dict[str, Any]) -> Iterator[Any]:
     for model, counted in sorted(found.get("tap", {}).items()):
         told = ", ".join(f"{count:,} {what}" for what, count in sorted(counted.items()))
         yield f"mirrored calls of {model or 'no model of ours'}: {told}\n"
+    for name, seen in sorted(found.get("gateways", {}).items()):
+        yield _gateway_line(name, seen, found.get("share"))
     if found["rollouts"]:
         yield table("Rollouts", ROLLOUT_COLUMNS, rollout_rows(found["rollouts"]))
     else:
@@ -71,6 +74,13 @@ def parts(found: dict[str, Any]) -> Iterator[Any]:
             for one in found["conditions"]
         ]
         yield table("What is wrong", ("condition", "model", "version", "servers", "detail"), rows)
+
+
+def _gateway_line(name: str, seen: dict[str, Any], wanted: float | None) -> str:
+    if seen["share"] is None:
+        return f"gateway {name} cannot be read: {seen['trouble']}\n"
+    order = "" if wanted is None else f", wanted {percent(wanted)}"
+    return f"gateway {name} sends {percent(seen['share'])} of users' calls to the canary's servers{order}\n"
 
 
 def _server_rows(found: dict[str, Any]) -> Iterator[list[str]]:

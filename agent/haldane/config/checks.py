@@ -46,6 +46,7 @@ def across(config: Config) -> Found:
     yield from _lists(config)
     yield from _doors(config)
     yield from _tap(config)
+    yield from _gateways(config)
     for name, model in config.models.items():
         loc: Loc = ("models", name)
         yield from _placement(config, model, loc)
@@ -183,6 +184,27 @@ def _record(record: RecordSection, loc: Loc) -> Found:
         yield (*loc, "hash"), f"{both[0]} is under drop too; keep one"
     if record.file_size > record.keep_size:
         yield (*loc, "file_size"), f"larger than all files together may be (keep_size: {record.keep_size} bytes)"
+
+
+def _gateways(config: Config) -> Found:
+    """Steps need a gateway, and servers that it can send users to."""
+    names: dict[str, int] = {}
+    for index, gateway in enumerate(config.gateways):
+        if gateway.called in names:
+            yield ("gateways", index), f"is called {gateway.called} as gateways[{names[gateway.called]}] is; give names"
+        names.setdefault(gateway.called, index)
+    if config.gateways and not any(model.where is Placement.OWN_REPLICAS for model in config.models.values()):
+        yield (
+            ("gateways",),
+            (
+                "a gateway weighs servers, so steps of traffic need servers that only the canary's users reach: give a"
+                " model placement: own_replicas, and mark those servers canary: true"
+            ),
+        )
+    if config.plan.traffic_steps and not config.gateways:
+        yield ("plan", "traffic_steps"), "steps of traffic need a gateway that takes them; give gateways"
+    if config.plan.step > config.plan.step_budget:
+        yield ("plan", "step_budget"), f"{config.plan.step_budget} ends before a step of {config.plan.step} can"
 
 
 def _placement(config: Config, model: ModelSection, loc: Loc) -> Found:

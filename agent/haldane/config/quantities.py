@@ -42,11 +42,11 @@ def _size(value: Any) -> Any:
     return int(float(match[1]) * POWERS[match[2] or ""])
 
 
-def _address(value: str) -> str:
-    """host:port; a name, an IPv4 address or an IPv6 address in brackets."""
+def address_of(value: str, *, also: str = "") -> str:
+    """host:port; a name, an IPv4 address or an IPv6 address in brackets. `also`: what else would have been right."""
     host, colon, port = value.rpartition(":")
     if "//" in value or not colon or not host or not port.isdecimal() or int(port) > 65535:
-        raise ValueError(f"must be HOST:PORT, got {value!r}")
+        raise ValueError(f"must be {also}{' or ' if also else ''}HOST:PORT, got {value!r}")
     if ":" in host and not (host.startswith("[") and host.endswith("]")):
         raise ValueError(f"an IPv6 host stands in brackets, [::1]:8500; got {value!r}")
     return value
@@ -63,7 +63,7 @@ DurationOrZero = Annotated[timedelta, BeforeValidator(_duration), Field(ge=timed
 Share = Annotated[float, BeforeValidator(_share)]
 ShareOrAll = Annotated[float, BeforeValidator(_share_or_all)]
 Size = Annotated[int, BeforeValidator(_size)]
-Address = Annotated[str, AfterValidator(_address)]
+Address = Annotated[str, AfterValidator(address_of)]
 HttpUrl = Annotated[str, AfterValidator(_http)]
 
 

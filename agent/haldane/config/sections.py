@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr
 from haldane.config.analysis import AnalysisSection
 from haldane.config.base import Section
 from haldane.config.discover import DiscoverSection
+from haldane.config.gateways import DEFAULT_STEPS, GatewaySection, Steps
 from haldane.config.notify import WebhookSection
 from haldane.config.outputs import OutputsSection
 from haldane.config.quantities import Address, Duration, DurationOrZero, HttpUrl
@@ -89,6 +90,20 @@ class PlanSection(Section):
     at_once: Annotated[int, Field(ge=1)] = 1
     """Servers promoted at the same time."""
 
+    traffic_steps: Steps | None = None
+    """Shares of users' calls that gateways send to the canary's servers (placement: own_replicas) after a PASS, one
+    after the other, before any other server is changed. ["1%", "5%", "10%", "25%", "50%", "100%"] where `gateways` are
+    given; [] for no steps."""
+
+    step: Duration = timedelta(minutes=2)
+    """Least time at each step."""
+
+    step_pairs: Annotated[int, Field(ge=1)] = 200
+    """Least pairs judged at each step."""
+
+    step_budget: Duration = timedelta(minutes=30)
+    """How long to wait at a step for its evidence; then the rollout is held."""
+
     def plan(self) -> Plan:
         """The same as the rollout keeps it."""
         return Plan(
@@ -96,6 +111,10 @@ class PlanSection(Section):
             bake_seconds=self.bake.total_seconds(),
             change_seconds=self.change.total_seconds(),
             at_once=self.at_once,
+            traffic_steps=DEFAULT_STEPS if self.traffic_steps is None else self.traffic_steps,
+            step_seconds=self.step.total_seconds(),
+            step_pairs=self.step_pairs,
+            step_budget_seconds=self.step_budget.total_seconds(),
         )
 
 
@@ -213,6 +232,9 @@ class Config(Section):
     """How often the base paths of model_config_file are listed, where this process can read them: for uploads that are
     not complete, and versions that nothing loads. URLs (s3://, gs://) need fsspec's package for them; 0s: never."""
 
+    gateways: tuple[GatewaySection, ...] = ()
+    """Gateways before the servers, by which users' calls go to a version that has passed in steps."""
+
     state_dir: Path = Path(DEFAULT_STATE_DIR)
     """Where the agent keeps its store and its token; beside this file by default."""
 
@@ -317,6 +339,8 @@ class Config(Section):
     def plan_of(self, model: str) -> Plan:
         """Time limits and pace of that model's rollouts; baked until the labels of the last pairs can have come."""
         plan, labels = self.plan.plan(), self.models[model].labels
+        if not self.gateways or self.models[model].where is not Placement.OWN_REPLICAS:
+            plan = replace(plan, traffic_steps=())
         return (
             plan if labels is None else replace(plan, bake_seconds=max(plan.bake_seconds, labels.wait.total_seconds()))
         )

@@ -17,6 +17,7 @@ class Phase(StrEnum):
     PENDING = "PENDING"
     LOADING = "LOADING"
     SHADOWING = "SHADOWING"
+    RAMPING = "RAMPING"  # users' calls go to the canary's servers, in steps
     PROMOTING = "PROMOTING"
     BAKING = "BAKING"
     HELD = "HELD"
@@ -38,7 +39,7 @@ class Phase(StrEnum):
     @property
     def judging(self) -> bool:
         """Pairs are sent and judged."""
-        return self in (Phase.SHADOWING, Phase.PROMOTING, Phase.BAKING)
+        return self in (Phase.SHADOWING, Phase.RAMPING, Phase.PROMOTING, Phase.BAKING)
 
 
 class Mode(StrEnum):
@@ -55,7 +56,11 @@ class Plan:
     load_seconds: float = 600.0  # for a version to be AVAILABLE and proven on every server
     at_once: int = 1  # servers flipped at the same time while promoting
     bake_seconds: float = 300.0  # judged on after the last flip, old version warm
-    change_seconds: float = 120.0  # for servers to settle on a flip or a rollback
+    change_seconds: float = 120.0  # for servers and gateways to settle on a flip, a step or a rollback
+    traffic_steps: tuple[float, ...] = ()  # shares, 0 to 1, of users' calls for the dedicated servers; none: no RAMPING
+    step_seconds: float = 120.0  # least time at each step, and
+    step_pairs: int = 200  # least pairs judged at each,
+    step_budget_seconds: float = 1800.0  # which must have come by then
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +82,9 @@ class Rollout:
     phase: Phase = Phase.PENDING
     held_from: Phase | None = None
     promoted: tuple[ServerName, ...] = ()  # servers that should serve `new` as stable
+    step: int = 0  # traffic steps ordered so far
+    step_at: float | None = None  # when the newest one was seen to be taken; None: not yet
+    step_from: int | None = None  # pairs judged by then
     started_at: float = 0.0
     phase_since: float = 0.0
     verdict: Verdict = Verdict.CONTINUE
@@ -126,16 +134,20 @@ class Progress(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """The judge has looked."""
+    """The judge has looked, at so many pairs."""
 
     at: float
     verdict: Verdict
     why: str
+    pairs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """The servers have been looked at (or could not be), and the lists of them read."""
+    """The servers have been looked at (or could not be), the lists of them read, and the gateways before them seen.
+
+    `gateway`: how far those are from the share that is wanted; SETTLED where the plan has no steps.
+    """
 
     at: float
     progress: Mapping[ServerName, Progress]
@@ -143,6 +155,8 @@ class Looked:
     joined: tuple[ServerName, ...] = ()  # servers of the fleet that are not in the rollout yet, or had left it
     dedicated: tuple[ServerName, ...] = ()  # those of `joined` that are canary-only
     gone: frozenset[ServerName] = frozenset()  # servers of the rollout that no list has any more
+    gateway: Progress = Progress.SETTLED
+    gateway_detail: str = ""
 
 
 class CommandKind(StrEnum):

@@ -15,6 +15,7 @@ from haldane.domain.rollout import Command, Event, Judged, Looked, Rollout, Roll
 from haldane.engine.desk import Desk
 from haldane.ports import Clock, Refused, StaleWrite, Store, Unavailable
 from haldane.rollout.machine import step
+from haldane.rollout.ramp import wanted_share
 from haldane.telemetry import Telemetry
 
 log = structlog.get_logger()
@@ -82,7 +83,7 @@ class Deliberate:
         rollout, revision = self.desk.rollouts[self.id]
         after = transition.after
         records = [] if (change := _fleet_change(transition)) is None else [("fleet_changed", change)]
-        if after.phase != rollout.phase or _promoted_more(transition):
+        if after.phase != rollout.phase or _went_on(transition):
             records.append(self._record(transition, event))
         declared = self.desk.declared.get(after.model, after.old)
         settled = None if after.settles is None else (after.model, after.settles, declared)
@@ -109,6 +110,8 @@ class Deliberate:
         before, after = transition.before, transition.after
         data: dict[str, Any] = {"from": before.phase, "to": after.phase, "why": transition.why}
         data["promoted"] = list(after.promoted)
+        if after.plan.traffic_steps:
+            data["share"] = wanted_share(after)
         if isinstance(event, Command):
             data["command"], data["by"] = event.kind, event.by
         if ruling := self.desk.rulings.get(self.id):
@@ -131,8 +134,10 @@ def _fleet_change(transition: Transition) -> dict[str, Any] | None:
     return {"why": "; ".join(told), "joined": came, "left": left} if told else None
 
 
-def _promoted_more(transition: Transition) -> bool:
-    return transition.before.promoted != transition.after.promoted
+def _went_on(transition: Transition) -> bool:
+    """Within its phase: more servers, another step of traffic, or one that begins anew."""
+    before, after = transition.before, transition.after
+    return (before.promoted, before.step) != (after.promoted, after.step) or before.phase_since != after.phase_since
 
 
 __all__ = ["Deliberate", "Looked", "Telemetry"]

@@ -15,6 +15,7 @@ from haldane.domain.rollout import Looked, Mode, Phase, Progress, Rollout, Rollo
 from haldane.domain.traffic import Request
 from haldane.domain.vouched import Standing, Vouched
 from haldane.rollout.planner import Step, next_step, progress, unproven
+from haldane.rollout.ramp import GatewayView, gateway_progress, wanted_of
 from haldane.rollout.wanted import CANARY, STABLE, Watched, compose
 
 
@@ -34,6 +35,7 @@ class Desk:
     trouble: dict[ServerName, str] = field(default_factory=dict)  # why the last look or reload failed
     gone: frozenset[ServerName] = frozenset()  # of live rollouts' servers, those that no list has any more
     refusals: dict[ServerName, str] = field(default_factory=dict)  # why this server is not ours to change
+    gateways: dict[str, GatewayView] = field(default_factory=dict)  # every gateway of the config, as last seen
     accepted: dict[ServerName, ServerConfig] = field(default_factory=dict)  # the config a server took last
     lists: dict[str, str] = field(default_factory=dict)  # list of servers -> how reading it stands, in words
     vouches: bool = False  # files are compared with their manifest before a label is set
@@ -131,13 +133,22 @@ class Desk:
         return (
             self.vouches
             and rollout.reverts is None
-            and rollout.phase in (Phase.LOADING, Phase.SHADOWING, Phase.PROMOTING, Phase.BAKING)
+            and rollout.phase in (Phase.LOADING, Phase.SHADOWING, Phase.RAMPING, Phase.PROMOTING, Phase.BAKING)
             and (rollout.id, bool(rollout.promoted)) not in self.vouched
         )
 
     def wanted(self, server: ServerName) -> ServerConfig:
         """The config that server should have; a rollout that was started to observe changes nothing of it."""
         return compose(self.base, self.watched, (r for r in self.live() if r.mode is Mode.ENFORCE), server)
+
+    def wanted_share(self) -> float | None:
+        """The share, 0 to 1, that every gateway should send to the canary's servers; None: they are left alone."""
+        return wanted_of(r for r in self.live() if r.mode is Mode.ENFORCE)
+
+    def put_gateway(self, name: str, view: GatewayView) -> None:
+        if self.gateways.get(name) != view:
+            self.gateways[name] = view
+            self.changed()
 
     def decided(self, server: ServerName) -> ServerConfig:
         """The config that server should have, without the labels of models we do not look after: nobody probes them."""
@@ -159,6 +170,7 @@ class Desk:
         found = {server: self._progress(rollout, server) for server in rollout.present}
         joined = tuple(server for server in self.servers if server not in rollout.present)
         own = rollout.placement is Placement.OWN_REPLICAS
+        gateway, gateway_why = gateway_progress(rollout, self.gateways)
         return Looked(
             at=at,
             progress={server: what for server, (what, _) in found.items()},
@@ -166,6 +178,8 @@ class Desk:
             joined=joined,
             dedicated=tuple(server for server in joined if own and self.servers[server].dedicated_canary),
             gone=self.gone.intersection(rollout.present),
+            gateway=Progress.SETTLED if rollout.mode is Mode.OBSERVE else gateway,
+            gateway_detail=gateway_why,
         )
 
     def _progress(self, rollout: Rollout, server: ServerName) -> tuple[Progress, str]:

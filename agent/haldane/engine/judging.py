@@ -260,4 +260,5 @@ class Judging:
         self.on_ruling(rollout, ruling)
         if rollout.phase is Phase.HELD and ruling.verdict is not Verdict.FAIL:
             return  # a person decides; only harm is no matter for waiting
-        await self.tell(Judged(at=self.clock.now(), verdict=ruling.verdict, why=ruling.why))
+        judged = Judged(at=self.clock.now(), verdict=ruling.verdict, why=ruling.why, pairs=ruling.pairs)
+        await self.tell(judged)

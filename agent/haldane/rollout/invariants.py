@@ -4,9 +4,11 @@ Checked again at the door, in code that shares nothing with the planner: a bug
 there then stops the agent instead of unloading somebody's model.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from haldane.domain.evidence import Verdict
 from haldane.domain.fleet import ModelName, ModelView, Policy, ReplicaView, ServerConfig
+from haldane.domain.rollout import Mode, Phase, Rollout
 from haldane.rollout.wanted import Watched
 
 
@@ -38,3 +40,15 @@ def _check_watched(config: ServerConfig, model: ModelName, seen: ModelView) -> N
     for label, target in entry.labels.items():
         if not seen.available(target):
             raise InvariantBroken(f"model {model}: label {label} would point at {target}, which is not available")
+
+
+def check_share(share: float, rollouts: Iterable[Rollout]) -> None:
+    """Raise InvariantBroken when sending users to the canary's servers rests on no rollout that has gone that far."""
+    if share == 0.0:
+        return
+    for rollout in rollouts:
+        phase = rollout.held_from if rollout.phase is Phase.HELD else rollout.phase
+        forward = phase in (Phase.RAMPING, Phase.PROMOTING) and rollout.verdict is not Verdict.FAIL
+        if forward and rollout.mode is Mode.ENFORCE and share in rollout.plan.traffic_steps[: rollout.step]:
+            return
+    raise InvariantBroken(f"{share:.2%} of users' calls would go to the canary's servers, which no rollout has ordered")

@@ -20,6 +20,8 @@ from haldane.domain.rollout import (
     Rollout,
     Transition,
 )
+from haldane.rollout.ramp import percent, wanted_share
+from haldane.rollout.wanted import standing
 
 
 def step(rollout: Rollout, event: Event) -> Transition:
@@ -43,7 +45,7 @@ def _command(rollout: Rollout, command: Command) -> Transition:
             return _stay(rollout, "it is being rolled back already", refused=True)
         case CommandKind.ABORT, _:
             return _back(rollout, at, why)
-        case CommandKind.PAUSE, Phase.LOADING | Phase.SHADOWING | Phase.PROMOTING | Phase.BAKING:
+        case CommandKind.PAUSE, Phase.LOADING | Phase.SHADOWING | Phase.RAMPING | Phase.PROMOTING | Phase.BAKING:
             return _hold(rollout, at, why)
         case CommandKind.RESUME, Phase.HELD:
             return _resume(rollout, at, why)
@@ -51,8 +53,12 @@ def _command(rollout: Rollout, command: Command) -> Transition:
             return _stay(rollout, "observe mode changes no server; run the agent with mode: enforce", refused=True)
         case CommandKind.PROMOTE, Phase.SHADOWING:
             return _promote(rollout, at, why)
-        case CommandKind.PROMOTE, Phase.HELD if rollout.held_from in (Phase.SHADOWING, Phase.PROMOTING):
+        case CommandKind.PROMOTE, Phase.HELD if rollout.held_from is Phase.SHADOWING:
             return _promote(rollout, at, why)
+        case CommandKind.PROMOTE, Phase.RAMPING:  # the steps that are left are left out
+            return _flip(rollout, at, why)
+        case CommandKind.PROMOTE, Phase.HELD if rollout.held_from in (Phase.RAMPING, Phase.PROMOTING):
+            return _flip(rollout, at, why)
         case kind, phase:
             return _stay(rollout, f"{kind} means nothing while {phase}", refused=True)
 
@@ -63,7 +69,7 @@ def _judged(rollout: Rollout, judged: Judged) -> Transition:
     if rollout.verdict is not Verdict.PASS or judged.verdict is Verdict.FAIL:  # a proof given stays given
         rollout = replace(rollout, verdict=judged.verdict)
     match rollout.phase, judged.verdict:
-        case Phase.SHADOWING | Phase.PROMOTING | Phase.BAKING, Verdict.FAIL:
+        case phase, Verdict.FAIL if phase.judging:
             return _withdraw(rollout, judged.at, judged.why)
         case Phase.HELD, Verdict.FAIL if rollout.mode is Mode.ENFORCE:
             return _back(rollout, judged.at, judged.why)
@@ -75,6 +81,8 @@ def _judged(rollout: Rollout, judged: Judged) -> Transition:
             return _stay(rollout, f"passed; waits for {', '.join(rollout.joining)}, which joined the fleet")
         case Phase.SHADOWING, Verdict.PASS:
             return _promote(rollout, judged.at, judged.why)
+        case Phase.RAMPING, _ if rollout.step_at is not None:
+            return _judged_ramping(rollout, judged, since=judged.at - rollout.step_at)
         case _:
             return _stay(rollout, rollout.why)
 
@@ -88,10 +96,12 @@ def _looked(rollout: Rollout, looked: Looked) -> Transition:
             return _looked_pending(rollout, looked)
         case Phase.LOADING:
             return _looked_loading(rollout, looked)
-        case Phase.SHADOWING | Phase.PROMOTING | Phase.BAKING if broken := _first(looked, Progress.FAILED):
+        case phase if phase.judging and (broken := _first(looked, Progress.FAILED)):
             return _withdraw(rollout, looked.at, f"{broken}: {looked.detail.get(broken, '')}")
         case Phase.SHADOWING if rollout.joining and _late(rollout, looked.at, rollout.plan.load_seconds):
             return _hold(rollout, looked.at, f"a server that joined the fleet did not follow: {_worst(looked)}")
+        case Phase.RAMPING:
+            return _looked_ramping(rollout, looked)
         case Phase.PROMOTING:
             return _looked_promoting(rollout, looked)
         case Phase.BAKING if _late(rollout, looked.at, rollout.plan.bake_seconds) and _all_settled(looked):
@@ -116,10 +126,14 @@ def _as_listed(rollout: Rollout, looked: Looked) -> Rollout:
         joining=tuple(name for name in joining if name not in left and name not in settled),
         joined_at=looked.at if looked.joined else rollout.joined_at,
     )
-    if (rollout.held_from if rollout.phase is Phase.HELD else rollout.phase) is not Phase.BAKING:
-        return rollout
-    # The waves are over: who comes now goes where all others are.
-    return replace(rollout, promoted=tuple(dict.fromkeys((*rollout.promoted, *rollout.serving))))
+    # Who comes now goes where all others of its kind are: the canary's servers take users in steps from their first
+    # on, the rest have the new version once the waves are over.
+    phase, promoted = standing(rollout), rollout.promoted
+    if rollout.plan.traffic_steps and phase in (Phase.RAMPING, Phase.PROMOTING, Phase.BAKING):
+        promoted += rollout.dedicated
+    if phase is Phase.BAKING:
+        promoted += rollout.serving
+    return replace(rollout, promoted=tuple(dict.fromkeys(promoted)))
 
 
 def _looked_pending(rollout: Rollout, looked: Looked) -> Transition:
@@ -157,18 +171,46 @@ def _looked_promoting(rollout: Rollout, looked: Looked) -> Transition:
             Phase.PROMOTING,
             f"next server: {', '.join(left[: rollout.plan.at_once])}",
         )
-    behind = {name for name, progress in looked.progress.items() if progress is not Progress.SETTLED}
-    newcomers = behind <= set(rollout.joining)  # they have the new version to load first
-    if _late(rollout, looked.at, rollout.plan.load_seconds if newcomers else rollout.plan.change_seconds):
-        return _hold(rollout, looked.at, f"a server did not follow: {_worst(looked)}")
+    if _overdue(rollout, looked):
+        return _hold(rollout, looked.at, f"{_laggard(looked)} did not follow: {_worst(looked)}")
+    return _stay(rollout, rollout.why)
+
+
+def _looked_ramping(rollout: Rollout, looked: Looked) -> Transition:
+    """A step counts from when every gateway and server is seen to have taken it, and only while it is seen so."""
+    settled = _all_settled(looked)
+    if settled and rollout.step == 0:  # users' own address means the new version on the canary's servers now
+        return _next_step(rollout, looked.at, f"the canary's servers give users version {rollout.new}")
+    if settled and rollout.step_at is None:
+        return _stay(replace(rollout, step_at=looked.at), rollout.why)
+    if not settled and rollout.step_at is not None:
+        again = _at_step(rollout, rollout.step)
+        return _move(again, looked.at, Phase.RAMPING, f"the step begins anew: {_worst(looked)}")
+    if not settled and _overdue(rollout, looked):
+        return _hold(rollout, looked.at, f"the step was not taken: {_worst(looked)}")
+    return _stay(rollout, rollout.why)
+
+
+def _judged_ramping(rollout: Rollout, judged: Judged, *, since: float) -> Transition:
+    """On to the next step when this one has had its time and its own pairs. A person's promotion needs no PASS."""
+    plan, share = rollout.plan, percent(wanted_share(rollout))
+    if rollout.step_from is None:
+        return _stay(replace(rollout, step_from=judged.pairs), rollout.why)
+    pairs = judged.pairs - rollout.step_from
+    passing = judged.verdict is Verdict.PASS or rollout.verdict is not Verdict.PASS
+    if passing and pairs >= plan.step_pairs and since >= plan.step_seconds:
+        return _next_step(rollout, judged.at, f"no harm shown by {pairs} pairs in {since:.0f} seconds at {share}")
+    if since >= plan.step_budget_seconds:
+        missing = judged.why if not passing else f"{pairs} of {plan.step_pairs} pairs came"
+        return _hold(rollout, judged.at, f"not enough evidence after {since:.0f} seconds at {share}: {missing}")
     return _stay(rollout, rollout.why)
 
 
 def _looked_back(rollout: Rollout, looked: Looked) -> Transition:
-    if not rollout.present or _all_settled(looked):
+    if looked.gateway is Progress.SETTLED and (not rollout.present or _all_settled(looked)):
         return _move(rollout, looked.at, Phase.ROLLED_BACK, rollout.why)
     if rollout.phase is Phase.ROLLING_BACK and _late(rollout, looked.at, rollout.plan.change_seconds):
-        return _move(rollout, looked.at, Phase.STUCK, f"a server cannot be turned back: {_worst(looked)}")
+        return _move(rollout, looked.at, Phase.STUCK, f"{_laggard(looked)} cannot be turned back: {_worst(looked)}")
     return _stay(rollout, rollout.why)
 
 
@@ -183,7 +225,7 @@ def _withdraw(rollout: Rollout, at: float, why: str) -> Transition:
 def _back(rollout: Rollout, at: float, why: str) -> Transition:
     if rollout.mode is Mode.OBSERVE:
         return _move(rollout, at, Phase.ROLLED_BACK, f"closed, no server was changed; {why}")
-    return _move(replace(rollout, promoted=()), at, Phase.ROLLING_BACK, why)
+    return _move(_at_step(replace(rollout, promoted=()), 0), at, Phase.ROLLING_BACK, why)
 
 
 def _hold(rollout: Rollout, at: float, why: str) -> Transition:
@@ -193,12 +235,36 @@ def _hold(rollout: Rollout, at: float, why: str) -> Transition:
 def _resume(rollout: Rollout, at: float, why: str) -> Transition:
     back_to = rollout.held_from or Phase.SHADOWING
     more = rollout.extensions + (rollout.verdict is Verdict.INCONCLUSIVE)
-    return _move(replace(rollout, held_from=None, extensions=more), at, back_to, why)
+    again = _at_step(rollout, rollout.step)  # what was seen of a step before the hold says nothing of it now
+    return _move(replace(again, held_from=None, extensions=more), at, back_to, why)
 
 
 def _promote(rollout: Rollout, at: float, why: str) -> Transition:
-    first = rollout.promoted or rollout.serving[: rollout.plan.at_once]
-    return _move(replace(rollout, held_from=None, promoted=first), at, Phase.PROMOTING, why)
+    """To the users: in steps of traffic where the plan has some, else server by server at once."""
+    if not rollout.plan.traffic_steps:
+        return _flip(rollout, at, why)
+    ready = _at_step(replace(rollout, held_from=None, promoted=rollout.dedicated), 0)
+    return _move(ready, at, Phase.RAMPING, why)
+
+
+def _next_step(rollout: Rollout, at: float, why: str) -> Transition:
+    if rollout.step == len(rollout.plan.traffic_steps):
+        return _flip(rollout, at, why)
+    on = _at_step(rollout, rollout.step + 1)
+    return _move(on, at, Phase.RAMPING, f"{why}; next step: {percent(wanted_share(on))}")
+
+
+def _at_step(rollout: Rollout, step: int) -> Rollout:
+    """That step is ordered, and nothing seen of it yet."""
+    return replace(rollout, step=step, step_at=None, step_from=None)
+
+
+def _flip(rollout: Rollout, at: float, why: str) -> Transition:
+    """The servers that take users at rest, one wave after the other; at whatever share the last step had."""
+    begun = any(name in rollout.promoted for name in rollout.serving)
+    first = () if begun else rollout.serving[: rollout.plan.at_once]
+    ahead = replace(rollout, held_from=None, promoted=(*rollout.promoted, *first))
+    return _move(ahead, at, Phase.PROMOTING, why)
 
 
 def _move(rollout: Rollout, at: float, phase: Phase, why: str) -> Transition:
@@ -211,8 +277,8 @@ def _stay(rollout: Rollout, why: str, *, refused: bool = False) -> Transition:
 
 
 def _all_settled(looked: Looked) -> bool:
-    """Every server of the fleet is; a fleet without servers shows nothing."""
-    return bool(looked.progress) and all(progress is Progress.SETTLED for progress in looked.progress.values())
+    """Every server of the fleet is, and every gateway; a fleet without servers shows nothing."""
+    return set(looked.progress.values()) == {Progress.SETTLED} == {looked.gateway}
 
 
 def _first(looked: Looked, what: Progress) -> ServerName | None:
@@ -220,11 +286,21 @@ def _first(looked: Looked, what: Progress) -> ServerName | None:
 
 
 def _worst(looked: Looked) -> str:
-    """The first server that is not settled, with its reason."""
+    """The first server or gateway that is not settled, with its reason."""
     for progress in (Progress.FAILED, Progress.UNSEEN, Progress.BEHIND):
         if name := _first(looked, progress):
             return f"{name}: {looked.detail.get(name, progress)}"
-    return "every server is settled"
+    return looked.gateway_detail or "every server is settled"
+
+
+def _laggard(looked: Looked) -> str:
+    return "a gateway" if set(looked.progress.values()) <= {Progress.SETTLED} else "a server"
+
+
+def _overdue(rollout: Rollout, looked: Looked) -> bool:
+    behind = {name for name, progress in looked.progress.items() if progress is not Progress.SETTLED}
+    newcomers = bool(behind) and behind <= set(rollout.joining)  # they have the new version to load first
+    return _late(rollout, looked.at, rollout.plan.load_seconds if newcomers else rollout.plan.change_seconds)
 
 
 def _late(rollout: Rollout, at: float, seconds: float) -> bool:

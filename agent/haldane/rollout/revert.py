@@ -41,7 +41,11 @@ def revert(promoted: Rollout, *, at: float, why: str) -> Rollout:
         phase=Phase.ROLLING_BACK,
         held_from=None,
         promoted=(),
-        plan=replace(plan, change_seconds=plan.load_seconds + plan.change_seconds),
+        # The gateways went back to rest before the promotion had ended, and another rollout may have them now.
+        plan=replace(plan, change_seconds=plan.load_seconds + plan.change_seconds, traffic_steps=()),
+        step=0,
+        step_at=None,
+        step_from=None,
         started_at=at,
         phase_since=at,
         verdict=Verdict.FAIL,

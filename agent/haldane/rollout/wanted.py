@@ -15,7 +15,7 @@ from haldane.domain.rollout import Phase, Rollout
 STABLE = "stable"
 CANARY = "canary"
 
-_CANARY_LOADED = (Phase.LOADING, Phase.SHADOWING, Phase.PROMOTING, Phase.BAKING)
+_CANARY_LOADED = (Phase.LOADING, Phase.SHADOWING, Phase.RAMPING, Phase.PROMOTING, Phase.BAKING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def _entry(entry: ModelEntry, at_rest: Watched, rollout: Rollout | None, server:
 
 def _share(at_rest: Watched, rollout: Rollout | None, server: ServerName) -> tuple[tuple[int, ...], dict[str, int]]:
     """Our versions and labels on one server."""
-    if rollout is None or _standing(rollout) not in _CANARY_LOADED:
+    if rollout is None or standing(rollout) not in _CANARY_LOADED:
         stable = rollout.old if rollout else at_rest.stable
         return (stable,), {STABLE: stable} if at_rest.clients is Clients.LABEL else {}
     promoted = server in rollout.promoted
@@ -73,12 +73,12 @@ def _share(at_rest: Watched, rollout: Rollout | None, server: ServerName) -> tup
 
 def _first(entry: ModelEntry, rollout: Rollout | None, server: ServerName) -> tuple[tuple[int, ...], dict[str, int]]:
     """A model none of whose versions has passed yet: what its file has stays loaded, and is labelled when it has."""
-    if rollout is None or _standing(rollout) not in _CANARY_LOADED:
+    if rollout is None or standing(rollout) not in _CANARY_LOADED:
         return entry.versions, {}
     stable = {STABLE: rollout.new} if server in rollout.promoted else {}
     return (*entry.versions, rollout.new), {CANARY: rollout.new, **stable}
 
 
-def _standing(rollout: Rollout) -> Phase:
+def standing(rollout: Rollout) -> Phase:
     """The phase whose config holds: a held rollout keeps that of the phase it was held from."""
     return (rollout.held_from or rollout.phase) if rollout.phase is Phase.HELD else rollout.phase

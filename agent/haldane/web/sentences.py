@@ -3,6 +3,7 @@
 from haldane.domain.rollout import Phase
 from haldane.judge.explain import explain, in_words
 from haldane.judge.rules import Rules
+from haldane.rollout.ramp import percent, wanted_share
 from haldane.web.chinese import in_chinese
 from haldane.web.story import Story
 
@@ -12,6 +13,7 @@ _STANDS = {
         Phase.LOADING: "Version {new} of {model} is being loaded.",
         Phase.SHADOWING: "Version {new} of {model} is on trial: shadow pairs are sent and judged; users still get"
         " version {old}.",
+        Phase.RAMPING: "Version {new} of {model} has passed and takes users in steps; {share} of their calls go to it.",
         Phase.PROMOTING: "Version {new} of {model} is being promoted, server by server.",
         Phase.BAKING: "Version {new} of {model} is stable on every server; harm is still watched for.",
         Phase.HELD: "Version {new} of {model} is held until a person resumes, promotes or aborts it.",
@@ -24,6 +26,7 @@ _STANDS = {
         Phase.PENDING: "{model} 的版本 {new} 等待开始。",
         Phase.LOADING: "{model} 的版本 {new} 正在加载。",
         Phase.SHADOWING: "{model} 的版本 {new} 正在接受试验：发送影子请求对并判定；用户仍使用版本 {old}。",
+        Phase.RAMPING: "{model} 的版本 {new} 已通过，正在分步接收用户流量；现在 {share} 的调用由它处理。",
         Phase.PROMOTING: "{model} 的版本 {new} 正在逐台服务器上线。",
         Phase.BAKING: "{model} 的版本 {new} 已在所有服务器上成为稳定版本；仍在观察是否有损害。",
         Phase.HELD: "{model} 的版本 {new} 已暂停，等待有人恢复、上线或中止。",
@@ -74,7 +77,8 @@ def standing(story: Story, language: str = "en") -> str:
     """Where the rollout stands, in one sentence."""
     rollout = story.rollout
     stands = _STANDS[language] | (_FIRST[language] if rollout.first else {})
-    return stands[rollout.phase].format(model=rollout.model, old=rollout.old, new=rollout.new)
+    share = percent(wanted_share(rollout))
+    return stands[rollout.phase].format(model=rollout.model, old=rollout.old, new=rollout.new, share=share)
 
 
 def _reverted(story: Story, language: str) -> list[str]:

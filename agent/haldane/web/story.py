@@ -7,6 +7,7 @@ from haldane.domain.evidence import Ruling, Verdict
 from haldane.domain.fleet import Condition, ModelName, Seen, Server
 from haldane.domain.record import Record
 from haldane.domain.rollout import Mode, Rollout
+from haldane.rollout.ramp import GatewayView
 
 Labels = Mapping[str, Mapping[str, int | None]]  # server -> label -> version (None: resolves to nothing)
 
@@ -30,6 +31,8 @@ class AgentStatus:
     # model ("": of none of ours) -> what the tap counted of its mirrored calls; why it could not be asked, or ""
     tap: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     tap_away: str = ""
+    gateways: Mapping[str, GatewayView] = field(default_factory=dict)
+    share: float | None = None  # of users' calls that gateways should send to the canary's servers; None: left alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

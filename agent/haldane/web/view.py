@@ -26,6 +26,7 @@ _BANNER = {
     Phase.ROLLING_BACK: ("bad", "Being withdrawn"),
     Phase.STUCK: ("alarm", "Stuck: a person is needed"),
     Phase.HELD: ("wait", "Held"),
+    Phase.RAMPING: ("good", "Takes users in steps"),
     Phase.PROMOTING: ("good", "Being promoted"),
     Phase.BAKING: ("good", "Baking"),
 }

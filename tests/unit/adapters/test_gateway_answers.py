@@ -29,7 +29,7 @@ async def saying(answer: bytes) -> AsyncIterator[HAProxy]:
     server = await asyncio.start_server(tell, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     try:
-        yield HAProxy(f"{host}:{port}", "serving", canary=["c"], others=["a"])
+        yield HAProxy(f"{host}:{port}", "serving", servers=lambda: {"a": False, "c": True})
     finally:
         server.close()
         await server.wait_closed()

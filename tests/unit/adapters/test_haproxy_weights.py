@@ -1,7 +1,7 @@
 """Shares as whole weights: what is reached, kept and refused."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from haldane.adapters.haproxy import MOST_WEIGHT, TOLERANCE, weights
@@ -13,6 +13,7 @@ def share_of(found: dict[str, int], canary: list[str]) -> float:
     return sum(found[name] for name in canary) / sum(found.values())
 
 
+@settings(deadline=None)
 @given(FLEETS, st.integers(1, 5), st.sampled_from([0.01, 0.05, 0.1, 0.25, 0.5, 0.9]))
 def test_a_share_is_reached_or_refused(configured: dict[str, int], servers: int, share: float) -> None:
     canary = [f"canary {i} of {configured!r}" for i in range(servers)]

@@ -57,3 +57,9 @@ def test_what_this_release_cannot_know_is_refused_with_a_clear_word(change, word
 def test_a_body_cut_off_by_a_full_disk_is_malformed():
     with pytest.raises(Malformed, match="cannot be read"):
         rollout_from_json(rollout_to_json(a_rollout())[:-20])
+
+
+def test_a_rollout_in_its_steps_of_traffic_comes_back_as_it_was():
+    plan = Plan(traffic_steps=(0.1, 1.0), step_seconds=5.0, step_pairs=7)
+    ramping = a_rollout(Phase.RAMPING, plan=plan, step=2, step_at=12.5, step_from=0)
+    assert rollout_from_json(rollout_to_json(ramping)) == ramping

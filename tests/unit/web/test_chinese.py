@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from haldane.domain.evidence import Verdict
-from haldane.domain.fleet import Clients, ReplicaView
-from haldane.domain.rollout import Command, CommandKind, Judged, Looked, Mode, Phase, Progress
+from haldane.domain.fleet import Clients, ReplicaView, ServerName
+from haldane.domain.rollout import Command, CommandKind, Judged, Looked, Mode, Phase, Plan, Progress
 from haldane.domain.traffic import Status
 from haldane.judge.analysis import Analysis
 from haldane.rollout.machine import step
 from haldane.rollout.planner import next_step, progress
+from haldane.rollout.ramp import GatewayView, gateway_progress
 from haldane.rollout.wanted import Watched, compose
 from haldane.testing.builders import MODEL, a_config, a_rollout, a_view
 from haldane.testing.pairs import metric, pairs, rules
@@ -73,6 +74,23 @@ def whys() -> set[str]:
         rollout = a_rollout(phase, mode=mode, promoted=promoted)
         moved = step(rollout, event)
         told |= {moved.after.why} - {rollout.why}
+    return told | ramp_whys()
+
+
+def ramp_whys() -> set[str]:
+    """Everything it writes of steps of traffic."""
+    plan = Plan(traffic_steps=(0.1, 1.0))
+    names = (ServerName("r0"), ServerName("r1"))
+    settled = dict.fromkeys(names, Progress.SETTLED)
+    ramp = a_rollout(Phase.RAMPING, plan=plan, dedicated=names[1:], promoted=names[1:], verdict=Verdict.PASS)
+    seen: list[dict[str, GatewayView]] = [{}, {"g": GatewayView(0.5)}, {"g": GatewayView(0.1)}]
+    told, said = set(), verdicts()
+    for at, seen_at, phase, view in product(range(3), (None, 0.0), Phase, seen):
+        rollout = replace(ramp, step=at, step_at=seen_at, step_from=0, phase=phase)
+        what, why = gateway_progress(rollout, view)
+        events = [Looked(1e6, settled, gateway=what, gateway_detail=why)]
+        judged = (Judged(1e6, verdict, words, pairs) for verdict, words in said for pairs in (3, 10**6))
+        told |= {step(rollout, event).after.why for event in (*events, *judged)} - {rollout.why}
     return told
 
 
