@@ -17,10 +17,10 @@ from haldane.judge.limit import LimitRule
 from haldane.judge.margin import margin_text
 from haldane.judge.rules import MetricRule, Rules, Tail
 from haldane.judge.traffic import Traffic
-from haldane.stats.betting import LATE_SHARE, MEAN_BETS, VOTE_BETS, Bets
+from haldane.stats.betting import LATE_SHARE, MEANS, VOTES, Sides
 from haldane.stats.blocks import OPENING_HARM, OPENING_HARMLESS, OPENING_SHARE
 from haldane.stats.drift import LEARNING_PAIRS, PLACES
-from haldane.stats.tail import least_pairs
+from haldane.stats.tail import TAILS_SHARE, least_pairs
 
 LATE_TRUTH = ("accuracy", "loss")  # measures that need the right answers
 OUTPUTS = (*LATE_TRUTH, "disagreement", "drift")  # measures that take a row once, warm-up included
@@ -69,7 +69,7 @@ class _Question:
     harm_law: Law | None = None
     bound: str = "margin"
     top: float = 1.0  # no harm is larger
-    bets: Bets = MEAN_BETS
+    bets: Sides = MEANS
     opening: bool = False  # the first steps count in part only
 
 
@@ -104,12 +104,12 @@ def _outlook(asked: _Question, rules: Rules, traffic: Traffic, total: float) -> 
 
     def promote(margin: float) -> float:
         needed = asked.in_favour - math.log(rules.beta)
-        return asked.step * (lost[1] + steps_needed(asked.law(margin, asked.harmless), -1, needed, asked.bets))
+        return asked.step * (lost[1] + steps_needed(asked.law(margin, asked.harmless), -1, needed, asked.bets.harmless))
 
     def rollback(harm: float) -> float:
         law = asked.harm_law or asked.law
         return (asked.harm_step or asked.step) * (
-            lost[0] + steps_needed(law(asked.margin, harm), 1, against, asked.bets)
+            lost[0] + steps_needed(law(asked.margin, harm), 1, against, asked.bets.harm)
         )
 
     promotes, rolls = promote(asked.margin), rollback(2 * asked.margin)
@@ -153,10 +153,10 @@ def _metric(rule: MetricRule, rules: Rules, traffic: Traffic) -> _Question:
         case "accuracy":
             return asked
         case "latency":
-            tail = math.log(2) if rule.tails else 0.0  # averaged with the tails' evidence
+            tail = -math.log(1 - TAILS_SHARE) if rule.tails else 0.0  # its share beside the tails
             opening = rules.dependence_seconds > 0
             asked = replace(asked, law=laws.latency_law(rules, traffic), step=rules.block_pairs, against=tail)
-            return replace(asked, bets=VOTE_BETS, opening=opening)
+            return replace(asked, bets=VOTES, opening=opening)
         case "loss":
             return replace(asked, law=laws.loss_law(rule, traffic))
         case "disagreement":
@@ -186,8 +186,8 @@ def _tail(rule: MetricRule, tail: Tail, rules: Rules, traffic: Traffic) -> _Ques
         step=rules.block_pairs,
         start=rules.warmup_pairs * traffic.servers + least_pairs(tail.quantile),
         share=traffic.share_of(rule, rules),
-        against=math.log(2 * 3 * len(rule.tails)),
-        bets=VOTE_BETS,
+        against=math.log(3 * len(rule.tails) / TAILS_SHARE),
+        bets=VOTES,
         top=100.0,
     )
 
@@ -221,7 +221,7 @@ def _gauge(rule: GaugeRule, traffic: Traffic) -> _Question:
         law=lambda margin, harm: law(margin / part, harm / part),
         step=rule.vote_seconds * traffic.pairs_per_second,
         start=rule.warmup_seconds * traffic.pairs_per_second,
-        bets=VOTE_BETS,
+        bets=VOTES,
         top=100.0,
     )
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from haldane.domain.traffic import Batch, Status
-from haldane.stats.betting import MEAN_BETS
+from haldane.stats.betting import MEANS
 from haldane.stats.onset import Onset
 
 OK, INVALID, NOT_FOUND, EXHAUSTED = (int(Status[name]) for name in ("OK", "INVALID", "NOT_FOUND", "EXHAUSTED"))
@@ -202,5 +202,6 @@ def _well(limit: float, books: Sequence[tuple[int, int]]) -> bool:
 
 def _log_e_share(there: int, total: int, share: float) -> float:
     """Log e-value against "an event falls there with its share of the pairs at most"."""
-    wealths = there * np.log1p(MEAN_BETS.sizes * (1 - share) / share) + (total - there) * np.log1p(-MEAN_BETS.sizes)
-    return float(MEAN_BETS.mix(wealths))
+    bets = MEANS.harm
+    wealths = there * np.log1p(bets.sizes * (1 - share) / share) + (total - there) * np.log1p(-bets.sizes)
+    return float(bets.mix(wealths))

@@ -49,14 +49,31 @@ class Bets:
         return mixed
 
 
-# For outcomes and losses: five bets from 0.05 to 0.80 in equal ratios hold what verdicts within some 20,000 pairs are
-# made of; the smallest finds small harm among much disagreement, later; the one near 1 serves a canary whose failures
-# are nearly a superset of stable's. Measured: seven bets from 0.02 to 0.90 took up to a fifth more pairs.
-MEAN_BETS = Bets(np.array([0.02, *np.geomspace(0.05, 0.80, 5), 0.999]), np.array([0.06, *[0.158] * 5, 0.15]))
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """The bets against "within the margin" and those against "at or beyond it": each side is its own game."""
+
+    harm: Bets
+    harmless: Bets
+
+
+# For outcomes and losses. Harm: half of the stake is near 1, for a canary whose failures are nearly a superset of
+# stable's, as new errors are; the smallest bet finds small harm among much disagreement, later. Harmlessness: five bets
+# from 0.05 to 0.80 in equal ratios hold what verdicts within some 20,000 pairs are made of.
+# What other stakes came to was measured: docs/design/0005-latency-votes.md.
+MEANS = Sides(
+    harm=Bets(np.array([0.02, 0.10, 0.20, 0.40, 0.80, 0.999]), np.array([0.04, 0.11, 0.11, 0.14, 0.09, 0.51])),
+    harmless=Bets(np.array([0.02, *np.geomspace(0.05, 0.80, 5), 0.999]), np.array([0.06, *[0.158] * 5, 0.15])),
+)
 
 # For votes of about +-1: harm worth finding moves them by a tenth or more, so nearly all the stake is there. The
 # largest is for blocks of which hardly one votes against; the smallest keeps small harm from never being found.
-VOTE_BETS = Bets(np.array([0.03, 0.10, 0.30, 0.95]), np.array([0.06, 0.24, 0.30, 0.40]))
+# Harmlessness has little on the largest: six first votes that agree because they are one event would do with more.
+_VOTES = np.array([0.03, 0.12, 0.35, 0.95])
+VOTES = Sides(
+    harm=Bets(_VOTES, np.array([0.06, 0.24, 0.30, 0.40])),
+    harmless=Bets(_VOTES, np.array([0.06, 0.34, 0.50, 0.10])),
+)
 
 # A process started at 0 pays for a good past. 32 later starts, fixed beforehand, share 0.2 of the stake.
 LATE_STARTS = 32
@@ -158,23 +175,28 @@ def carrier_of(log_e_by_start: Floats) -> int:
 class Wealths:
     """What evidence kept as log wealths says.
 
-    With k bets, the ledger's first 2k + 1 sums are k log wealths for harm, the
-    excess, and k log wealths for harmless; what follows is the metric's own.
+    The ledger begins with a log wealth for each bet on harm, the excess, and a
+    log wealth for each bet on harmlessness; what follows is the metric's own.
     """
 
-    bets: Bets = MEAN_BETS
+    bets: Sides = MEANS
     ledger: Ledger
 
     @property
     def _own(self) -> int:
         """Where the metric's own sums begin."""
-        return 2 * len(self.bets) + 1
+        return self._marked + len(self.bets.harmless)
+
+    @property
+    def _marked(self) -> int:
+        """How many sums late starts remember: the wealths for harm, and the excess."""
+        return len(self.bets.harm) + 1
 
     def start(self) -> None:
         self.ledger.start()
 
     def _by_start(self) -> Floats:
-        return self.bets.mix(self.ledger.since()[:, : len(self.bets)])
+        return self.bets.harm.mix(self.ledger.since()[:, : len(self.bets.harm)])
 
     def log_harm(self) -> float:
         return mix_starts(self._by_start())
@@ -183,8 +205,7 @@ class Wealths:
         return carrier_of(self._by_start())
 
     def log_harmless(self) -> float:
-        k = len(self.bets)
-        return float(self.bets.mix(self.ledger.total[k + 1 : 2 * k + 1]))
+        return float(self.bets.harmless.mix(self.ledger.total[self._marked : self._own]))
 
     def holds(self) -> bool:
-        return bool(self._by_start().max() > HOLD_LOG_E or self.ledger.recent()[len(self.bets)] > 0)
+        return bool(self._by_start().max() > HOLD_LOG_E or self.ledger.recent()[len(self.bets.harm)] > 0)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from haldane.stats import checks
-from haldane.stats.betting import VOTE_BETS, Floats, Interval, Ledger, Wealths
+from haldane.stats.betting import VOTES, Floats, Interval, Ledger, Wealths
 from haldane.stats.bounds import sign_interval
 
 TRIM = 0.2  # each side: a burst shorter than a fifth of a block has no effect
@@ -110,7 +110,7 @@ class RatioEvidence(Wealths):
     of Howard & Ramdas, Sequential estimation of quantiles, with scaled votes.
     """
 
-    bets = VOTE_BETS
+    bets = VOTES
 
     def __init__(
         self,
@@ -131,8 +131,8 @@ class RatioEvidence(Wealths):
         self.rung = 0  # a block is the trimmed mean of 2**rung base blocks, each of base_units means of unit_pairs
         self.pairs = 0
         self.opening = opening
-        # k log wealths for harm, sum of votes; k for harmless, blocks, blocks above
-        self.ledger = Ledger(entries=2 * len(self.bets) + 3, marked=len(self.bets) + 1)
+        # after the wealths: blocks, and those above; the excess is the sum of votes
+        self.ledger = Ledger(entries=self._own + 2, marked=self._marked)
         self.ladder = Ladder()
         self.histogram: NDArray[np.int64] = np.zeros(len(EDGES) + 1, np.int64)
         self._scored = 0  # blocks since the size last changed
@@ -211,8 +211,8 @@ class RatioEvidence(Wealths):
     def _settle(self, votes: Floats, locations: Floats) -> None:
         harm, harmless = (votes, -votes) if not self.opening else self._open(votes)
         counts = [len(votes), (votes > 0).sum()]
-        wealths = self.bets.wealths
-        self.ledger.total += np.concatenate([wealths(harm), [votes.sum()], wealths(harmless), counts])
+        wealths = self.bets.harm.wealths(harm), [votes.sum()], self.bets.harmless.wealths(harmless)
+        self.ledger.total += np.concatenate([*wealths, counts])
         self.histogram += np.bincount(np.searchsorted(EDGES, locations), minlength=len(EDGES) + 1)
 
     def _open(self, votes: Floats) -> tuple[Floats, Floats]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from haldane.stats import checks
-from haldane.stats.betting import MEAN_BETS, VOTE_BETS, Floats
+from haldane.stats.betting import MEANS, VOTES, Bets, Floats
 
 _POINTS = 33  # a round of refinement gains a factor of 32
 _ROUNDS = 4  # 32**4 = 1e6: bounds to a millionth of the range
@@ -38,11 +38,11 @@ def _ends(values: Floats, counts: Floats, *, floor: float, level: float) -> tupl
 
     def against_less(m: Floats) -> Floats:
         x = (values - m[:, None]) / (m[:, None] - floor)
-        return _log_e(x, counts)
+        return _log_e(MEANS.harm, x, counts)
 
     def against_more(m: Floats) -> Floats:
         x = (m[:, None] - values) / (1 - m[:, None])
-        return _log_e(x, counts)
+        return _log_e(MEANS.harmless, x, counts)
 
     tiny = 1e-9
     lower = last_rejected(against_less, floor + tiny, 1 - tiny, level)
@@ -61,11 +61,11 @@ def count_ratio_interval(counts: Floats, *, absolute: float, level: float) -> tu
 
     def against_less(v: Floats) -> Floats:
         gain, ratio = excess(v)
-        return _log_e(gain / (ratio + absolute), counts)
+        return _log_e(MEANS.harm, gain / (ratio + absolute), counts)
 
     def against_more(v: Floats) -> Floats:
         gain, _ = excess(-v)
-        return _log_e(-gain / (1 - absolute), counts)
+        return _log_e(MEANS.harmless, -gain / (1 - absolute), counts)
 
     reach = math.log(1e4)
     lower = last_rejected(against_less, -reach, reach, level)
@@ -83,21 +83,21 @@ def sign_interval(edges: Floats, histogram: NDArray[np.int64], *, level: float) 
     below = np.cumsum(histogram)[:-1].astype(np.float64)  # readings below each edge
     above = float(histogram.sum()) - below
     needed = math.log(1 / level)
-    low = edges[VOTE_BETS.mix(VOTE_BETS.sign_wealths(above, below)) >= needed]
-    high = edges[VOTE_BETS.mix(VOTE_BETS.sign_wealths(below, above)) >= needed]
+    low = edges[VOTES.harm.mix(VOTES.harm.sign_wealths(above, below)) >= needed]
+    high = edges[VOTES.harmless.mix(VOTES.harmless.sign_wealths(below, above)) >= needed]
     return (float(low[-1]) if len(low) else None, float(high[0]) if len(high) else None)
 
 
 def log_e_signs(for_it: float, against: float) -> float:
     """Log e-value that votes for it are the likelier, from counts of votes, 0 or more each: a sequential sign test."""
     checks.counts((for_it, against))
-    return float(MEAN_BETS.mix(MEAN_BETS.sign_wealths(np.array(for_it), np.array(against))))
+    return float(MEANS.harm.mix(MEANS.harm.sign_wealths(np.array(for_it), np.array(against))))
 
 
-def _log_e(excess: Floats, counts: Floats) -> Floats:
+def _log_e(bets: Bets, excess: Floats, counts: Floats) -> Floats:
     """Log evidence for each margin: excess (margins, values) >= -1, counts (values,)."""
     x = np.maximum(excess, -1.0)  # rounding may fall an ulp below
-    return MEAN_BETS.mix(np.log1p(x[:, None, :] * MEAN_BETS.sizes[:, None]) @ counts)
+    return bets.mix(np.log1p(x[:, None, :] * bets.sizes[:, None]) @ counts)
 
 
 def last_rejected(log_e: Callable[[Floats], Floats], low: float, high: float, level: float) -> float | None:

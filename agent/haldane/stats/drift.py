@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from haldane.stats import checks
-from haldane.stats.betting import HOLD_LOG_E, MEAN_BETS, Floats, Interval, Ledger, carrier_of, mix_starts
+from haldane.stats.betting import HOLD_LOG_E, MEANS, Floats, Interval, Ledger, carrier_of, mix_starts
 from haldane.stats.bounds import count_interval, last_rejected
 
 LEARNING_PAIRS = 200  # the first of them fix where to compare, and are not counted
@@ -96,10 +96,11 @@ class DriftEvidence:
         if not self._used:
             return np.zeros(len(cells))
         x = (np.array([1.0, -1.0, 0.0]) - self.margin) / (1 + self.margin)
-        bets = cells.reshape(-1, 3) @ np.log1p(np.multiply.outer(x, MEAN_BETS.sizes)) + np.log(MEAN_BETS.weights)
-        bets = bets.reshape(len(cells), -1)
-        top = bets.max(axis=1)  # one sum of thousands: three times as fast by exp as by logaddexp
-        averaged: Floats = top + np.log(np.exp(bets - top[:, None]).sum(axis=1) / (2 * self._used))
+        bets = MEANS.harm
+        grown = cells.reshape(-1, 3) @ np.log1p(np.multiply.outer(x, bets.sizes)) + np.log(bets.weights)
+        grown = grown.reshape(len(cells), -1)
+        top = grown.max(axis=1)  # one sum of thousands: three times as fast by exp as by logaddexp
+        averaged: Floats = top + np.log(np.exp(grown - top[:, None]).sum(axis=1) / (2 * self._used))
         return averaged
 
     def log_harm(self) -> float:
@@ -115,8 +116,9 @@ class DriftEvidence:
         """Log evidence that the largest gap is below each margin: the least over places and directions."""
         cells = self._cells(self.ledger.total)
         x = (margins[:, None] - np.array([1.0, -1.0, 0.0])) / (1 - margins[:, None])
-        growth = np.log1p(np.maximum(x, -1.0)[..., None] * MEAN_BETS.sizes)
-        least: Floats = MEAN_BETS.mix(np.einsum("pc,mcb->mpb", cells, growth)).min(axis=1)
+        bets = MEANS.harmless
+        growth = np.log1p(np.maximum(x, -1.0)[..., None] * bets.sizes)
+        least: Floats = bets.mix(np.einsum("pc,mcb->mpb", cells, growth)).min(axis=1)
         return least
 
     def holds(self) -> bool:

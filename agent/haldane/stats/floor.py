@@ -19,7 +19,7 @@ import math
 import numpy as np
 
 from haldane.stats import checks
-from haldane.stats.betting import MEAN_BETS, Floats, Interval, Ledger, Wealths
+from haldane.stats.betting import Floats, Interval, Ledger, Wealths
 from haldane.stats.bounds import bounded_interval, count_interval
 
 # Pairs in a round. Short rounds give more bets, which counts where stable hardly disagrees with itself; long ones give
@@ -42,7 +42,7 @@ class FloorEvidence(Wealths):
             raise ValueError(f"margin must lie in [0, 1), got {margin!r}")
         self.margin = margin
         # After the wealths of the rounds: pairs with canary and those that disagree, pairs of stable alone likewise.
-        self.ledger = Ledger(entries=self._own + 4, marked=len(self.bets) + 1)
+        self.ledger = Ledger(entries=self._own + 4, marked=self._marked)
         self.histogram: Floats = np.zeros(NODES)
         self._round: Floats = np.empty((2, 0))  # the open round: it waits, and is never scored in part
 
@@ -76,7 +76,8 @@ class FloorEvidence(Wealths):
         shares = np.where(known, rounds, 0.0).sum(axis=2)[:, both] / counts[:, both]
         gaps = shares[1] - shares[0]
         excess = gaps - self.margin
-        harm, harmless = MEAN_BETS.wealths(excess / (1 + self.margin)), MEAN_BETS.wealths(-excess / (1 - self.margin))
+        harm = self.bets.harm.wealths(excess / (1 + self.margin))
+        harmless = self.bets.harmless.wealths(-excess / (1 - self.margin))
         self.ledger.total[: self._own] += np.concatenate([harm, [excess.sum()], harmless])
         place = (gaps + 1) / 2 * (NODES - 1)
         below = np.clip(np.floor(place), 0, NODES - 2).astype(np.int64)
@@ -92,7 +93,8 @@ class FloorEvidence(Wealths):
     def log_harmless(self) -> float:
         n, differ = self.ledger.total[self._own : self._own + 2]
         gains = np.array([-1.0, self.margin / (1 - self.margin)])
-        counted = MEAN_BETS.mix(np.array([differ, n - differ]) @ np.log1p(np.multiply.outer(gains, MEAN_BETS.sizes)))
+        bets = self.bets.harmless
+        counted = bets.mix(np.array([differ, n - differ]) @ np.log1p(np.multiply.outer(gains, bets.sizes)))
         return float(np.logaddexp(super().log_harmless(), counted)) - math.log(2)
 
     def estimate(self) -> float | None:

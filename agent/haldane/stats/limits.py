@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from haldane.stats import checks
-from haldane.stats.betting import HOLD_LOG_E, MEAN_BETS, Floats, Interval, Ledger, carrier_of, mix_starts
+from haldane.stats.betting import HOLD_LOG_E, MEANS, Floats, Interval, Ledger, carrier_of, mix_starts
 
 # Stakes from a fifth of the limit to nearly all: a bet u is best where the share is limit + u (1 - limit).
 _STAKES = 12
@@ -66,8 +66,9 @@ class LimitEvidence:
 
     def log_harmless(self) -> float:
         """Log e-value against "at or beyond the limit"."""
-        gains = np.stack([np.log1p(-MEAN_BETS.sizes), np.log1p(MEAN_BETS.sizes * self.share / (1 - self.share))])
-        return float(MEAN_BETS.mix(self.ledger.total @ gains))
+        bets = MEANS.harmless
+        gains = np.stack([np.log1p(-bets.sizes), np.log1p(bets.sizes * self.share / (1 - self.share))])
+        return float(bets.mix(self.ledger.total @ gains))
 
     def holds(self) -> bool:
         bad, good = self.ledger.recent()

@@ -14,7 +14,7 @@ import numpy as np
 from haldane.stats import checks
 from haldane.stats.betting import (
     HOLD_LOG_E,
-    MEAN_BETS,
+    MEANS,
     Floats,
     Interval,
     Ledger,
@@ -65,7 +65,7 @@ class CountEvidence:
 
     def _by_start(self) -> Floats:
         x = self._gains() / (1 + self.relative + self.absolute)
-        return MEAN_BETS.mix(self.ledger.since() @ np.log1p(np.multiply.outer(x, MEAN_BETS.sizes)))
+        return MEANS.harm.mix(self.ledger.since() @ np.log1p(np.multiply.outer(x, MEANS.harm.sizes)))
 
     def log_harm(self) -> float:
         return mix_starts(self._by_start())
@@ -75,7 +75,7 @@ class CountEvidence:
 
     def log_harmless(self) -> float:
         x = -self._gains() / (1 - self.absolute)
-        return float(MEAN_BETS.mix(self.ledger.total @ np.log1p(np.multiply.outer(x, MEAN_BETS.sizes))))
+        return float(MEANS.harmless.mix(self.ledger.total @ np.log1p(np.multiply.outer(x, MEANS.harmless.sizes))))
 
     def holds(self) -> bool:
         return bool(self._by_start().max() > HOLD_LOG_E or self.ledger.recent() @ self._gains() > 0)
@@ -115,7 +115,7 @@ class BoundedEvidence(Wealths):
             raise ValueError(f"margins must lie in [0, 1) and [0, inf), got {absolute!r} and {relative!r}")
         self.absolute, self.relative = absolute, relative
         # after the wealths: n, sum of s, sum of c
-        self.ledger = Ledger(entries=self._own + 3, marked=len(self.bets) + 1)
+        self.ledger = Ledger(entries=self._own + 3, marked=self._marked)
         self.histogram: Floats = np.zeros(self.NODES)
 
     @property
@@ -129,8 +129,8 @@ class BoundedEvidence(Wealths):
             return
         difference = canary - (1 + self.relative) * stable
         excess = difference - self.absolute
-        harm = MEAN_BETS.wealths(excess / (1 + self.relative + self.absolute))
-        harmless = MEAN_BETS.wealths(-excess / (1 - self.absolute))
+        harm = self.bets.harm.wealths(excess / (1 + self.relative + self.absolute))
+        harmless = self.bets.harmless.wealths(-excess / (1 - self.absolute))
         sums = [excess.sum()], harmless, [len(stable), stable.sum(), canary.sum()]
         self.ledger.total += np.concatenate([harm, *sums])
         self._count(difference)

@@ -15,10 +15,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from haldane.stats.betting import MEAN_BETS, Floats
+from haldane.stats.betting import MEANS, Floats
 
+_BETS = MEANS.harm
 PROOF = math.log(1e4)  # five events in a row at a limit of 10 %
-_CAP = PROOF - math.log(MEAN_BETS.weights.min())  # the bet of least weight alone can still prove it
+_CAP = PROOF - math.log(_BETS.weights.min())  # the bet of least weight alone can still prove it
 
 
 class Onset:
@@ -27,8 +28,8 @@ class Onset:
     def __init__(self, limit: float) -> None:
         if not 0.0 < limit < 1.0:
             raise ValueError(f"a limit for a share lies between 0 and 1, got {limit!r}")
-        self._event, self._quiet = np.log1p(MEAN_BETS.sizes * (1 - limit) / limit), np.log1p(-MEAN_BETS.sizes)
-        self._log_wealth: Floats = np.zeros(len(MEAN_BETS))
+        self._event, self._quiet = np.log1p(_BETS.sizes * (1 - limit) / limit), np.log1p(-_BETS.sizes)
+        self._log_wealth: Floats = np.zeros(len(_BETS))
         self.readings = 0  # since the share last looked ordinary
         self.events = 0  # among them
 
@@ -53,4 +54,4 @@ class Onset:
     @property
     def above(self) -> bool:
         """The share stands above the limit now."""
-        return float(MEAN_BETS.mix(self._log_wealth)) >= PROOF
+        return float(_BETS.mix(self._log_wealth)) >= PROOF

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from haldane.stats import checks
-from haldane.stats.betting import HOLD_LOG_E, VOTE_BETS, Floats, Ledger, carrier_of, mix_starts
+from haldane.stats.betting import HOLD_LOG_E, VOTES, Floats, Ledger, carrier_of, mix_starts
 from haldane.stats.blocks import RatioEvidence
 
 LEVEL_PAIRS = 10  # time constant of the local level: short, or shared noise that it lags behind hides a slower tail
@@ -22,6 +22,7 @@ REFRESH_PAIRS = 100  # thresholds are read anew this often, whatever the batches
 # Thresholds cut off the share of readings beyond the quantile, a half and a quarter of it. None is lower: where only
 # the tail has slowed, canary turned by the margin has *fewer* readings just below it, and those votes hide the harm.
 CUTS: Floats = np.array([1.0, 0.5, 0.25])
+TAILS_SHARE = 0.4  # of the stake on harm of latency; the rest is on the typical ratio, where most harm is seen first
 CELLS, WIDTH = 1200, 0.01  # histogram of log ratios to the level, 1 % wide, a factor of 400 each way
 
 
@@ -130,7 +131,7 @@ class TailEvidence:
     def log_e_by_start(self) -> Floats:
         """Log of the average e-value over the three thresholds, shape (1 + starts,)."""
         votes = self.ledger.since()
-        log_e = VOTE_BETS.mix(VOTE_BETS.sign_wealths(votes[:, :3], votes[:, 3:]))
+        log_e = VOTES.harm.mix(VOTES.harm.sign_wealths(votes[:, :3], votes[:, 3:]))
         averaged: Floats = np.logaddexp.reduce(log_e, axis=1) - math.log(3)
         return averaged
 
@@ -151,8 +152,8 @@ class TailEvidence:
 class LatencyEvidence(RatioEvidence):
     """The typical ratio, with watches on the tail: any shows harm, the typical ratio alone shows harmlessness.
 
-    `tails` are (quantile, margin); half of the stake is on the typical ratio,
-    the other half is shared by them.
+    `tails` are (quantile, margin); they share TAILS_SHARE of the stake on harm,
+    the rest is on the typical ratio.
     """
 
     def __init__(
@@ -191,9 +192,9 @@ class LatencyEvidence(RatioEvidence):
             tail.merge(other.tails[quantile])
 
     def log_harm(self) -> float:
-        """The average of the e-value of the typical ratio and the average one of the tails."""
+        """The e-value of the typical ratio and the average one of the tails, each by its share of the stake."""
         tails = np.logaddexp.reduce([tail.log_harm() for tail in self.tails.values()]) - math.log(len(self.tails))
-        return float(np.logaddexp(super().log_harm(), tails)) - math.log(2)
+        return float(np.logaddexp(super().log_harm() + math.log(1 - TAILS_SHARE), tails + math.log(TAILS_SHARE)))
 
     def carrier(self) -> int:
         """Of whichever speaks loudest."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from haldane.stats.betting import LATE_STARTS, MEAN_BETS, VOTE_BETS, Bets, Evidence, Floats
+from haldane.stats.betting import LATE_STARTS, MEANS, VOTES, Bets, Evidence, Floats
 from haldane.stats.blocks import RatioEvidence
 from haldane.stats.means import BoundedEvidence, CountEvidence
 from haldane.stats.tail import LatencyEvidence
@@ -35,7 +35,7 @@ def readings(make: Callable[[], Evidence], seed: int, n: int) -> tuple[Floats, F
     return (1 + stable, 1 + canary) if isinstance(make(), RatioEvidence) else (stable, canary)
 
 
-@pytest.mark.parametrize("bets", [MEAN_BETS, VOTE_BETS], ids=["means", "votes"])
+@pytest.mark.parametrize("bets", [MEANS.harm, MEANS.harmless, VOTES.harm, VOTES.harmless])
 def test_the_stake_is_one_and_no_bet_can_lose_it_all(bets: Bets) -> None:
     assert bets.weights.sum() == pytest.approx(1.0)
     assert bets.sizes.shape == bets.weights.shape
@@ -107,11 +107,11 @@ def test_swapping_the_arms_swaps_the_evidence_at_margin_zero(seed: int, n: int) 
     one, other = CountEvidence(), CountEvidence()
     one.fold(stable, canary)
     other.fold(canary, stable)
-    assert one.log_harmless() == pytest.approx(MEAN_BETS.mix(other.ledger.since() @ _harm_table())[0])
+    assert one.log_harmless() == pytest.approx(MEANS.harmless.mix(other.ledger.since() @ _table(MEANS.harmless))[0])
 
 
-def _harm_table() -> Floats:
-    table: Floats = np.log1p(np.multiply.outer(np.array([0.0, 1.0, -1.0, 0.0]), MEAN_BETS.sizes))
+def _table(bets: Bets) -> Floats:
+    table: Floats = np.log1p(np.multiply.outer(np.array([0.0, 1.0, -1.0, 0.0]), bets.sizes))
     return table
 
 
@@ -121,7 +121,7 @@ def test_swapping_the_arms_swaps_block_votes_at_margin_zero() -> None:
     one, other = RatioEvidence(margin=0.0), RatioEvidence(margin=0.0)
     one.fold(stable, canary)
     other.fold(canary, stable)
-    k = len(VOTE_BETS)
+    k = len(VOTES.harm)
     np.testing.assert_allclose(one.ledger.total[:k], other.ledger.total[k + 1 : 2 * k + 1], rtol=1e-9)
 
 
@@ -206,7 +206,8 @@ def test_shards_judged_by_other_terms_are_not_added(one: Any, other: Any) -> Non
 
 def test_wealth_is_the_product_of_its_bets() -> None:
     excess = np.array([0.3, -1.0, 1.0, 0.0])
-    assert MEAN_BETS.wealths(excess) == pytest.approx([sum(math.log1p(u * x) for x in excess) for u in MEAN_BETS.sizes])
+    bets = MEANS.harm
+    assert bets.wealths(excess) == pytest.approx([sum(math.log1p(u * x) for x in excess) for u in bets.sizes])
 
 
 def test_the_mean_of_the_evidence_on_the_margin_is_not_above_one() -> None:

@@ -35,14 +35,14 @@ def blocks_needed(direction: float, level: float, *, opening: bool) -> int:
     raise AssertionError("never reached")
 
 
-def test_nine_blocks_of_the_same_sign_suffice() -> None:
+def test_nine_blocks_of_the_same_sign_show_harm_and_eight_show_harmlessness() -> None:
     assert blocks_needed(1.5, 0.01, opening=False) == 9
-    assert blocks_needed(0.7, 0.05, opening=False) == 6
+    assert blocks_needed(0.7, 0.05, opening=False) == 8
 
 
 def test_in_the_opening_blocks_count_in_part_for_harm_and_not_for_harmlessness() -> None:
     assert blocks_needed(1.5, 0.01, opening=True) == 12
-    assert blocks_needed(0.7, 0.05, opening=True) == OPENING_HARMLESS + 6
+    assert blocks_needed(0.7, 0.05, opening=True) == OPENING_HARMLESS + 8
 
 
 def test_a_partial_block_is_not_scored() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from haldane.stats.betting import MEAN_BETS, Floats
+from haldane.stats.betting import Floats
 from haldane.stats.floor import ROUND_PAIRS, FloorEvidence
 
 NAN = math.nan
@@ -77,7 +77,8 @@ def test_batch_borders_change_nothing(cuts: list[int]) -> None:
 
 def test_an_open_round_is_not_scored() -> None:
     columns = mixed(ROUND_PAIRS - 1, canary=1.0, floor=0.0, share=0.4)
-    assert not folded(*columns).ledger.total[: 2 * len(MEAN_BETS) + 1].any()
+    evidence = folded(*columns)
+    assert not evidence.ledger.total[: evidence._own].any()
 
 
 def test_shards_add_up() -> None:
