@@ -31,10 +31,14 @@ from trials.page import Block, markdown_table
 from trials.paired import Binary, Bounded
 from trials.scenario import Metric, Scenario
 
+from haldane.domain.evidence import Role
 from haldane.domain.traffic import Batch as PairBatch
 from haldane.judge.analysis import Analysis
+from haldane.judge.findings import Watch
+from haldane.judge.hearing import Hearing, Terms
 from haldane.judge.rules import Tail
 from haldane.stats.means import CountEvidence
+from haldane.testing.answers import EDGES
 from haldane.testing.pairs import metric as metric_rule
 from haldane.testing.pairs import pairs, rules
 from haldane.testing.trials import judge
@@ -50,6 +54,11 @@ KINDS: dict[str, Metric] = {
     "latency": Latency(shift=1.05),
     "latency and its tail": Latency(shift=1.05, tail_q=0.99, tail_margin_rel=0.25),
     "a gauge, scrape by scrape": Gauge(),
+}
+# What is judged of answers without a right one, as it is called here and in EDGES.
+ANSWERS = {
+    "disagreement over a floor": "disagreement, a floor of 30 %",
+    "drift of outputs": "drift at every threshold",
 }
 
 
@@ -135,6 +144,25 @@ def one_metric(kind: str, metric: Metric, size: int) -> Subject:
     )
 
 
+def of_answers(kind: str, edge: str, size: int) -> Subject:
+    """On the margin, too, and looked at by a hearing of this metric alone."""
+    evidence, draw = EDGES[edge].evidence(), EDGES[edge].draw
+    terms = Terms(alpha=0.01, beta=0.05, least_pairs=0, horizon_pairs=LONG, entry_pairs=LONG)
+    hearing = Hearing([Watch(kind, Role.OBJECTIVE, 1.0, evidence)], terms)
+    drawn = (draw(np.random.default_rng(trial), LONG) for trial in itertools.count())
+    return Subject(
+        kind=kind,
+        size=size,
+        metrics=1,
+        batches=(
+            batch for sides in drawn for batch in zip(*(np.split(each, LONG // size) for each in sides), strict=True)
+        ),
+        take=lambda batch: hearing.hear({kind: batch}, pairs=hearing.pairs + size, seconds=hearing.seconds + 1.0),
+        arrays=list,
+        state=lambda: evidence,
+    )
+
+
 def whole_analysis(size: int) -> Subject:
     """Errors, accuracy, loss and latency with its tail, from columns of pairs."""
     tail = metric_rule("latency", "+5%", tails=(Tail(quantile=0.99),))
@@ -185,6 +213,7 @@ def main() -> int:
     options = parser.parse_args()
     block = Block(options.table, "judge cost") if options.table else None
     subjects = [one_metric(kind, metric, size) for kind, metric in KINDS.items() for size in SIZES]
+    subjects += [of_answers(kind, edge, size) for kind, edge in ANSWERS.items() for size in SIZES]
     costs = [each.cost(options.batches) for each in (*subjects, *map(whole_analysis, SIZES))]
     head, rows = lines(costs)
     for row in (head, *rows):

@@ -123,9 +123,15 @@ class Hearing:
             self.named += tuple(name for name in names if name not in self.named)
             if self.failed is None:
                 self.failed, self._peak = (self.judged, self.seconds), self._joint
-        if self.failed is None and self.passed is None and not self._doubts(doubts) and words.passes(self.findings()):
+        open_still = self.failed is None and self.passed is None
+        if open_still and self._promising() and not self._doubts(doubts) and words.passes(self.findings()):
             self.passed = self.judged, self.seconds
         self._note_crossings()
+
+    def _promising(self) -> bool:
+        """No objective lacks evidence: asked first, since it costs least and is mostly answered no."""
+        needed = math.log(1 / self.terms.beta)
+        return all(self._log_harmless[watch.name] >= needed for watch in self.watches if watch.role is Role.OBJECTIVE)
 
     def _note_crossings(self) -> None:
         for watch in self._entered():

@@ -128,48 +128,49 @@ class Ledger:
 
     def __init__(self, entries: int, marked: int) -> None:
         self.total: Floats = np.zeros(entries)
-        self.marks: Floats = np.zeros((0, marked))
+        self.starts: Floats = np.zeros((1, marked))  # the sums at the beginning and at each late start
 
     def start(self) -> None:
         """Open a late start here; at most LATE_STARTS are kept, further calls do nothing."""
-        if len(self.marks) < LATE_STARTS:
-            self.marks = np.vstack([self.marks, self.total[: self.marks.shape[1]]])
+        if len(self.starts) <= LATE_STARTS:
+            self.starts = np.vstack([self.starts, self._marked])
 
     def merge(self, other: "Ledger") -> None:
         """Add a shard's books. Both must have been started equally often; ValueError otherwise."""
-        if other.marks.shape != self.marks.shape or other.total.shape != self.total.shape:
+        if other.starts.shape != self.starts.shape or other.total.shape != self.total.shape:
             raise ValueError("shards with different late starts cannot be added")
         self.total = self.total + other.total
-        self.marks = self.marks + other.marks
+        self.starts = self.starts + other.starts
 
     def since(self) -> Floats:
         """Sums since the beginning (row 0) and since each late start: shape (1 + starts, marked)."""
-        now = self.total[: self.marks.shape[1]]
-        return np.vstack([now, now - self.marks])
+        since: Floats = self._marked - self.starts
+        return since
 
     def recent(self) -> Floats:
         """Sums since the second last late start (since the beginning when there are fewer): shape (marked,)."""
-        now = self.total[: self.marks.shape[1]]
-        return now - self.marks[-2] if len(self.marks) > 1 else now
+        recent: Floats = self._marked - self.starts[-2 if len(self.starts) > 2 else 0]
+        return recent
+
+    @property
+    def _marked(self) -> Floats:
+        return self.total[: self.starts.shape[1]]
+
+
+_LOG_SHARES: Floats = np.log([1 - LATE_SHARE, *[LATE_SHARE / LATE_STARTS] * LATE_STARTS])
 
 
 def mix_starts(log_e_by_start: Floats) -> float:
     """Log e-value mixed over starts, shape (1 + starts,); starts not yet opened hold exactly their stake."""
-    started = len(log_e_by_start) - 1
-    if started == 0:
-        return float(np.logaddexp(math.log(1 - LATE_SHARE) + log_e_by_start[0], math.log(LATE_SHARE)))
-    each = math.log(LATE_SHARE / LATE_STARTS)
-    late = np.logaddexp.reduce(log_e_by_start[1:] + each)
-    if started < LATE_STARTS:
-        late = np.logaddexp(late, math.log(LATE_STARTS - started) + each)
-    return float(np.logaddexp(math.log(1 - LATE_SHARE) + log_e_by_start[0], late))
+    mixed = np.logaddexp.reduce(log_e_by_start + _LOG_SHARES[: len(log_e_by_start)])
+    if unopened := LATE_STARTS + 1 - len(log_e_by_start):
+        mixed = np.logaddexp(mixed, math.log(unopened) + _LOG_SHARES[-1])
+    return float(mixed)
 
 
 def carrier_of(log_e_by_start: Floats) -> int:
     """The start that holds most of the e-value mixed over starts, shape (1 + starts,)."""
-    shares = np.full(len(log_e_by_start), LATE_SHARE / LATE_STARTS)
-    shares[0] = 1 - LATE_SHARE
-    return int(np.argmax(log_e_by_start + np.log(shares)))
+    return int(np.argmax(log_e_by_start + _LOG_SHARES[: len(log_e_by_start)]))
 
 
 class Wealths:

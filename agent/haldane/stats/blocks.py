@@ -73,24 +73,20 @@ class Ladder:
 
     def __init__(self) -> None:
         self.last: list[float | None] = [None] * LEVELS
-        self.half: list[float | None] = [None] * LEVELS
         self.squares = [0.0] * LEVELS
         self.count = [0] * LEVELS
 
-    def add(self, mean: float) -> None:
-        """Take in the location of the next base block."""
-        for level in range(LEVELS):
-            last = self.last[level]
-            if last is not None:
-                self.squares[level] += (mean - last) ** 2 / 2
-                self.count[level] += 1
-            self.last[level] = mean
-            half = self.half[level]
-            if half is None:
-                self.half[level] = mean
+    def add(self, mean: float, first: int = 0) -> None:
+        """Take in the location of the next block of base size * 2**first; no shorter ones may follow."""
+        for level in range(first, LEVELS):
+            last, self.last[level] = self.last[level], mean
+            if last is None:
                 return
-            self.half[level] = None
-            mean = (half + mean) / 2
+            self.squares[level] += (mean - last) ** 2 / 2
+            self.count[level] += 1
+            if self.count[level] % 2 == 0:  # it waits for the other half of its pair
+                return
+            mean = (last + mean) / 2
 
     def too_short(self, level: int) -> bool:
         """Blocks of base size * 2**level still depend on each other."""
@@ -165,14 +161,15 @@ class RatioEvidence(Wealths):
         units, self._readings = _cut(np.concatenate([self._readings, log_ratios]), self.unit_pairs)
         bases, self._units = _cut(np.concatenate([self._units, units.mean(axis=1)]), self.base_units)
         votes, locations = [], []
-        for location in trimmed_means(bases).tolist():
-            self.ladder.add(location)
-            self._bases.append(location)
-            if len(self._bases) == 1 << self.rung:
-                locations.append(_trimmed_mean(self._bases) if self.rung else location)
-                votes.append(self._vote(locations[-1]))
-                self._bases.clear()
-                self._lengthen()
+        for base in trimmed_means(bases).tolist():
+            self._bases.append(base)
+            if len(self._bases) < 1 << self.rung:
+                continue
+            self.ladder.add(sum(self._bases) / len(self._bases), self.rung)
+            locations.append(_trimmed_mean(self._bases) if self.rung else base)
+            votes.append(self._vote(locations[-1]))
+            self._bases.clear()
+            self._lengthen()
         if votes:
             self._settle(np.array(votes), np.array(locations))
 

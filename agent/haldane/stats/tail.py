@@ -64,27 +64,31 @@ class TailEvidence:
         checks.finite(stable, canary)
         if block_pairs < 1:
             raise ValueError(f"blocks hold at least a pair, got {block_pairs!r}")
-        at = 0
+        self.take(stable, canary, block_pairs=block_pairs)
+
+    def take(self, stable: Floats, canary: Floats, *, block_pairs: int) -> None:
+        """Fold readings that were looked at before."""
+        if not len(stable):
+            return
+        levels = self._levels((stable + canary - self.shift) / 2)
+        beside = np.stack([stable - levels, canary - levels - self.shift])
+        cells = np.clip(np.floor(beside / WIDTH + CELLS / 2), 0, CELLS - 1).astype(np.int64)
+        at, votes = 0, []
         while at < len(stable):
             upto = min(len(stable), at + REFRESH_PAIRS - self.pairs % REFRESH_PAIRS)
-            self._piece(stable[at:upto], canary[at:upto], block_pairs)
-            at = upto
+            if self._thresholds is not None:
+                beyond = beside[:, None, at:upto] > self._thresholds[:, None]
+                votes.append(beyond[1].astype(np.float64) - beyond[0])
+            self.histogram += np.bincount(cells[:, at:upto].ravel(), minlength=CELLS)
+            self.pairs, at = self.pairs + upto - at, upto
             if self.pairs % REFRESH_PAIRS == 0 and self.pairs >= self._least:
                 self._read_thresholds()
-
-    def _piece(self, stable: Floats, canary: Floats, block_pairs: int) -> None:
-        levels = self._levels((stable + canary - self.shift) / 2)
-        rho, gamma = stable - levels, canary - levels - self.shift
-        self.pairs += len(stable)
-        if self._thresholds is not None:
-            above = self._thresholds[:, None]
-            self._vote((gamma > above).astype(np.float64) - (rho > above), block_pairs)
-        cells = np.floor(np.concatenate([rho, gamma]) / WIDTH + CELLS / 2)
-        self.histogram += np.bincount(np.clip(cells, 0, CELLS - 1).astype(np.int64), minlength=CELLS)
+        if votes:
+            self._vote(np.concatenate(votes, axis=1), block_pairs)
 
     def _levels(self, middles: Floats) -> Floats:
         """The exponential mean of the middles before each pair; a first pair is its own level."""
-        level = self._level if self._level is not None else float(middles[0])
+        level = float(middles[0]) if self._level is None else self._level
         levels = []
         for middle in middles.tolist():
             levels.append(level)
@@ -94,7 +98,7 @@ class TailEvidence:
 
     def _read_thresholds(self) -> None:
         upto = np.cumsum(self.histogram)
-        cells = np.searchsorted(upto, self.quantiles * upto[-1])
+        cells = np.searchsorted(upto, np.ceil(self.quantiles * upto[-1]).astype(np.int64))
         self._thresholds = (cells + 1 - CELLS / 2) * WIDTH
 
     def _vote(self, exceedances: Floats, block_pairs: int) -> None:
@@ -175,7 +179,7 @@ class LatencyEvidence(RatioEvidence):
         # The tails first: their blocks may know of these pairs only what was known before them.
         logs = np.log(stable), np.log(canary)
         for tail in self.tails.values():
-            tail.fold(*logs, block_pairs=self.block_pairs)
+            tail.take(*logs, block_pairs=self.block_pairs)
         self._take(logs[1] - logs[0])
 
     def start(self) -> None:
