@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install the real programs that tests run against (Prometheus, Alertmanager, a process exporter, Chromium, PostgreSQL, HAProxy, and small tools) where apt can.
+# Install the real programs that tests run against (Prometheus, Alertmanager, a process exporter, Chromium, PostgreSQL, HAProxy, nginx, h2load, and small tools) where apt can.
 # Without apt or without being root it says what is missing: those tests then skip, or fail when CI=true.
 set -u
 
@@ -12,13 +12,14 @@ have() {
     nftables) command -v nft >/dev/null 2>&1 ;;
     # The server itself is not on PATH.
     postgresql) ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1 ;;
-    nginx-light) command -v nginx >/dev/null 2>&1 ;;
+    nginx-light) command -v nginx >/dev/null 2>&1 || [ -x /usr/sbin/nginx ] ;;
+    nghttp2-client) command -v h2load >/dev/null 2>&1 ;;
     *) command -v "$1" >/dev/null 2>&1 ;;
     esac
 }
 
 missing() {
-    for part in prometheus prometheus-alertmanager prometheus-process-exporter chromium postgresql haproxy nginx-light curl openssl git; do
+    for part in prometheus prometheus-alertmanager prometheus-process-exporter chromium postgresql haproxy nginx-light nghttp2-client curl openssl git; do
         have "$part" || printf '%s ' "$part"
     done
 }

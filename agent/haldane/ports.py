@@ -107,6 +107,11 @@ class ModelServer(Protocol):
     ) -> Outcome:
         """One call, addressed by number, label (str) or neither. Never raises for what the server says."""
 
+    async def predict_both(
+        self, model: ModelName, request: Request, *, first: int | str, second: int | str, deadline: float
+    ) -> tuple[Outcome, Outcome]:
+        """Two calls of one request, sent together in that order, each timed by itself; as `predict` otherwise."""
+
     async def scrape(self) -> str | None:
         """Its metrics page, or None when it has none."""
 

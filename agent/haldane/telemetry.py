@@ -34,9 +34,11 @@ class Telemetry:
     share_wanted: Gauge
     share_seen: Gauge
     share_orders: Counter
+    sent: Counter
     pairs: Counter
     outcomes: Counter
     set_aside: Counter
+    dropped: Counter
     unusable: Counter
     shed: Counter
     labels: Counter
@@ -113,6 +115,13 @@ class Telemetry:
                 **own,
             ),
             share_orders=Counter("gateway_orders_total", "Shares set on a gateway.", ["gateway", "result"], **own),
+            sent=Counter(
+                "pairs_sent_total",
+                "Shadow pairs sent. Each is counted once more: in pairs, pairs_set_aside (but for duplicates, which are"
+                " not sent) or pairs_dropped.",
+                ["model"],
+                **own,
+            ),
             pairs=Counter("pairs_total", "Shadow pairs that count.", ["model", "server", "kind"], **own),
             outcomes=Counter(
                 "pair_outcomes_total",
@@ -121,6 +130,12 @@ class Telemetry:
                 **own,
             ),
             set_aside=Counter("pairs_set_aside_total", "Shadow pairs that do not count.", ["model", "reason"], **own),
+            dropped=Counter(
+                "pairs_dropped_total",
+                "Shadow pairs sent but not judged, because shadowing ended: in_flight, or waiting for an earlier one.",
+                ["model", "reason"],
+                **own,
+            ),
             unusable=Counter(
                 "traffic_records_unusable_total",
                 "Records of a traffic source that are no request: truncated, checksum, format, other_model, signature,"

@@ -21,7 +21,36 @@ def _load_pool() -> descriptor_pool.DescriptorPool:
     pool = descriptor_pool.DescriptorPool()
     for file in descriptor_pb2.FileDescriptorSet.FromString(data).file:
         pool.Add(file)
+    pool.Add(_outer_file())
     return pool
+
+
+def _outer_file() -> descriptor_pb2.FileDescriptorProto:
+    """`haldane.Head` and `haldane.Reply`: messages of which only the ModelSpec is read and the rest stays bytes.
+
+    Every request of PredictionService, and the answer to GetModelMetadata, has
+    its ModelSpec in field 1; every answer to a prediction has its outputs in
+    field 1 and the ModelSpec in field 2. What they cost does not depend on what
+    the tensors hold.
+    """
+    kind = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(
+        name="haldane/outer.proto",
+        package="haldane",
+        syntax="proto3",
+        dependency=["tensorflow_serving/apis/model.proto"],
+    )
+    head, reply = file.message_type.add(name="Head"), file.message_type.add(name="Reply")
+    for message, number in ((head, 1), (reply, 2)):
+        message.field.add(
+            name="model_spec",
+            number=number,
+            type=kind.TYPE_MESSAGE,
+            label=kind.LABEL_OPTIONAL,
+            type_name=".tensorflow.serving.ModelSpec",
+        )
+    reply.field.add(name="outputs", number=1, type=kind.TYPE_BYTES, label=kind.LABEL_REPEATED)
+    return file
 
 
 POOL = _load_pool()
@@ -52,6 +81,7 @@ TensorProto, Example = message("tensorflow.TensorProto"), message("tensorflow.Ex
 SavedModel, SignatureDef = message("tensorflow.SavedModel"), message("tensorflow.SignatureDef")
 HealthCheckRequest = message("grpc.health.v1.HealthCheckRequest")
 HealthCheckResponse = message("grpc.health.v1.HealthCheckResponse")
+Head, Reply = message("haldane.Head"), message("haldane.Reply")
 
 
 class Method(NamedTuple):

@@ -30,8 +30,9 @@ from haldane.domain.labels import Label, Receipt
 from haldane.domain.release import Announcement
 from haldane.domain.rollout import Phase
 from haldane.domain.traffic import key_of
+from haldane.engine.addressing import Addressing
 from haldane.engine.labels import Labels, LabelTerms
-from haldane.engine.pairing import Addressing, ShadowLimits, pairs
+from haldane.engine.pairing import ShadowLimits, pairs
 from haldane.judge.outputs import OutputKind, OutputRule
 from haldane.ports import Flaw, Refused, Unavailable
 from haldane.serving.client import ServingClient, open_client

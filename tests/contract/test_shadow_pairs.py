@@ -18,7 +18,8 @@ from haldane.adapters.replay import Replay
 from haldane.domain.fleet import ModelName, ServerName
 from haldane.domain.rollout import Phase
 from haldane.domain.traffic import Batch, Outcome, Status
-from haldane.engine.pairing import Addressing, ShadowLimits, pairs
+from haldane.engine.addressing import Addressing
+from haldane.engine.pairing import ShadowLimits, pairs
 from haldane.judge.outputs import OutputKind, OutputRule
 from haldane.serving.client import ServingClient, open_client
 from haldane.serving.restform import read_lines

@@ -18,7 +18,8 @@ from haldane.config import ModelSection
 from haldane.domain.fleet import ModelName, ServerName
 from haldane.domain.rollout import Phase
 from haldane.domain.traffic import Status
-from haldane.engine.pairing import Addressing, ShadowLimits, pairs
+from haldane.engine.addressing import Addressing
+from haldane.engine.pairing import ShadowLimits, pairs
 from haldane.judge.outputs import OutputKind, OutputRule
 from haldane.serving.client import ServingClient, open_client
 from haldane.serving.records import frame

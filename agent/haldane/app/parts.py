@@ -25,12 +25,13 @@ from haldane.domain.entries import Entry
 from haldane.domain.fleet import Availability, ModelEntry, ModelName, ServerConfig, ServerName
 from haldane.domain.rollout import Rollout, RolloutId
 from haldane.domain.traffic import Batch, Request
+from haldane.engine.addressing import addressing
 from haldane.engine.desk import Desk
 from haldane.engine.footprint import Footprints
 from haldane.engine.judging import Progress
 from haldane.engine.labels import Labels, LabelTerms
 from haldane.engine.lease import Lease
-from haldane.engine.pairing import ShadowLimits, addressing, pairs
+from haldane.engine.pairing import ShadowLimits, pairs
 from haldane.engine.readings import Meters
 from haldane.judge.gauges import Gauge
 from haldane.judge.rules import Rules

@@ -17,7 +17,7 @@ from haldane.domain.fleet import ModelName
 from haldane.domain.labels import Arrived, Awaiting, Label, Receipt
 from haldane.domain.rollout import Rollout, RolloutId
 from haldane.domain.traffic import Api, Batch, Request
-from haldane.engine.pairing import Score
+from haldane.engine.batches import Score
 from haldane.judge.columns import Flags
 from haldane.ports import Clock, Store
 from haldane.telemetry import Telemetry

@@ -7,60 +7,34 @@ numbers of a pair mean is the scorer's affair, what they prove the judge's.
 """
 
 import asyncio
-import math
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import structlog
 
-from haldane.domain.fleet import Clients, ServerName
-from haldane.domain.rollout import Mode, Phase, Rollout
-from haldane.domain.traffic import PAIR_DTYPE, Batch, Outcome, Request, Status, empty_batch, some_answer
+from haldane.domain.fleet import ServerName
+from haldane.domain.rollout import Rollout
+from haldane.domain.traffic import Batch, Outcome, Request, Status
+from haldane.engine.addressing import Addressing, set_aside_because
+from haldane.engine.batches import Back, Batches, Keep, Score
+from haldane.engine.feed import Feed
 from haldane.engine.shedding import Pace, Throttle
-from haldane.judge.outputs import Scored, Scores
 from haldane.judge.rules import Slice
-from haldane.judge.slices import membership
 from haldane.ports import ModelServer, TrafficSource
 from haldane.telemetry import Telemetry
 
 log = structlog.get_logger()
 
-Score = Callable[[Sequence[Request], Sequence[bytes | None], Sequence[bytes | None]], Scored]
-
-# Keeps the answers of a pair whose truth is not known yet: its seq, its request, stable's and canary's.
-Keep = Callable[[int, Request, bytes | None, bytes | None], None]
-
-# Pairs scored in one go: enough to make numpy worth it, few enough not to hold up the loop.
-_SCORED_AT_ONCE = 64
-# Answers larger than this together are scored in a worker thread.
-_BYTES_IN_LOOP = 1 << 20
-# Answers waiting to be scored: beyond either, senders wait.
-_MOST_WAITING_PAIRS, _MOST_WAITING_BYTES = 4096, 64 << 20
 # Ids remembered to find duplicates in a stream.
 _IDS_KEPT = 50_000
-
-
-@dataclass(frozen=True, slots=True)
-class Addressing:
-    """How the two sides are named in a request: by version number (int) or label (str)."""
-
-    stable: int | str
-    canary: int | str
-
-
-def addressing(rollout: Rollout) -> Addressing:
-    """By label while SHADOWING, as users do; by number from the first flip on, when a label may move under a pair.
-
-    In observe mode nobody has set a canary label for us, so always by number; and a first version has no
-    stable beside it, so both sides ask for it.
-    """
-    untouched = not rollout.promoted and Phase.SHADOWING in (rollout.phase, rollout.held_from)
-    if rollout.mode is Mode.ENFORCE and rollout.clients is Clients.LABEL and untouched and not rollout.first:
-        return Addressing("stable", "canary")
-    return Addressing(rollout.old, rollout.new)
+# Requests read ahead of the senders, for each pair that may be in flight: they are fetched in bulk.
+_READ_AHEAD = 4
+_DRAWN_AT_ONCE = 256
+# Pairs scored in one go: enough to make numpy worth it, few enough not to hold up answers that come meanwhile.
+_SCORED_AT_ONCE = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +45,9 @@ class ShadowLimits:
     concurrency: int = 4  # pairs in flight per server
     deadline_seconds: float = 5.0  # for each side
     aa_share: float = 0.1  # of pairs with stable on both sides
-    batch_pairs: int = 100
-    batch_seconds: float = 1.0
+    batch_pairs: int = 100  # handed on when so many are complete,
+    batch_seconds: float = 1.0  # or after so long,
+    look_seconds: float = 0.5  # but no more often: a look costs the judge milliseconds
     slowdown: float = 3.0  # shed when stable's median exceeds its best one times this
     slack_seconds: float = 0.010  # and by more than this
 
@@ -87,51 +62,6 @@ class _Lane:
     pace: Pace
     throttle: Throttle
     stopped: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    """Both sides of one request, back from the wire."""
-
-    seq: int
-    at: float
-    lane: _Lane
-    request: Request
-    aa: bool
-    canary_first: bool
-    masked: bool
-    stable: Outcome
-    canary: Outcome
-
-    @property
-    def size(self) -> int:
-        return len(self.stable.answer or b"") + len(self.canary.answer or b"")
-
-
-def set_aside_because(
-    stable: Outcome, canary: Outcome, expected: tuple[int, int], known: tuple[int, int], *, moved: bool
-) -> str | None:
-    """Why this pair proves nothing, or None when it counts.
-
-    `known` are the rollout's versions; `moved` says that the addressing changed
-    while it was out. A side that failed names no version: it counts only as
-    long as its address cannot have moved.
-    """
-    sides = stable, canary
-    if any(side.status is Status.EXHAUSTED for side in sides):
-        return "exhausted"
-    if all(side.status is Status.INVALID for side in sides):
-        return "invalid"
-    if any(side.status is Status.NOT_FOUND for side in sides):
-        return "not_found"
-    if not all(math.isfinite(side.seconds) and side.seconds >= 0 for side in sides):
-        return "bad_timing"
-    for side, version in zip(sides, expected, strict=True):
-        if side.status is Status.OK and side.version != version:
-            return "straddled" if side.version in known else "wrong_version"
-        if side.status is not Status.OK and moved:
-            return "straddled"
-    return None
 
 
 async def pairs(
@@ -155,9 +85,10 @@ async def pairs(
 ) -> AsyncGenerator[Batch, None]:
     """Batches of counted pairs, ascending in `seq`, until the source ends or every server was stopped.
 
-    A batch is handed on when `batch_pairs` are complete, or after `batch_seconds`. `judged_rows`
-    are the rows that fed output metrics before (a pair that is not A/A); it is added to. Close
-    it with `contextlib.aclosing`: calls in flight are cancelled then. Raises what the source raises.
+    A batch is handed on when `batch_pairs` are complete, or after `batch_seconds`,
+    whatever it holds then. `judged_rows` are the rows that fed output metrics before
+    (a pair that is not A/A); it is added to. Close it with `contextlib.aclosing`:
+    calls in flight are cancelled then. Raises what the source raises.
     `stopped` are servers not to be shadowed any more; those that run out of threads are added to
     it, so that a later run leaves them alone too. `keep` is handed the answers of each pair whose truth
     is not known, before its batch, maybe from another thread. `slices` are those of the rollout's rules.
@@ -165,21 +96,39 @@ async def pairs(
     `switched` is asked once for each pair sent: whether it must be A/A, whatever chance says.
     """
     stopped = set() if stopped is None else stopped
+    lanes = [
+        _Lane(
+            name,
+            rollout.servers.index(name),
+            server,
+            Pace(limits.pairs_per_second / len(servers)),
+            Throttle(limits.slowdown, limits.slack_seconds),
+            stopped=name in stopped,
+        )
+        for name, server in servers.items()
+    ]
+    batches = Batches(
+        rollout.model,
+        rollout.servers,
+        portion=min(_SCORED_AT_ONCE, limits.batch_pairs),
+        score=score,
+        keep=keep,
+        slices=slices,
+        judged_rows=judged_rows,
+        telemetry=telemetry,
+    )
     shadow = _Shadow(
         rollout,
-        servers,
+        lanes,
         source,
         limits,
-        score,
+        batches,
         address,
         masked,
         next_seq,
-        judged_rows,
         elapsed,
         telemetry,
         stopped,
-        keep,
-        slices,
         switched,
         finished,
     )
@@ -191,56 +140,38 @@ async def pairs(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        shadow.close()
 
 
 class _Shadow:
-    """The state of one run of `pairs`: what is in flight, what waits to be scored, what waits for its turn."""
+    """One run of `pairs`: its tasks, and what is in flight."""
 
     def __init__(
         self,
         rollout: Rollout,
-        servers: Mapping[ServerName, ModelServer],
+        lanes: Sequence[_Lane],
         source: TrafficSource,
         limits: ShadowLimits,
-        score: Score,
+        batches: Batches,
         address: Callable[[], Addressing],
         masked: Callable[[ServerName], bool],
         next_seq: int,
-        judged_rows: set[int],
         elapsed: Callable[[], float],
         telemetry: Telemetry,
         stopped: set[ServerName],
-        keep: Keep | None,
-        slices: Sequence[Slice],
         switched: Callable[[ServerName], bool],
         finished: Callable[[Request], None],
     ) -> None:
-        self._rollout, self._source, self._limits, self._score = rollout, source, limits, score
-        self._address, self._masked, self._elapsed, self._telemetry = address, masked, elapsed, telemetry
-        rate = limits.pairs_per_second / max(1, len(servers))
-        self._stopped, self._keep, self._slices, self._switched = stopped, keep, slices, switched
-        self._finished = finished
-        self._lanes = [
-            _Lane(
-                name,
-                rollout.servers.index(name),
-                server,
-                Pace(rate),
-                Throttle(limits.slowdown, limits.slack_seconds),
-                stopped=name in stopped,
-            )
-            for name, server in servers.items()
-        ]
-        self._next_seq = next_seq
-        self._chance = np.random.default_rng([rollout.seed, next_seq])
-        self._judged, self._judged_aa = judged_rows, set[int]()
-        self._queue: asyncio.Queue[Request | None] = asyncio.Queue(limits.concurrency * max(1, len(servers)))
+        self._rollout, self._lanes, self._source, self._limits = rollout, lanes, source, limits
+        self._batches, self._address, self._masked, self._elapsed = batches, address, masked, elapsed
+        self._telemetry, self._stopped, self._switched, self._finished = telemetry, stopped, switched, finished
+        self._first_seq = self._next_seq = self._told_seq = next_seq
+        self._handed_on = self._aside = 0  # of those sent
+        self._draws = _draws(rollout.seed, next_seq)
+        self._feed = Feed(_READ_AHEAD * limits.concurrency * max(1, len(lanes)))
         self._out: set[int] = set()  # sent, not back
-        self._back: list[_Pair] = []  # back, not scored
-        self._back_bytes = 0
-        self._rows: Batch = empty_batch()  # scored, but an earlier one may be out
         self._ids: OrderedDict[str, int] = OrderedDict()
-        self._wake, self._room = asyncio.Event(), asyncio.Event()
+        self._wake = asyncio.Event()
         self._failure: Exception | None = None
         self._broken = False  # a sender failed: nothing more to wait for
 
@@ -255,17 +186,17 @@ class _Shadow:
         return tasks
 
     async def _read(self) -> None:
-        """Fill the queue; whatever ends the source, what came before it is still sent."""
+        """Fill the feed; whatever ends the source, what came before it is still sent."""
         try:
             async for request in self._source.requests():
                 if self._duplicate(request):
                     self._set_aside("duplicate")
                     self._finished(request)
                 else:
-                    await self._queue.put(request)
+                    await self._feed.put(request)
         except Exception as error:  # raised again by `batches`, in the task of whoever reads them
             self._failure = error
-        await self._queue.put(None)
+        self._feed.end()
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -288,73 +219,76 @@ class _Shadow:
     async def _work(self, lane: _Lane) -> None:
         loop = asyncio.get_running_loop()
         while not lane.stopped:
-            await asyncio.sleep(lane.pace.wait_seconds(loop.time()))
-            while self._full:
-                self._room.clear()
-                await self._room.wait()
+            if (wait := lane.pace.wait_seconds(loop.time())) > 0:
+                await asyncio.sleep(wait)
+            while self._batches.full:
+                self._batches.room.clear()
+                await self._batches.room.wait()
             reason = lane.throttle.turn(loop.time())
             if reason is not None:
                 self._telemetry.shed.labels(self._rollout.model, reason).inc()
+                await asyncio.sleep(0)
                 continue
-            request = await self._queue.get()
-            if request is None or lane.stopped:
-                self._queue.put_nowait(request)  # its place was just freed
+            request = await self._feed.take()
+            if request is None:
+                return
+            if lane.stopped:
+                self._feed.give_back(request)
                 return
             await self._send(lane, request, loop)
-
-    @property
-    def _full(self) -> bool:
-        return len(self._back) >= _MOST_WAITING_PAIRS or self._back_bytes >= _MOST_WAITING_BYTES
 
     # --- one pair ------------------------------------------------------------
 
     async def _send(self, lane: _Lane, request: Request, loop: asyncio.AbstractEventLoop) -> None:
         seq, self._next_seq = self._next_seq, self._next_seq + 1
-        first_draw, second_draw = self._chance.random(2)
-        aa = (self._switched(lane.name) or bool(first_draw < self._limits.aa_share)) and not request.golden
-        canary_first = bool(second_draw < 0.5)
+        first_draw, second_draw = next(self._draws)
+        aa = (self._switched(lane.name) or first_draw < self._limits.aa_share) and not request.golden
+        canary_first = second_draw < 0.5
         address, masked = self._address(), self._masked(lane.name)
+        first, second = address.stable, address.stable if aa else address.canary
+        if canary_first:
+            first, second = second, first
+        deadline = loop.time() + self._limits.deadline_seconds
         self._out.add(seq)
         try:
-            stable, canary = await self._both(lane, request, address, aa, canary_first, loop)
+            outcomes = await lane.server.predict_both(
+                self._rollout.model, request, first=first, second=second, deadline=deadline
+            )
         finally:
             self._out.discard(seq)
         self._finished(request)
+        stable, canary = reversed(outcomes) if canary_first else outcomes
         moved = self._address() != address
-        masked = masked or self._masked(lane.name)
         self._tell_throttle(lane, stable, loop.time())
         known = self._rollout.old, self._rollout.new
         reason = set_aside_because(stable, canary, (known[0], known[0 if aa else 1]), known, moved=moved)
         if reason is not None:
+            self._aside += 1
             self._set_aside(reason)
             if reason == "exhausted":
                 self._stop(lane)
             return
-        pair = _Pair(seq, self._elapsed(), lane, request, aa, canary_first, masked, stable, canary)
-        self._back.append(pair)
-        self._back_bytes += pair.size
-        if len(self._back) >= min(_SCORED_AT_ONCE, self._limits.batch_pairs) or self._full:
+        masked = masked or self._masked(lane.name)
+        pair = Back(
+            seq,
+            self._elapsed(),
+            lane.index,
+            aa,
+            canary_first,
+            masked,
+            request,
+            stable.status,
+            self._seconds(stable),
+            stable.answer,
+            canary.status,
+            self._seconds(canary),
+            canary.answer,
+        )
+        if self._batches.add(pair):
             self._wake.set()
 
-    async def _both(
-        self,
-        lane: _Lane,
-        request: Request,
-        address: Addressing,
-        aa: bool,
-        canary_first: bool,
-        loop: asyncio.AbstractEventLoop,
-    ) -> tuple[Outcome, Outcome]:
-        """Stable's outcome, then canary's. The task starts when the awaited call first waits: that one goes first."""
-        deadline = loop.time() + self._limits.deadline_seconds
-        first, second = address.stable, address.stable if aa else address.canary
-        if canary_first:
-            first, second = second, first
-        predict, model = lane.server.predict, self._rollout.model
-        async with asyncio.TaskGroup() as group:
-            later = group.create_task(predict(model, request, version=second, deadline=deadline))
-            earlier = await predict(model, request, version=first, deadline=deadline)
-        return (later.result(), earlier) if canary_first else (earlier, later.result())
+    def _seconds(self, outcome: Outcome) -> float:
+        return self._limits.deadline_seconds if outcome.status is Status.TIMEOUT else outcome.seconds
 
     def _tell_throttle(self, lane: _Lane, stable: Outcome, now: float) -> None:
         """Stable's own health. A request that the server refuses says nothing of it."""
@@ -376,26 +310,32 @@ class _Shadow:
     # --- batches -------------------------------------------------------------
 
     async def batches(self, tasks: Sequence[asyncio.Task[None]]) -> AsyncIterator[Batch]:
+        """Hands on what is complete: at most every `look_seconds`, at least every `batch_seconds`."""
         loop = asyncio.get_running_loop()
-        due = loop.time() + self._limits.batch_seconds
+        last = loop.time()
         ended = False
         while not ended:
+            due = last + self._limits.batch_seconds
             await self._wait_woken(due)
             ended = self._broken or all(task.done() for task in tasks[1:])
-            await self._score_back()
-            ready = self._take_ready()
-            while len(ready) >= self._limits.batch_pairs:
-                yield self._counted(ready[: self._limits.batch_pairs])
-                ready = ready[self._limits.batch_pairs :]
-                due = loop.time() + self._limits.batch_seconds
-            if len(ready) and (ended or loop.time() >= due):
-                yield self._counted(ready)
-                ready = ready[:0]
-            self._rows = np.concatenate([ready, self._rows])
-            if loop.time() >= due:
-                due = loop.time() + self._limits.batch_seconds
+            await self._batches.score()
+            now = loop.time()
+            if not (ended or now >= due or self._worth_a_look(now - last)):
+                continue
+            ready = self._batches.take(min(self._out, default=self._next_seq))
+            if len(ready) and (ended or now >= due or len(ready) >= self._limits.batch_pairs):
+                self._tell_sent()
+                self._handed_on += len(ready)
+                yield self._batches.counted(ready)
+                last = loop.time()
+            else:
+                self._batches.put_back(ready)
+                last = now if now >= due else last
         if self._failure is not None:
             raise self._failure
+
+    def _worth_a_look(self, since: float) -> bool:
+        return since >= self._limits.look_seconds and len(self._batches) >= self._limits.batch_pairs
 
     async def _wait_woken(self, until: float) -> None:
         try:
@@ -405,68 +345,21 @@ class _Shadow:
             pass
         self._wake.clear()
 
-    async def _score_back(self) -> None:
-        back, size = self._back, self._back_bytes
-        self._back, self._back_bytes = [], 0
-        self._room.set()
-        for start in range(0, len(back), _SCORED_AT_ONCE):
-            some = back[start : start + _SCORED_AT_ONCE]
-            rows = await asyncio.to_thread(self._as_rows, some) if size > _BYTES_IN_LOOP else self._as_rows(some)
-            self._rows = np.concatenate([self._rows, rows])
+    def _tell_sent(self) -> None:
+        self._telemetry.sent.labels(self._rollout.model).inc(self._next_seq - self._told_seq)
+        self._told_seq = self._next_seq
 
-    def _as_rows(self, some: Sequence[_Pair]) -> Batch:
-        """(n,) rows, `fresh` still open."""
-        scored = self._score(
-            [pair.request for pair in some],
-            [pair.stable.answer for pair in some],
-            [pair.canary.answer for pair in some],
-        )
-        rows = np.zeros(len(some), PAIR_DTYPE)
-        for name in ("seq", "at", "aa", "canary_first", "masked"):
-            rows[name] = [getattr(pair, name) for pair in some]
-        rows["server"] = [pair.lane.index for pair in some]
-        rows["row"] = [pair.request.row for pair in some]
-        rows["request"] = [pair.request.key for pair in some]
-        rows["slices"] = [membership(pair.request.fields, self._slices) for pair in some]
-        for side, lost in (("stable", scored.stable_unreadable), ("canary", scored.canary_unreadable)):
-            outcomes: list[Outcome] = [getattr(pair, side) for pair in some]
-            rows[f"{side}_status"] = np.where(lost, Status.MALFORMED, [outcome.status for outcome in outcomes])
-            rows[f"{side}_seconds"] = [self._seconds(outcome) for outcome in outcomes]
-        for column in fields(Scores):
-            rows[column.name] = getattr(scored.scores, column.name)
-        if self._keep is not None:
-            for pair in some:
-                if pair.request.truth is None and not pair.aa:
-                    self._keep(pair.seq, pair.request, pair.stable.answer, pair.canary.answer)
-        return rows
+    def close(self) -> None:
+        """Count what was sent and will never be handed on, so that every pair is accounted for."""
+        self._tell_sent()
+        sent, waiting = self._next_seq - self._first_seq, len(self._batches)
+        dropped = self._telemetry.dropped
+        dropped.labels(self._rollout.model, "waiting").inc(waiting)
+        dropped.labels(self._rollout.model, "in_flight").inc(sent - self._handed_on - self._aside - waiting)
 
-    def _seconds(self, outcome: Outcome) -> float:
-        return self._limits.deadline_seconds if outcome.status is Status.TIMEOUT else outcome.seconds
 
-    def _take_ready(self) -> Batch:
-        """The rows that nothing sent earlier can still come before, in order."""
-        waiting = [*self._out, *(pair.seq for pair in self._back)]
-        border = min(waiting, default=self._next_seq)
-        rows = self._rows[np.argsort(self._rows["seq"], kind="stable")]
-        at = int(np.searchsorted(rows["seq"], border))
-        self._rows = rows[at:]
-        return rows[:at]
-
-    def _counted(self, batch: Batch) -> Batch:
-        """The batch with `fresh` settled, in order of sending, and counted in our own metrics."""
-        fresh, answered = batch["fresh"], some_answer(batch).tolist()
-        for index, (row, aa) in enumerate(zip(batch["row"].tolist(), batch["aa"].tolist(), strict=True)):
-            judged = self._judged_aa if aa else self._judged
-            fresh[index] = row < 0 or row not in judged
-            if row >= 0 and answered[index]:
-                judged.add(row)
-        for lane in self._lanes:
-            for kind, aa in (("ab", False), ("aa", True)):
-                count = int(np.count_nonzero((batch["server"] == lane.index) & (batch["aa"] == aa)))
-                if count:
-                    self._telemetry.pairs.labels(self._rollout.model, lane.name, kind).inc(count)
-        for side in ("stable", "canary"):
-            codes, counts = np.unique(batch[f"{side}_status"][~batch["aa"]], return_counts=True)
-            for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
-                self._telemetry.outcomes.labels(self._rollout.model, side, Status(code).name.lower()).inc(count)
-        return batch
+def _draws(seed: int, next_seq: int) -> Iterator[tuple[float, float]]:
+    """Two uniform numbers for each pair, the same for the same rollout taken up at the same place."""
+    chance = np.random.default_rng([seed, next_seq])
+    while True:
+        yield from map(tuple, chance.random((_DRAWN_AT_ONCE, 2)).tolist())

@@ -31,15 +31,15 @@ from haldane.domain.fleet import (
     ServerConfig,
     VersionStatus,
 )
-from haldane.domain.traffic import Api, Outcome, Request, Status
+from haldane.domain.traffic import Outcome, Request, Status
 from haldane.ports import Malformed, Refused, Unavailable
 from haldane.serving import modelconfig, splice
 from haldane.serving.answers import PASSING, look_failed, reload_failed, status_of, version_statuses, words_of
+from haldane.serving.calls import Calls
 from haldane.serving.channel import Tls, open_channel
 from haldane.serving.proofs import Proofs
 from haldane.tensors import Signature, signatures
 
-_METHODS = {Api.PREDICT: wire.PREDICT, Api.CLASSIFY: wire.CLASSIFY, Api.REGRESS: wire.REGRESS}
 _METADATA_BODY: bytes = wire.GetModelMetadataRequest(metadata_field=["signature_def"]).SerializeToString()
 _PAGE_BYTES = 32 * 1024 * 1024  # one of 200 models has 6 MB; clients make a page as large as they like by made-up names
 
@@ -75,6 +75,7 @@ class ServingClient:
         self._http = http
         self._cap = asyncio.Semaphore(limits.calls_at_once)
         self._raw: dict[str, Any] = {}  # method path -> call taking and giving bytes
+        self._calls = Calls(channel)
         self._proofs = Proofs()
         self._available: dict[ModelName, frozenset[int]] = {}  # at the last look
         self._jam = _Jam(*limits.jam_seconds)
@@ -141,7 +142,7 @@ class ServingClient:
         body = splice.addressed(_METADATA_BODY, model, label)
         try:
             answer = await self._control(wire.GET_MODEL_METADATA, body)
-            return _Resolved(True, splice.answered_by(answer, splice.METADATA_SPEC_FIELD))
+            return _Resolved(True, splice.described(answer))
         except grpc.aio.AioRpcError as error:
             status = status_of(error.code(), error.details() or "")
             if status is not Status.NOT_FOUND:
@@ -256,22 +257,13 @@ class ServingClient:
         own. Never raises for what the server says, or for a server that is
         gone; the answer's bytes are passed on unread.
         """
-        body = splice.addressed(request.body, model, version)
-        left = deadline - asyncio.get_running_loop().time()
-        if left <= 0:
-            return Outcome(Status.TIMEOUT, 0.0, detail="not sent: no time left")
-        start = time.perf_counter()
-        try:
-            answer = await self._call(_METHODS[request.api].path, body, left)
-        except grpc.aio.AioRpcError as error:
-            seconds = time.perf_counter() - start
-            status = status_of(error.code(), error.details() or "")
-            return Outcome(status, seconds, detail=words_of(error))
-        seconds = time.perf_counter() - start
-        try:
-            return Outcome(Status.OK, seconds, splice.answered_by(answer), answer)
-        except DecodeError as error:
-            return Outcome(Status.MALFORMED, seconds, None, answer, f"unreadable answer: {error}")
+        return await self._calls.one(model, request, version, deadline)
+
+    async def predict_both(
+        self, model: ModelName, request: Request, *, first: int | str, second: int | str, deadline: float
+    ) -> tuple[Outcome, Outcome]:
+        """Two calls sent together, in that order; see `predict`."""
+        return await self._calls.both(model, request, first, second, deadline)
 
     async def scrape(self) -> str | None:
         """Its metrics page; None when it has none (no URL, or monitoring is off there)."""

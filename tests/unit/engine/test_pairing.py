@@ -11,7 +11,8 @@ from prometheus_client import CollectorRegistry
 from haldane.domain.fleet import Clients
 from haldane.domain.rollout import Mode, Phase
 from haldane.domain.traffic import GOLDEN_ROW, Api, Outcome, Request, Status
-from haldane.engine.pairing import Addressing, ShadowLimits, addressing, pairs, set_aside_because
+from haldane.engine.addressing import Addressing, addressing, set_aside_because
+from haldane.engine.pairing import ShadowLimits, pairs
 from haldane.judge.outputs import Scored, Scores
 from haldane.judge.rules import Slice
 from haldane.ports import Unavailable
@@ -27,7 +28,12 @@ class FakeServer:
     def __init__(self, answer=None, labels=LABELS):
         self.labels, self.calls, self.most_at_once, self._answer, self._now = dict(labels), [], 0, answer, 0
 
-    async def predict(self, model, request, *, version, deadline):
+    async def predict_both(self, model, request, *, first, second, deadline):
+        async with asyncio.TaskGroup() as group:
+            sides = [group.create_task(self._predict(request, version, deadline)) for version in (first, second)]
+        return tuple(side.result() for side in sides)
+
+    async def _predict(self, request, version, deadline):
         assert deadline > asyncio.get_running_loop().time()
         self.calls.append(version)
         self._now += 1
@@ -88,7 +94,13 @@ class Run:
     def __init__(self, servers=None, **given):
         self.telemetry = Telemetry.on(CollectorRegistry())
         self.servers = servers or {"r0": FakeServer()}
-        limits = {"pairs_per_second": 1e6, "aa_share": 0.0, "batch_seconds": 0.05, **given.pop("limits", {})}
+        limits = {
+            "pairs_per_second": 1e6,
+            "aa_share": 0.0,
+            "batch_seconds": 0.05,
+            "look_seconds": 0.0,
+            **given.pop("limits", {}),
+        }
         self.arguments = {
             "rollout": a_rollout(Phase.SHADOWING),
             "source": stream(50),
@@ -438,7 +450,7 @@ async def test_senders_wait_while_nobody_takes_the_batches():
             seen = len(server.calls)
             await asyncio.sleep(0.2)
         assert seen <= 2 * (4096 + 200)
-        assert len(await anext(batches)) == 100
+        assert len(await anext(batches)) > 1000
 
 
 async def test_large_answers_are_scored_apart_from_the_loop_and_give_the_same_rows():
@@ -503,3 +515,32 @@ async def test_a_row_of_the_golden_set_always_goes_to_the_canary():
     found = await Run(source=Requests(requests), limits={"aa_share": 1.0}).rows()
     assert not found["aa"].any()
     assert found["fresh"].all()
+
+
+async def test_every_pair_sent_is_judged_set_aside_or_dropped():
+    """Closed in the middle: some are back and judged, some refused, some out, some wait for those that are out."""
+
+    async def answer(version, request):
+        number = int(request.id[1:])
+        if number % 10 == 0:
+            return failed(Status.INVALID)
+        if number == 305:
+            await asyncio.Event().wait()
+        return ok(version)
+
+    run = Run({"r0": FakeServer(answer)}, source=endless(), limits={"concurrency": 8})
+    taken = 0
+    async with asyncio.timeout(20), run.start() as batches:
+        async for batch in batches:
+            taken += len(batch)
+            if taken >= 250:
+                break
+        while run.servers["r0"].calls.count("canary") < 400:  # noqa: ASYNC110 - a list sets no event
+            await asyncio.sleep(0.01)
+    aside = run.counted("pairs_set_aside_total", reason="invalid")
+    waiting, in_flight = (run.counted("pairs_dropped_total", reason=reason) for reason in ("waiting", "in_flight"))
+    assert run.counted("pairs_total", server="r0", kind="ab") == taken
+    assert aside >= 30
+    assert in_flight >= 1
+    assert waiting >= 50
+    assert run.counted("pairs_sent_total") == taken + aside + waiting + in_flight

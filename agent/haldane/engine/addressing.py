@@ -1,0 +1,56 @@
+"""Which versions a pair is meant for, and when one that came back proves nothing."""
+
+import math
+from typing import NamedTuple
+
+from haldane.domain.fleet import Clients
+from haldane.domain.rollout import Mode, Phase, Rollout
+from haldane.domain.traffic import Outcome, Status
+
+
+class Addressing(NamedTuple):
+    """How the two sides are named in a request: by version number (int) or label (str)."""
+
+    stable: int | str
+    canary: int | str
+
+
+def addressing(rollout: Rollout) -> Addressing:
+    """By label while SHADOWING, as users do; by number from the first flip on, when a label may move under a pair.
+
+    In observe mode nobody has set a canary label for us, so always by number; and a first version has no
+    stable beside it, so both sides ask for it.
+    """
+    untouched = not rollout.promoted and Phase.SHADOWING in (rollout.phase, rollout.held_from)
+    if rollout.mode is Mode.ENFORCE and rollout.clients is Clients.LABEL and untouched and not rollout.first:
+        return Addressing("stable", "canary")
+    return Addressing(rollout.old, rollout.new)
+
+
+def set_aside_because(
+    stable: Outcome, canary: Outcome, expected: tuple[int, int], known: tuple[int, int], *, moved: bool
+) -> str | None:
+    """Why this pair proves nothing, or None when it counts.
+
+    `known` are the rollout's versions; `moved` says that the addressing changed
+    while it was out. A side that failed names no version: it counts only as
+    long as its address cannot have moved.
+    """
+    sides = stable, canary
+    timed = 0.0 <= stable.seconds < math.inf and 0.0 <= canary.seconds < math.inf
+    if stable.status is canary.status is Status.OK and (stable.version, canary.version) == expected and timed:
+        return None  # nearly all of them: the rest need not be fast
+    if any(side.status is Status.EXHAUSTED for side in sides):
+        return "exhausted"
+    if all(side.status is Status.INVALID for side in sides):
+        return "invalid"
+    if any(side.status is Status.NOT_FOUND for side in sides):
+        return "not_found"
+    if not timed:
+        return "bad_timing"
+    for side, version in zip(sides, expected, strict=True):
+        if side.status is Status.OK and side.version != version:
+            return "straddled" if side.version in known else "wrong_version"
+        if side.status is not Status.OK and moved:
+            return "straddled"
+    return None

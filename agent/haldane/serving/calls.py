@@ -1,0 +1,84 @@
+"""Prediction calls on one channel: bytes out, Outcomes back.
+
+Owns: addressing the body, timing, and what became of a call. Nothing is parsed
+but the version that answered. A call is never repeated.
+"""
+
+import asyncio
+import time
+from typing import Any
+
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from haldane import wire
+from haldane.domain.fleet import ModelName
+from haldane.domain.traffic import Api, Outcome, Request, Status
+from haldane.serving import splice
+from haldane.serving.answers import status_of, words_of
+
+_METHODS = {Api.PREDICT: wire.PREDICT, Api.CLASSIFY: wire.CLASSIFY, Api.REGRESS: wire.REGRESS}
+_NOT_SENT = Outcome(Status.TIMEOUT, 0.0, detail="not sent: no time left")
+
+
+class Sent:
+    """A call under way, and when it was sent and came back."""
+
+    __slots__ = ("back", "call", "sent")
+
+    def __init__(self, call: Any) -> None:
+        self.call, self.sent, self.back = call, time.perf_counter(), 0.0
+        call.add_done_callback(self._arrived)
+
+    def _arrived(self, _: object) -> None:
+        # Here rather than where it is awaited: an answer that comes while the other side's is awaited waits for nobody.
+        self.back = time.perf_counter()
+
+
+class Calls:
+    """Sends predictions over one channel. Deadlines are absolute, in loop time."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        # No serializers: bytes in, bytes out.
+        self._methods = {api: channel.unary_unary(method.path, None, None) for api, method in _METHODS.items()}
+
+    async def one(self, model: ModelName, request: Request, version: int | str | None, deadline: float) -> Outcome:
+        """One call, addressed by number, label (str) or neither."""
+        left = deadline - asyncio.get_running_loop().time()
+        return await outcome(self.send(model, request, version, left)) if left > 0 else _NOT_SENT
+
+    async def both(
+        self, model: ModelName, request: Request, first: int | str, second: int | str, deadline: float
+    ) -> tuple[Outcome, Outcome]:
+        """Two calls sent together, `first` before `second`."""
+        left = deadline - asyncio.get_running_loop().time()
+        if left <= 0:
+            return _NOT_SENT, _NOT_SENT
+        return await outcomes(self.send(model, request, first, left), self.send(model, request, second, left))
+
+    def send(self, model: ModelName, request: Request, version: int | str | None, seconds: float) -> Sent:
+        """A call that starts with the loop's next turn and may take so long."""
+        return Sent(self._methods[request.api](splice.addressed(request.body, model, version), timeout=seconds))
+
+
+async def outcomes(one: Sent, two: Sent) -> tuple[Outcome, Outcome]:
+    """Of two calls under way; both are cancelled with the task that waits for them."""
+    try:
+        return await outcome(one), await outcome(two)
+    except asyncio.CancelledError:
+        two.call.cancel()
+        raise
+
+
+async def outcome(sent: Sent) -> Outcome:
+    """What became of a call. Never raises for what the server says, or for a server that is gone."""
+    try:
+        answer: bytes = await sent.call
+    except grpc.aio.AioRpcError as error:
+        status = status_of(error.code(), error.details() or "")
+        return Outcome(status, sent.back - sent.sent, detail=words_of(error))
+    seconds = sent.back - sent.sent
+    try:
+        return Outcome(Status.OK, seconds, splice.answered_by(answer), answer)
+    except DecodeError as error:
+        return Outcome(Status.MALFORMED, seconds, None, answer, f"unreadable answer: {error}")

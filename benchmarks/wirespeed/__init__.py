@@ -1,0 +1,6 @@
+"""Callers and responders for what shadowing costs on the wire.
+
+`responder` is nginx as two gRPC servers that answer everything with one canned
+reply each: C, so that the client is what is measured. `callers` are the sides
+that are compared, each a process of its own.
+"""
