@@ -137,17 +137,26 @@ def decode(proto: Any) -> Array:
     kind = _kind(proto.dtype)
     shape = tuple(int(dim.size) for dim in proto.tensor_shape.dim)
     if proto.tensor_content:
-        flat = _from_content(proto.tensor_content, kind)
-        return flat.reshape(shape)
+        return from_content(proto.tensor_content, proto.dtype).reshape(shape)
     return _filled(_from_field(proto, kind), shape, kind)
 
 
-def _from_content(content: bytes, kind: _Kind) -> Array:
+def from_content(content: bytes, dtype: int) -> Array:
+    """(n,) the values in the bytes of tensor_content. Raises ValueError when they do not fit the type."""
+    kind = _kind(dtype)
     if kind.number == STRING:
         raise ValueError("a string tensor cannot be read from tensor_content")
     if kind.number == _BFLOAT16:
         return (np.frombuffer(content, "<u2").astype("<u4") << 16).view("<f4")
     return np.frombuffer(content, kind.numpy)
+
+
+def width(dtype: int) -> int:
+    """Bytes of one value in tensor_content. Raises ValueError for types that are not held there."""
+    kind = _kind(dtype)
+    if kind.number == STRING:
+        raise ValueError("strings are of no fixed width")
+    return 2 if kind.number == _BFLOAT16 else kind.numpy.itemsize
 
 
 def _from_field(proto: Any, kind: _Kind) -> Array:

@@ -26,30 +26,18 @@ def _load_pool() -> descriptor_pool.DescriptorPool:
 
 
 def _outer_file() -> descriptor_pb2.FileDescriptorProto:
-    """`haldane.Head` and `haldane.Reply`: messages of which only the ModelSpec is read and the rest stays bytes.
+    """`haldane.Head` and `haldane.Reply`: the outermost fields of a message, as bytes.
 
     Every request of PredictionService, and the answer to GetModelMetadata, has
     its ModelSpec in field 1; every answer to a prediction has its outputs in
     field 1 and the ModelSpec in field 2. What they cost does not depend on what
-    the tensors hold.
+    the tensors hold. A message that occurs twice is merged by joining its bytes.
     """
     kind = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(
-        name="haldane/outer.proto",
-        package="haldane",
-        syntax="proto3",
-        dependency=["tensorflow_serving/apis/model.proto"],
-    )
+    file = descriptor_pb2.FileDescriptorProto(name="haldane/outer.proto", package="haldane", syntax="proto3")
     head, reply = file.message_type.add(name="Head"), file.message_type.add(name="Reply")
-    for message, number in ((head, 1), (reply, 2)):
-        message.field.add(
-            name="model_spec",
-            number=number,
-            type=kind.TYPE_MESSAGE,
-            label=kind.LABEL_OPTIONAL,
-            type_name=".tensorflow.serving.ModelSpec",
-        )
-    reply.field.add(name="outputs", number=1, type=kind.TYPE_BYTES, label=kind.LABEL_REPEATED)
+    for message, name, number in ((head, "model_spec", 1), (reply, "outputs", 1), (reply, "model_spec", 2)):
+        message.field.add(name=name, number=number, type=kind.TYPE_BYTES, label=kind.LABEL_REPEATED)
     return file
 
 

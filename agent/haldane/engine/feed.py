@@ -32,16 +32,20 @@ class Feed:
         self._ended = True
         self._some.set()
 
-    async def take(self) -> Request | None:
-        """The next one; None at the end."""
-        while not self._waiting:
-            if self._ended:
-                return None
-            self._some.clear()
-            await self._some.wait()
+    def waiting(self) -> Request | None:
+        """The next one, None when there is none just now."""
+        if not self._waiting:
+            return None
         request = self._waiting.popleft()
         if len(self._waiting) <= self._room // 2:
             self._space.set()
+        return request
+
+    async def take(self) -> Request | None:
+        """The next one, waited for; None at the end."""
+        while (request := self.waiting()) is None and not self._ended:
+            self._some.clear()
+            await self._some.wait()
         return request
 
     def give_back(self, request: Request) -> None:

@@ -229,7 +229,7 @@ class _Shadow:
                 self._telemetry.shed.labels(self._rollout.model, reason).inc()
                 await asyncio.sleep(0)
                 continue
-            request = await self._feed.take()
+            request = self._feed.waiting() or await self._feed.take()
             if request is None:
                 return
             if lane.stopped:
@@ -292,9 +292,10 @@ class _Shadow:
 
     def _tell_throttle(self, lane: _Lane, stable: Outcome, now: float) -> None:
         """Stable's own health. A request that the server refuses says nothing of it."""
-        failed = stable.status in (Status.TIMEOUT, Status.UNAVAILABLE, Status.INTERNAL)
-        if failed or stable.status is Status.OK:
-            lane.throttle.note(now, seconds=stable.seconds, failed=failed)
+        if stable.status is Status.OK:
+            lane.throttle.note(now, seconds=stable.seconds, failed=False)
+        elif stable.status in (Status.TIMEOUT, Status.UNAVAILABLE, Status.INTERNAL):
+            lane.throttle.note(now, seconds=stable.seconds, failed=True)
 
     def _stop(self, lane: _Lane) -> None:
         """No more on this server: its threads ran out, and a user's call may have been refused for ours."""

@@ -6,7 +6,8 @@ zero.
 """
 
 import math
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
@@ -110,6 +111,34 @@ class OutputRule:
             return float(truth)
         except ValueError:
             return math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Answers of one layout, stacked: what is compared, instead of one answer after the other."""
+
+    at: NDArray[np.intp]  # (n,) which of the pairs they belong to, ascending
+    outputs: Answer  # output name -> (n, ...)
+
+    def of(self, at: NDArray[np.intp]) -> Answer:
+        """The outputs of these pairs only, all of which are in it."""
+        if len(at) == len(self.at):
+            return self.outputs
+        rows = np.searchsorted(self.at, at)
+        return {name: array[rows] for name, array in self.outputs.items()}
+
+
+def stacked(answers: Sequence[Answer | None]) -> list[Stack]:
+    """Answers of any layouts, None where there is none, as stacks."""
+    groups: dict[Any, list[int]] = defaultdict(list)
+    for place, answer in enumerate(answers):
+        if answer is not None:
+            layout = tuple((name, answer[name].dtype.str, answer[name].shape) for name in sorted(answer))
+            groups[layout].append(place)
+    return [
+        Stack(np.array(places), {name: np.stack([answers[place][name] for place in places]) for name, *_ in layout})  # type: ignore[index]
+        for layout, places in groups.items()
+    ]
 
 
 @dataclass(frozen=True, slots=True)

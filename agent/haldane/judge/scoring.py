@@ -1,19 +1,16 @@
 """Two answers to one request, turned into numbers: do they agree, was either wrong, by how much.
 
-Pure array work on many pairs at once: pairs whose answers have the same layout
-are stacked and compared together, so no element is touched by a Python loop.
+Pure array work on many pairs at once: answers come stacked by layout and are
+compared together, so no element is touched by a Python loop.
 """
 
-import math
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from haldane.judge.outputs import Answer, Array, Floats, Loss, OutputKind, OutputRule, Scores, Tolerance, Truth
+from haldane.judge.outputs import Answer, Array, Floats, Loss, OutputKind, OutputRule, Scores, Stack, Tolerance, Truth
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,56 +23,56 @@ class _Read:
     finite: NDArray[np.bool_]  # (n,)
 
 
-def score(
-    stable: Sequence[Answer | None], canary: Sequence[Answer | None], truth: Sequence[Truth], rule: OutputRule
-) -> Scores:
-    """The numbers of these pairs; None is a side that did not answer.
+def score(stable: Sequence[Stack], canary: Sequence[Stack], truth: Sequence[Truth], rule: OutputRule) -> Scores:
+    """The numbers of n pairs, n being that of `truth`; a side of a pair that is in no stack did not answer.
 
     Where only one side answered and the truth is known, the other counts as wrong
     with full loss, as a user would have found it. Where none did, nothing is known.
     """
-    scores = Scores.unknown(len(stable))
-    groups: dict[Any, list[int]] = defaultdict(list)
-    for index, (old, new) in enumerate(zip(stable, canary, strict=True)):
-        if old is not None and new is not None:
-            groups[_layout(old), _layout(new)].append(index)
-    for members in groups.values():
-        _compare(
-            scores, np.array(members), [stable[i] or {} for i in members], [canary[i] or {} for i in members], rule
-        )
-    if rule.kind is not OutputKind.ANY:
+    scores = Scores.unknown(len(truth))
+    for at, old, new in _side_by_side(stable, canary, len(truth)):
+        _compare(scores, at, old, new, rule)
+    if rule.kind is not OutputKind.ANY and any(value is not None for value in truth):
         known = np.array([rule.truth_number(value) for value in truth], np.float64)
         _hold_against_truth(scores.stable_wrong, scores.stable_loss, stable, canary, known, rule, truth)
         _hold_against_truth(scores.canary_wrong, scores.canary_loss, canary, stable, known, rule, truth)
     return scores
 
 
-def _layout(answer: Answer) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
-    return tuple((name, answer[name].dtype.str, answer[name].shape) for name in sorted(answer))
+def _side_by_side(
+    stable: Sequence[Stack], canary: Sequence[Stack], n: int
+) -> Iterator[tuple[NDArray[np.intp], Answer, Answer]]:
+    """Pairs that both sides answered, in one layout each: which they are, stable's outputs, canary's."""
+    old_of, new_of = _stack_of(stable, n), _stack_of(canary, n)
+    combined = np.where((old_of < 0) | (new_of < 0), -1, old_of * len(canary) + new_of)
+    for number in np.unique(combined[combined >= 0]).tolist():
+        at = np.flatnonzero(combined == number)
+        old, new = divmod(number, len(canary))
+        yield at, stable[old].of(at), canary[new].of(at)
 
 
-def _stack(answers: Sequence[Answer], name: str) -> Array:
-    """(n, ...) of one output of answers with the same layout."""
-    return np.stack([answer[name] for answer in answers])
+def _stack_of(stacks: Sequence[Stack], n: int) -> NDArray[np.intp]:
+    """(n,) which stack holds each pair's answer; -1: none."""
+    found = np.full(n, -1)
+    for number, stack in enumerate(stacks):
+        found[stack.at] = number
+    return found
 
 
 # --- agreement ---------------------------------------------------------------
 
 
-def _compare(
-    scores: Scores, at: NDArray[np.intp], stable: Sequence[Answer], canary: Sequence[Answer], rule: OutputRule
-) -> None:
+def _compare(scores: Scores, at: NDArray[np.intp], stable: Answer, canary: Answer, rule: OutputRule) -> None:
     """Fill in agreement and outputs for pairs that answered in one layout each."""
-    names = _compared(stable[0], canary[0], rule)
+    names = _compared(stable, canary, rule)
     if names is None:
         return
-    if any(not _comparable(stable[0].get(name), canary[0].get(name)) for name in names):
+    if any(not _comparable(stable.get(name), canary.get(name)) for name in names):
         scores.disagrees[at], scores.distance[at] = 1.0, np.inf
         return
     beyond, distance = np.zeros(len(at), bool), np.zeros(len(at))
     for name in names:
-        old, new = _stack(stable, name), _stack(canary, name)
-        further, apart = differences(old, new, rule.tolerance_of(name))
+        further, apart = differences(stable[name], canary[name], rule.tolerance_of(name))
         beyond |= further
         distance = np.maximum(distance, apart)
     numbers = None
@@ -84,7 +81,7 @@ def _compare(
         beyond |= _flips(old_read, new_read)
         numbers = _class_numbers(old_read, rule), _class_numbers(new_read, rule)
     elif len(names) == 1:
-        numbers = _numbers(_stack(stable, names[0])), _numbers(_stack(canary, names[0]))
+        numbers = _numbers(stable[names[0]]), _numbers(canary[names[0]])
     with np.errstate(over="ignore"):  # a distance beyond float32 is stored as infinite
         scores.disagrees[at], scores.distance[at] = beyond, distance
     if numbers is not None:
@@ -155,22 +152,22 @@ def _class_numbers(read: _Read, rule: OutputRule) -> Floats:
 # --- classes -----------------------------------------------------------------
 
 
-def _read(answers: Sequence[Answer], name: str, rule: OutputRule) -> _Read:
-    """What a stack of answers of one layout says of classes."""
-    raw = _stack(answers, name).astype(np.float64)
+def _read(answers: Answer, name: str, rule: OutputRule) -> _Read:
+    """What stacked answers say of classes."""
+    raw = answers[name].astype(np.float64)
     finite = np.asarray(np.isfinite(raw.reshape(len(raw), -1)).all(axis=1))
     probability = _probabilities(raw, rule)
     if rule.kind is OutputKind.BINARY_PROBABILITY:
         return _Read((probability[..., 1] >= rule.threshold).astype(np.int64), probability, None, finite)
     best = probability.argmax(axis=-1)
-    names = _stack(answers, "classes") if name == "scores" and _named(answers[0]) else None
+    names = answers["classes"] if name == "scores" and _named(answers) else None
     chosen = best if names is None else np.take_along_axis(names, best[..., None], axis=-1)[..., 0]
     return _Read(chosen, probability, names, finite)
 
 
-def _named(answer: Answer) -> bool:
-    classes = answer.get("classes")
-    return classes is not None and classes.dtype == object and classes.shape == answer["scores"].shape
+def _named(answers: Answer) -> bool:
+    classes = answers.get("classes")
+    return classes is not None and classes.dtype == object and classes.shape == answers["scores"].shape
 
 
 def _probabilities(raw: Array, rule: OutputRule) -> Array:
@@ -205,36 +202,29 @@ def _flips(stable: _Read, canary: _Read) -> NDArray[np.bool_]:
 def _hold_against_truth(
     wrong: Floats,
     loss: Floats,
-    answers: Sequence[Answer | None],
-    others: Sequence[Answer | None],
+    answers: Sequence[Stack],
+    others: Sequence[Stack],
     known: NDArray[np.float64],
     rule: OutputRule,
     truth: Sequence[Truth],
 ) -> None:
     """Fill in one side's wrong and loss, for one-row requests whose truth is known."""
-    groups: dict[Any, list[int]] = defaultdict(list)
-    for index, answer in enumerate(answers):
-        if truth[index] is None:
-            continue
-        if answer is not None:
-            groups[_layout(answer)].append(index)
-        elif others[index] is not None and _readable(truth[index], known[index], others[index] or {}):
-            wrong[index], loss[index] = 1.0, 1.0
-    for members in groups.values():
-        at = np.array(members)
-        side = [answers[i] or {} for i in members]
-        name = rule.name_in(side[0])
-        if name is None or side[0][name].dtype == object:
+    asked = np.array([value is not None for value in truth])
+    failed = asked & (_stack_of(answers, len(truth)) < 0)
+    for other in others:
+        # The truth would have been held against an answer: a number, or a name of a Classify answer.
+        named = np.array([isinstance(truth[place], str) and "classes" in other.outputs for place in other.at.tolist()])
+        at = other.at[failed[other.at] & (named | ~np.isnan(known[other.at]))]
+        wrong[at], loss[at] = 1.0, 1.0
+    for stack in answers:
+        at = stack.at[asked[stack.at]]
+        side, name = stack.of(at), rule.name_in(stack.outputs)
+        if not len(at) or name is None or side[name].dtype == object:
             continue
         if rule.of_classes:
-            wrong[at], loss[at] = _class_truth(_read(side, name, rule), known[at], [truth[i] for i in members], rule)
+            wrong[at], loss[at] = _class_truth(_read(side, name, rule), known[at], [truth[i] for i in at], rule)
         else:
-            wrong[at], loss[at] = _number_truth(_stack(side, name), known[at], rule)
-
-
-def _readable(truth: Truth, known: float, other: Answer) -> bool:
-    """The truth would have been held against an answer: a number, or a name of a Classify answer."""
-    return not math.isnan(known) or (isinstance(truth, str) and "classes" in other)
+            wrong[at], loss[at] = _number_truth(side[name], known[at], rule)
 
 
 def _class_truth(

@@ -6,7 +6,8 @@ but the version that answered. A call is never repeated.
 
 import asyncio
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import grpc.aio
 from google.protobuf.message import DecodeError
@@ -21,18 +22,48 @@ _METHODS = {Api.PREDICT: wire.PREDICT, Api.CLASSIFY: wire.CLASSIFY, Api.REGRESS:
 _NOT_SENT = Outcome(Status.TIMEOUT, 0.0, detail="not sent: no time left")
 
 
-class Sent:
-    """A call under way, and when it was sent and came back."""
+class Sent(NamedTuple):
+    """A call under way."""
 
-    __slots__ = ("back", "call", "sent")
+    call: Any
+    stamp: "_Stamp"
 
-    def __init__(self, call: Any) -> None:
-        self.call, self.sent, self.back = call, time.perf_counter(), 0.0
-        call.add_done_callback(self._arrived)
 
-    def _arrived(self, _: object) -> None:
-        # Here rather than where it is awaited: an answer that comes while the other side's is awaited waits for nobody.
+class _Stamp:
+    """When a call was sent and came back, and what waits for it.
+
+    Refers to no call, which refers to it: cycles of calls would be left to the garbage collector.
+    """
+
+    __slots__ = ("back", "sent", "then")
+
+    def __init__(self) -> None:
+        self.sent, self.back = time.perf_counter(), 0.0
+        self.then: Callable[[], None] | None = None
+
+    @property
+    def seconds(self) -> float:
+        return self.back - self.sent
+
+    def arrived(self, _: object) -> None:
         self.back = time.perf_counter()
+        if self.then is not None:
+            self.then()
+
+
+class _Two:
+    """Waited for until two calls are back: its task is woken once, and not for each of them."""
+
+    __slots__ = ("future", "missing")
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.missing = 2
+
+    def one_less(self) -> None:
+        self.missing -= 1
+        if self.missing == 0 and not self.future.done():
+            self.future.set_result(None)
 
 
 class Calls:
@@ -58,16 +89,23 @@ class Calls:
 
     def send(self, model: ModelName, request: Request, version: int | str | None, seconds: float) -> Sent:
         """A call that starts with the loop's next turn and may take so long."""
-        return Sent(self._methods[request.api](splice.addressed(request.body, model, version), timeout=seconds))
+        call = self._methods[request.api](splice.addressed(request.body, model, version), timeout=seconds)
+        stamp = _Stamp()
+        call.add_done_callback(stamp.arrived)
+        return Sent(call, stamp)
 
 
 async def outcomes(one: Sent, two: Sent) -> tuple[Outcome, Outcome]:
-    """Of two calls under way; both are cancelled with the task that waits for them."""
+    """Of two calls just sent; both are cancelled with the task that waits for them."""
+    both = _Two()
+    one.stamp.then = two.stamp.then = both.one_less
     try:
-        return await outcome(one), await outcome(two)
+        await both.future
     except asyncio.CancelledError:
+        one.call.cancel()
         two.call.cancel()
         raise
+    return await outcome(one), await outcome(two)
 
 
 async def outcome(sent: Sent) -> Outcome:
@@ -76,9 +114,8 @@ async def outcome(sent: Sent) -> Outcome:
         answer: bytes = await sent.call
     except grpc.aio.AioRpcError as error:
         status = status_of(error.code(), error.details() or "")
-        return Outcome(status, sent.back - sent.sent, detail=words_of(error))
-    seconds = sent.back - sent.sent
+        return Outcome(status, sent.stamp.seconds, detail=words_of(error))
     try:
-        return Outcome(Status.OK, seconds, splice.answered_by(answer), answer)
+        return Outcome(Status.OK, sent.stamp.seconds, splice.answered_by(answer), answer)
     except DecodeError as error:
-        return Outcome(Status.MALFORMED, seconds, None, answer, f"unreadable answer: {error}")
+        return Outcome(Status.MALFORMED, sent.stamp.seconds, None, answer, f"unreadable answer: {error}")

@@ -5,6 +5,7 @@ How arrays are compared is `judge.scoring`; when requests are sent is
 `engine.pairing`, which is handed a `Scorer`.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 
 from haldane import wire
 from haldane.domain.traffic import Api, Request
-from haldane.judge.outputs import Answer, OutputRule, Scored, Scores
+from haldane.judge.outputs import Answer, OutputRule, Scored, Scores, Stack, stacked
 from haldane.judge.scoring import score
+from haldane.serving.stacks import read_alike
 from haldane.tensors import UnsupportedType, decode
 
 Score = Callable[[Sequence[Request], Sequence[bytes | None], Sequence[bytes | None]], Scored]
@@ -71,6 +73,36 @@ _READERS: dict[Api, Callable[[bytes, str], Answer]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """One side of n pairs, and which of its answers could not be read: bool (n,)."""
+
+    stacks: Sequence[Stack]
+    unreadable: NDArray[np.bool_]
+
+
+def read_answers(apis: Sequence[Api], data: Sequence[bytes | None], wanted: str = "") -> Answers:
+    """One side of many pairs, as `read_answer` reads each; None is a side that gave no answer."""
+    alike: dict[int, list[int]] = defaultdict(list)
+    rest: list[int] = []
+    for place, (api, raw) in enumerate(zip(apis, data, strict=True)):
+        if raw is not None:
+            (alike[len(raw)] if api is Api.PREDICT else rest).append(place)
+    stacks: list[Stack] = []
+    for places in alike.values():
+        found, others = read_alike([data[place] or b"" for place in places], np.array(places), wanted)
+        stacks += found
+        rest += others.tolist()
+    answers: list[Answer | None] = [None] * len(data)
+    unreadable = np.zeros(len(data), bool)
+    for place in rest:
+        try:
+            answers[place] = read_answer(apis[place], data[place] or b"", wanted)
+        except Unreadable:
+            unreadable[place] = True
+    return Answers([*stacks, *stacked(answers)], unreadable)
+
+
 def _cut_predict(data: bytes, rule: OutputRule) -> bytes:
     answer = wire.PredictResponse.FromString(data)
     name = rule.name_in({name: np.empty(0) for name in answer.outputs})
@@ -106,23 +138,16 @@ class Scorer:
         self, requests: Sequence[Request], stable: Sequence[bytes | None], canary: Sequence[bytes | None]
     ) -> Scored:
         """None is a side that gave no answer. An answer that cannot be read counts as none, and is marked."""
-        old = [self._read(request.api, data) for request, data in zip(requests, stable, strict=True)]
-        new = [self._read(request.api, data) for request, data in zip(requests, canary, strict=True)]
-        return Scored(
-            score(old, new, [request.truth for request in requests], self.rule), _lost(stable, old), _lost(canary, new)
-        )
+        apis = [request.api for request in requests]
+        old, new = (read_answers(apis, side, self.rule.output) for side in (stable, canary))
+        scores = score(old.stacks, new.stacks, [request.truth for request in requests], self.rule)
+        return Scored(scores, old.unreadable, new.unreadable)
 
     def kept(self, api: Api, data: bytes | None) -> bytes | None:
         """What of an answer is needed to score it later: the judged output in Serving's own form. None: no answer."""
         try:
             return None if data is None else _CUT[api](data, self.rule)
         except (DecodeError, ValueError):
-            return None
-
-    def _read(self, api: Api, data: bytes | None) -> Answer | None:
-        try:
-            return None if data is None else read_answer(api, data, self.rule.output)
-        except Unreadable:
             return None
 
 
@@ -133,7 +158,3 @@ def unscored(score: Score) -> Score:
         return replace(score(requests, stable, canary), scores=Scores.unknown(len(requests)))
 
     return read
-
-
-def _lost(data: Sequence[bytes | None], answers: Sequence[Answer | None]) -> NDArray[np.bool_]:
-    return np.array([raw is not None and read is None for raw, read in zip(data, answers, strict=True)], bool)

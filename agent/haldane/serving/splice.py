@@ -11,7 +11,6 @@ tensorflow_serving/apis/{model,predict,classification,regression,get_model_metad
 """
 
 from functools import lru_cache
-from typing import Any
 
 from haldane import wire
 from haldane.domain.fleet import ModelName
@@ -42,16 +41,18 @@ def answered_by(answer: bytes) -> int | None:
 
     Raises DecodeError when the bytes are no protobuf message.
     """
-    return _version(wire.Reply.FromString(answer).model_spec)
+    return _version(b"".join(wire.Reply.FromString(answer).model_spec))
 
 
 def described(metadata: bytes) -> int | None:
     """The version that an answer to GetModelMetadata is about; likewise."""
-    return _version(wire.Head.FromString(metadata).model_spec)
+    return _version(b"".join(wire.Head.FromString(metadata).model_spec))
 
 
-def _version(spec: Any) -> int | None:
-    return int(spec.version.value) if spec.HasField("version") else None  # 0 is a version, an unset wrapper is none
+@lru_cache(maxsize=256)  # every answer of a version says it in the same bytes
+def _version(spec: bytes) -> int | None:
+    found = wire.ModelSpec.FromString(spec)
+    return int(found.version.value) if found.HasField("version") else None  # 0 is a version, an unset wrapper is none
 
 
 def _varint(value: int) -> bytes:

@@ -5,8 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haldane.judge.outputs import Loss, OutputKind, OutputRule, Scores, Tolerance
-from haldane.judge.scoring import score
+from haldane.judge import scoring
+from haldane.judge.outputs import Loss, OutputKind, OutputRule, Scores, Tolerance, stacked
+
+
+def score(stable, canary, truth, rule):
+    """Of answers given one by one."""
+    return scoring.score(stacked(stable), stacked(canary), truth, rule)
 
 
 def floats(*values, shape=None, dtype=np.float32):
