@@ -11,6 +11,7 @@ tensorflow_serving/apis/{model,predict,classification,regression,get_model_metad
 """
 
 from functools import lru_cache
+from typing import Any
 
 from haldane import wire
 from haldane.domain.fleet import ModelName
@@ -47,6 +48,11 @@ def answered_by(answer: bytes) -> int | None:
 def described(metadata: bytes) -> int | None:
     """The version that an answer to GetModelMetadata is about; likewise."""
     return _version(b"".join(wire.Head.FromString(metadata).model_spec))
+
+
+def asked_of(body: bytes) -> Any:
+    """The ModelSpec of a request: what it asks for. Raises DecodeError when the bytes are no protobuf message."""
+    return wire.ModelSpec.FromString(b"".join(wire.Head.FromString(body).model_spec))
 
 
 @lru_cache(maxsize=256)  # every answer of a version says it in the same bytes
