@@ -3,7 +3,6 @@
 No cluster was at hand: these tests say nothing about how they run.
 """
 
-import importlib.util
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,6 @@ from haldane.web.server import make_app
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "deploy" / "kubernetes"
-_spec = importlib.util.spec_from_file_location("make_manifests", ROOT / "tools" / "make_manifests.py")
-make_manifests = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(make_manifests)
 
 AGENTS = ["haldane.yaml", "haldane-postgresql.yaml"]
 VERSIONS = ["1.30.0", kubernetes_validate.latest_version()]  # the oldest and the newest promised
@@ -43,11 +39,6 @@ def one(name: str, kind: str) -> dict[str, Any]:
 def pod(name: str) -> dict[str, Any]:
     found: dict[str, Any] = one(name, "Deployment")["spec"]["template"]["spec"]
     return found
-
-
-@pytest.mark.parametrize("name", make_manifests.PAGES)
-def test_what_is_made_is_up_to_date(name):
-    assert (FOLDER / name).read_text() == make_manifests.PAGES[name](), "run .venv/bin/python tools/make_manifests.py"
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -1,8 +1,9 @@
-"""The reference pages say what the code says."""
+"""What is made from other files is what it would be made again: reference pages, Kubernetes manifests."""
 
 import importlib.util
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
@@ -11,9 +12,24 @@ from haldane.config import ConfigError, load_config
 from haldane.web.api import Api
 
 ROOT = Path(__file__).resolve().parents[2]
-_spec = importlib.util.spec_from_file_location("make_reference", ROOT / "tools" / "make_reference.py")
-make_reference = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(make_reference)
+
+
+def tool(name: str) -> ModuleType:
+    """A program of tools/, as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+make_reference, make_manifests = tool("make_reference"), tool("make_manifests")
+
+
+@pytest.mark.parametrize("name", make_manifests.PAGES)
+def test_a_manifest_is_what_it_is_made_from(name):
+    made = make_manifests.PAGES[name]()
+    assert (make_manifests.FOLDER / name).read_text() == made, "run .venv/bin/python tools/make_manifests.py"
 
 
 @pytest.mark.parametrize("name", make_reference.PAGES)
