@@ -123,15 +123,13 @@ class Observer:
         self._refresh()
 
     def on_listing(self, path: str, found: Mapping[int, storage.Files | None] | None) -> None:
-        """A base path has been listed; None: this process cannot see it, so nothing is said of it."""
-        at = self._clock.now()
+        """A base path has been listed; the next look at each server takes it in.
+
+        None: this process cannot see it, so nothing is said of it.
+        """
         if found is None and path not in self._shelves:
             log.info("storage_not_seen", base_path=path, why="no such directory for this process; servers may have it")
-        self._shelves[path] = storage.listed(self._shelves.get(path, {}), found or {}, at)
-        for server, known in self._memories.items():
-            self._memories[server] = storage.noticed(known, self._entries, self._shelves, at)
-        self._refresh()
-        self._on_shelf(path, self._shelves[path], at)
+        self._shelves[path] = storage.listed(self._shelves.get(path, {}), found or {}, self._clock.now())
 
     def _expected(self, server: ServerName) -> Expected | None:
         if self._wanted is None:

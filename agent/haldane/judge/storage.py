@@ -33,7 +33,7 @@ class Stored:
     since: float
 
 
-Shelf = Mapping[int, Stored]  # by version: all that one base path holds
+Shelf = dict[int, Stored]  # by version, ascending: all that one base path holds
 
 
 def version_of(name: str) -> int | None:
@@ -47,7 +47,7 @@ def version_of(name: str) -> int | None:
 def listed(before: Shelf, found: Mapping[int, Files | None], at: float) -> Shelf:
     """The shelf after a listing at `at` (seconds)."""
     same = {version for version, files in found.items() if version in before and before[version].files == files}
-    return {v: before[v] if v in same else Stored(files, at) for v, files in found.items()}
+    return {v: before[v] if v in same else Stored(files, at) for v, files in sorted(found.items())}
 
 
 def lacks(files: Files) -> str:
@@ -73,9 +73,12 @@ def worth_a_look(memories: Iterable[Memory], path: str) -> Callable[[Collection[
 
     Loaded versions are complete, and older ones nobody asks for, so a listing stays small.
     """
-    seen = [view for memory in memories for model, view in _models(memory) if _path(memory, model) == path]
-    loaded = {version for view in seen for version in view.loaded}
-    moving = {status.version for view in seen for status in view.versions if _moving(status)}
+    loaded, moving = set[int](), set[int]()
+    for memory in memories:
+        for model in _named(memory, path):
+            seen = memory.view.models.get(model, ModelView()) if memory.view else ModelView()
+            loaded |= {status.version for status in seen.versions if status.availability is Availability.AVAILABLE}
+            moving |= {status.version for status in seen.versions if _moving(status)}
     return lambda found: ({*found} & moving) | ({max(found)} - loaded if found else set())
 
 
@@ -83,41 +86,47 @@ def noticed(memory: Memory, entries: Mapping[ModelName, ModelEntry], shelves: Ma
     """The memory beside what storage holds. `entries`: what the server's config says; `shelves` by base path."""
     incomplete: dict[Key, Since] = {}
     unserved: dict[Key, Since] = {}
-    for model, seen in () if memory.unseen else _models(memory):
+    for model, seen in memory.view.models.items() if memory.view and not memory.unseen else ():
+        path = _path(memory, model)
+        shelf = shelves.get(path)
         entry = (memory.expected or {}).get(model) or entries.get(model)
-        shelf = shelves.get(_path(memory, model), {})
-        if entry is None or entry.platform != "tensorflow" or not _same_place(seen, shelf):
+        if not shelf or entry is None or entry.platform != "tensorflow":
             continue
         for version, stored, due in _asked_for(seen, entry, shelf):
             key = (model, version)
-            if stored.files is None:
-                continue
-            if lacking := lacks(stored.files):
+            if lacking := lacks(stored.files or {}):
                 since = max(stored.since, memory.incomplete.get(key, Since(0.0)).at)
-                incomplete[key] = Since(since, f"{_path(memory, model)}/{version} {lacking}; is the upload complete?")
+                incomplete[key] = Since(since, f"{path}/{version} {lacking}; is the upload complete?")
             elif due:
                 detail = f"storage holds it, complete, and nothing tries to load it; {_serves(seen)}"
                 unserved[key] = Since(memory.unserved.get(key, Since(at)).at, detail)
+    if not incomplete and not unserved and not memory.incomplete and not memory.unserved:
+        return memory
     return replace(memory, incomplete=incomplete, unserved=unserved)
 
 
 def _asked_for(seen: ModelView, entry: ModelEntry, shelf: Shelf) -> Iterator[tuple[int, Stored, bool]]:
-    """Versions a server tries to load, or by its policy should; the last word: it should, and does not try."""
-    for version, stored in sorted(shelf.items()):
-        status = seen.status(version)
-        due = (
-            entry.policy is not Policy.SPECIFIC
-            and version == max(shelf)
-            and all(version > other for other in seen.loaded)
-            and (status is None or (status.availability is Availability.END and not status.failed))
-        )
-        if due or (status is not None and _moving(status)):
-            yield version, stored, due
+    """Versions a server tries to load, or by its policy should, and whose files are known.
 
-
-def _same_place(seen: ModelView, shelf: Shelf) -> bool:
-    """Whether what is listed here is what the server reads: else the same path is another disk there."""
-    return not seen.loaded or any(version in shelf for version in seen.loaded)
+    The last word: it should, and does not even try. Nothing where no version that serves lies on this shelf:
+    then the same path is another disk there. Called for every model at every look, so it goes once over few values.
+    """
+    newest, known = next(reversed(shelf)), False
+    moving: list[int] = []
+    loaded: list[int] = []
+    for status in seen.versions:
+        if status.availability is Availability.AVAILABLE:
+            loaded.append(status.version)
+        elif _moving(status):
+            moving.append(status.version)
+        known |= status.version == newest and (status.availability is not Availability.END or status.failed)
+    if loaded and not any(version in shelf for version in loaded):
+        return
+    due = not known and entry.policy is not Policy.SPECIFIC and all(newest > version for version in loaded)
+    for version in (*moving, newest) if due else moving:
+        stored = shelf.get(version)
+        if stored is not None and stored.files is not None:
+            yield version, stored, version not in moving
 
 
 def _serves(seen: ModelView) -> str:
@@ -128,8 +137,9 @@ def _moving(status: VersionStatus) -> bool:
     return status.availability in (Availability.START, Availability.LOADING)
 
 
-def _models(memory: Memory) -> Iterable[tuple[ModelName, ModelView]]:
-    return memory.view.models.items() if memory.view else ()
+def _named(memory: Memory, path: str) -> Iterator[ModelName]:
+    """The models that lie below that path, for that server."""
+    return (model for model, other in memory.paths.items() if other.rstrip("/") == path)
 
 
 def _path(memory: Memory, model: ModelName) -> str:
