@@ -116,11 +116,13 @@ def values(request: Request) -> list[float]:
     return found
 
 
-async def call(port: int, bodies: Sequence[bytes], method: str = PREDICT) -> list[bytes]:
+async def call(
+    port: int, bodies: Sequence[bytes], method: str = PREDICT, metadata: Sequence[tuple[str, str]] = ()
+) -> list[bytes]:
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1)]
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
         send = channel.unary_unary(method, None, None)
-        return [await send(body, timeout=30, wait_for_ready=True) for body in bodies]
+        return [await send(body, timeout=30, wait_for_ready=True, metadata=metadata) for body in bodies]
 
 
 # --- as a source ---------------------------------------------------------------------------------------------------
@@ -207,6 +209,33 @@ async def test_and_over_rest(start_tap, start_mirror):
         assert (await http.get(url)).is_success  # a look at its status is mirrored too
     assert sorted(values(request)[0] for request in taken) == [0.0, 1.0, 2.0, 3.0]
     tap.wait(lambda: tap.counts().get("received  other_method", 0) >= 1, "counting what is no prediction")
+
+
+async def test_a_request_has_the_id_that_its_user_knows(start_tap, start_mirror, config):
+    config["models"][MODEL]["traffic"]["tap"] = {"id_header": "Loan-Id"}
+    tap = start_tap()
+    mirror = start_mirror(tap)
+    async with reading(tap) as take:
+        await call(mirror.grpc, [one_body(1.0, label="stable")], metadata=[("loan-id", "4711")])
+        async with httpx.AsyncClient(timeout=30) as http:
+            url = f"http://127.0.0.1:{mirror.rest}/v1/models/{MODEL}:predict"
+            await http.post(url, json={"instances": [2.0]}, headers={"Loan-Id": "4712"})
+        assert {values(request)[0]: request.id for request in await take(2)} == {1.0: "4711", 2.0: "4712"}
+
+
+@pytest.mark.parametrize(("method", "message"), [
+    (wire.CLASSIFY, wire.ClassificationRequest),
+    (wire.REGRESS, wire.RegressionRequest),
+])  # fmt: skip
+async def test_classify_and_regress_are_taken_as_what_they_are(start_tap, method, message):
+    tap = start_tap()
+    sent = message()
+    sent.model_spec.name = MODEL
+    sent.input.example_list.examples.add().features.feature["age"].int64_list.value.append(41)
+    await call(tap.grpc, [sent.SerializeToString()], method.path)
+    request = await first_request(await source_of(tap))
+    assert method.path.endswith(f"/{request.api}")
+    assert message.FromString(request.body).input == sent.input
 
 
 @pytest.mark.parametrize("how", ["killed", "standing still"])

@@ -88,6 +88,7 @@ def shares(config: Config) -> dict[ModelName, Shares]:
         name: Shares(
             shadow=traffic.tap.sample if traffic.tap is not None else 0.0,
             record=traffic.record.sample if traffic.record is not None else 0.0,
+            id_header=traffic.tap.id_header if traffic.tap is not None else "",
         )
         for name, traffic in config.tapped.items()
     }

@@ -2,6 +2,9 @@
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from haldane.config.base import Section
 from haldane.config.quantities import Address, Duration, ShareOrAll, Size
@@ -31,6 +34,10 @@ class TapSourceSection(Section):
     sample: ShareOrAll = 1.0
     """Share of the mirrored calls to choose shadow requests from, e.g. "10%"; all by default. How many are shadowed
     is up to shadow.rate."""
+
+    id_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$", max_length=100)] = ""
+    """Header (of a gRPC call: metadata) that holds a request's id, e.g. x-request-id: late labels name it. Each id is
+    used once. Left out, or where a call lacks it, ids are made up."""
 
 
 class RecordSection(Section):

@@ -8,8 +8,8 @@ sending on and writing is done by whoever takes from the queues.
 import asyncio
 import random
 from collections import Counter, deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from google.protobuf.message import DecodeError
@@ -19,6 +19,8 @@ from haldane.domain.traffic import Api
 from haldane.serving import splice
 from haldane.telemetry import TapTelemetry
 
+Headers = Iterable[tuple[str | bytes, str | bytes]]
+_LONGEST_ID = 256  # characters; longer ones are no ids
 NOBODY = ""  # the model of a call that is of none of ours
 
 
@@ -53,13 +55,27 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Mirrored:
-    """One mirrored call as it came: a serialized request, or the JSON body of a REST call (`rest`)."""
+    """One mirrored call as it came: a serialized request, or the JSON body of a REST call (`rest`).
+
+    `id` is what its header says, "" when it has none.
+    """
 
     model: ModelName
     api: Api
     body: bytes
     rest: bool = False
     gzip: bool = False
+    id: str = ""
+
+
+def _id(headers: Headers, name: str) -> str:
+    """What that header says; "" where there is none, or what it says is no id."""
+    wanted = name.lower()
+    for key, value in headers:
+        if (key.decode("latin-1") if isinstance(key, bytes) else key).lower() == wanted:
+            text = value.decode(errors="replace") if isinstance(value, bytes) else value
+            return text if len(text) <= _LONGEST_ID else ""
+    return ""
 
 
 class Tally:
@@ -124,10 +140,11 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """Which share of a model's calls is drawn for each use; 0: none."""
+    """Which share of a model's calls is drawn for each use (0: none), and which header holds a call's id."""
 
     shadow: float = 0.0
     record: float = 0.0
+    id_header: str = ""
 
 
 class Intake:
@@ -143,7 +160,7 @@ class Intake:
         self._newest: dict[ModelName, Mirrored] = {}
         self._came = asyncio.Event()
 
-    def grpc(self, api: Api, body: bytes) -> None:
+    def grpc(self, api: Api, body: bytes, headers: Headers = ()) -> None:
         try:
             name = str(splice.asked_of(body).name)
         except DecodeError:
@@ -151,22 +168,24 @@ class Intake:
         if not name:
             self.tally.receive(NOBODY, Received.UNREADABLE)
             return
-        self._receive(Mirrored(ModelName(name), api, body))
+        self._receive(Mirrored(ModelName(name), api, body), headers)
 
-    def rest(self, model: str, api: Api, body: bytes, *, gzip: bool) -> None:
-        self._receive(Mirrored(ModelName(model), api, body, rest=True, gzip=gzip))
+    def rest(self, model: str, api: Api, body: bytes, headers: Headers = ()) -> None:
+        gzip = any(key == b"content-encoding" and value.lower() == b"gzip" for key, value in headers)
+        self._receive(Mirrored(ModelName(model), api, body, rest=True, gzip=gzip), headers)
 
     def refuse(self, why: Received) -> None:
         """A call that was not taken, of whatever model."""
         self.tally.receive(NOBODY, why)
 
-    def _receive(self, call: Mirrored) -> None:
+    def _receive(self, call: Mirrored, headers: Headers) -> None:
         shares = self._models.get(call.model)
         if shares is None:
             self.tally.receive(NOBODY, Received.OTHER_MODEL)
             return
         self.tally.receive(call.model, Received.OK)
         if shares.shadow and self._chance.random() < shares.shadow:
+            call = replace(call, id=_id(headers, shares.id_header)) if shares.id_header else call
             self._newest[call.model] = call
             self._came.set()
             self._offer(call, Use.SHADOW, self._readers.get(call.model))

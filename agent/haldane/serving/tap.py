@@ -53,7 +53,7 @@ class _Mirror(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in t
             elif api is None:
                 self._intake.refuse(Received.OTHER_METHOD)
             else:
-                self._intake.grpc(api, body)
+                self._intake.grpc(api, body, context.invocation_metadata() or ())
             return b""
 
         return grpc.stream_unary_rpc_method_handler(answer)
@@ -109,8 +109,7 @@ class RestMirror:
         elif isinstance(body, Received):
             self._intake.refuse(body)
         else:
-            gzip = any(key == b"content-encoding" and value.lower() == b"gzip" for key, value in scope["headers"])
-            self._intake.rest(asked[1], _VERBS[asked[2].lower()], body, gzip=gzip)
+            self._intake.rest(asked[1], _VERBS[asked[2].lower()], body, scope["headers"])
 
     async def _body(self, receive: Receive, *, wanted: bool) -> bytes | Received:
         """The body, or why it is not taken; read to its end either way."""

@@ -1,7 +1,7 @@
 """How the agent gets requests of the tap: three calls on a Unix socket that only this user may open.
 
-Take streams a model's calls as PredictionLogs while somebody reads, as fast as
-they are read; Newest gives the last one; Counts tells what was counted. `Feed` is
+Take streams a model's calls, each as its id and a PredictionLog, while somebody
+reads, as fast as they are read; Newest gives the last one; Counts tells what was counted. `Feed` is
 the tap's side, `Tapped` the agent's: a TrafficSource that never ends.
 """
 
@@ -86,7 +86,7 @@ class Feed(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the 
                 taken = len(calls)
                 for call, request in zip(calls, await self._reading.read(calls), strict=True):
                     if not isinstance(request, Fate):
-                        await context.write(log_of(call.api, request))
+                        await context.write(_packed(call, request))
                     settle(model, Use.SHADOW, request if isinstance(request, Fate) else Fate.GIVEN)
                     taken -= 1
         finally:
@@ -100,7 +100,7 @@ class Feed(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the 
             call = await self._intake.newest(model)
             (request,) = await self._reading.read([call])
             if not isinstance(request, Fate):
-                return log_of(call.api, request)
+                return _packed(call, request)
             self._intake.forget(call)
 
     async def _counts(self, _: bytes, context: Any) -> bytes:
@@ -112,6 +112,18 @@ class Feed(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the 
             says = f"this tap hands on no calls of {model}; does it run with the same config?"
             await context.abort(grpc.StatusCode.NOT_FOUND, says)
         return model
+
+
+def _packed(call: Mirrored, request: Any) -> bytes:
+    """Two bytes of length, the id, the log."""
+    name = call.id.encode()
+    return len(name).to_bytes(2, "big") + name + log_of(call.api, request)
+
+
+def _unpacked(packed: bytes) -> tuple[str, bytes]:
+    """The id, "" where the call had none, and the log."""
+    end = 2 + int.from_bytes(packed[:2], "big")
+    return packed[2:end].decode(), packed[end:]
 
 
 def open_feed(feed: Feed, path: Path) -> grpc.aio.Server:
@@ -166,7 +178,8 @@ class Tapped:
             if value == last:
                 await asyncio.sleep(min(left, _LOOK_AGAIN_SECONDS))
                 continue
-            last, found = value, self._read(value, "tap@newest")
+            last, (name, log_bytes) = value, _unpacked(value)
+            found = self._read(log_bytes, name or "tap@newest")
             if isinstance(found, Request):
                 yield found
         raise Unavailable(self.name, f"no more usable calls were mirrored within {_ANSWER_SECONDS:g} s")
@@ -190,7 +203,8 @@ class Tapped:
             try:
                 async for value in channel.unary_stream(_TAKE, None, None)(self._model.encode()):
                     number += 1
-                    yield value, f"tap@{name}-{number}"
+                    own, log_bytes = _unpacked(value)
+                    yield log_bytes, own or f"tap@{name}-{number}"
             except grpc.aio.AioRpcError as error:
                 raise _failed(self._socket, error) from error
 

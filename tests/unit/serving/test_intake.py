@@ -35,8 +35,8 @@ def test_each_call_is_counted_once_by_what_it_was():
     intake.grpc(Api.PREDICT, body("another"))
     intake.grpc(Api.PREDICT, b"\xff\xff\xff")
     intake.grpc(Api.PREDICT, b"")
-    intake.rest("credit", Api.PREDICT, b"{}", gzip=False)
-    intake.rest("../etc", Api.PREDICT, b"{}", gzip=False)
+    intake.rest("credit", Api.PREDICT, b"{}")
+    intake.rest("../etc", Api.PREDICT, b"{}")
     intake.refuse(Received.TOO_LARGE)
     assert intake.tally.received == {
         ("credit", Received.OK): 2,
@@ -119,3 +119,27 @@ async def test_small_bodies_count_too(size):
     taken = sum(waiting.offer(Mirrored(CREDIT, Api.PREDICT, b"x" * size)) for _ in range(1000))
     assert taken < 60
     assert len(await waiting.take(2000)) == taken
+
+
+@pytest.mark.parametrize(("headers", "found"), [
+    ([("other", "x"), ("loan-id", "4711")], "4711"),
+    ([(b"Loan-Id", b"4711")], "4711"),
+    ([("loan-id-bin", b"4711")], ""),
+    ([("loan-id", "x" * 300)], ""),
+    ([("loan-id", b"\xff")], "\ufffd"),
+    ([], ""),
+])  # fmt: skip
+async def test_a_call_has_the_id_that_its_header_says(headers, found):
+    intake, _ = an_intake(Shares(shadow=1.0, id_header="Loan-Id"))
+    reader = intake.start_reading(CREDIT)
+    intake.grpc(Api.PREDICT, body(), headers)
+    intake.rest("credit", Api.PREDICT, b"{}", headers)
+    assert [call.id for call in await reader.take(2)] == [found, found]
+
+
+async def test_a_packed_body_is_known_by_its_header():
+    intake, _ = an_intake()
+    reader = intake.start_reading(CREDIT)
+    intake.rest("credit", Api.PREDICT, b"{}", [(b"content-encoding", b"GZIP")])
+    intake.rest("credit", Api.PREDICT, b"{}", [(b"content-encoding", b"identity")])
+    assert [call.gzip for call in await reader.take(2)] == [True, False]

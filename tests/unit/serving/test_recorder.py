@@ -94,7 +94,7 @@ async def test_a_full_disk_is_counted_and_recording_goes_on_by_itself(tmp_path, 
 
 async def test_a_rest_call_waits_for_no_server_that_could_say_what_it_means(tmp_path):
     async with recording(tmp_path) as intake:
-        intake.rest("credit", Api.PREDICT, b'{"instances": [1.0]}', gzip=False)
+        intake.rest("credit", Api.PREDICT, b'{"instances": [1.0]}')
         intake.grpc(Api.PREDICT, b"\x0a\x08\x0a\x06credit")  # names the model and nothing else
         intake.grpc(Api.PREDICT, body())
         await until(intake, lambda count: count(Fate.GIVEN) + count(Fate.NO_SIGNATURE) + count(Fate.UNREADABLE) == 3)
