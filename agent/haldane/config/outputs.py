@@ -43,6 +43,9 @@ class OutputsSection(Section):
     classes: tuple[str, ...] = ()
     """Class names in index order, when the right answers are names; of two, the second is positive."""
 
+    top: Annotated[int, Field(ge=1)] = 1
+    """For class_scores: two answers differ when others are among their so many highest classes, in whatever order."""
+
     logits: bool = False
     """The output is before the softmax or sigmoid."""
 
@@ -69,6 +72,7 @@ class OutputsSection(Section):
             loss=self.loss,
             reach=self.reach,
             wrong_beyond=self.wrong_beyond,
+            top=self.top,
         )
 
     @model_validator(mode="after")

@@ -51,8 +51,8 @@ class Tolerance:
 class OutputRule:
     """Which output is judged, and how.
 
-    A class output disagrees when the class flips; a tolerance given beside that
-    counts too. Other outputs disagree beyond the tolerance. `classes` names the
+    A class output disagrees when the class flips, or with `top` when others are among the
+    highest; a tolerance given beside that counts too. Other outputs disagree beyond the tolerance. `classes` names the
     classes in index order; with two outputs or classes, the second is positive.
     """
 
@@ -66,8 +66,11 @@ class OutputRule:
     loss: Loss | None = None  # None: LOG for classes, SQUARED for REGRESSION
     reach: float | None = None  # of the loss before it is scaled to [0, 1]; None: log(100) or 1
     wrong_beyond: float | None = None  # REGRESSION: an answer further from the truth is wrong
+    top: int = 1  # CLASS_SCORES: so many of the highest classes must be the same, in whatever order
 
     def __post_init__(self) -> None:
+        if self.top < 1 or (self.top > 1 and self.kind is not OutputKind.CLASS_SCORES):
+            raise ValueError(f"top is for class_scores, and at least 1; got {self.top} with {self.kind}")
         if self.reach is not None and not self.reach > 0:
             raise ValueError(f"reach must be positive, got {self.reach!r}")
         if self.loss in (Loss.SQUARED, Loss.ABSOLUTE) and self.of_classes:

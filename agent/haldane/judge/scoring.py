@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 from haldane.judge.outputs import Answer, Array, Floats, Loss, OutputKind, OutputRule, Scores, Stack, Tolerance, Truth
 
 
+# Compared in one go: with what is made of them on the way they should fit in the processor's cache.
+_VALUES_AT_ONCE = 1 << 14
+
+
 @dataclass(frozen=True, slots=True)
 class _Read:
     """A stack of n answers to one-row or many-row requests, as far as classes go."""
@@ -21,6 +25,7 @@ class _Read:
     probability: Array  # (n, rows, classes)
     names: Array | None  # (n, rows, classes) class names of a Classify answer
     finite: NDArray[np.bool_]  # (n,)
+    top: Array  # (n, rows, k): the k classes that must agree, as a set
 
 
 def score(stable: Sequence[Stack], canary: Sequence[Stack], truth: Sequence[Truth], rule: OutputRule) -> Scores:
@@ -114,13 +119,30 @@ def differences(
         return unequal & (tolerance is not None), unequal.astype(np.float64)
     if old.shape[1] == 0:
         return np.zeros(len(old), bool), np.zeros(len(old))
+    at_once = max(1, _VALUES_AT_ONCE // old.shape[1])
+    parts = [
+        _apart(old[start : start + at_once], new[start : start + at_once], tolerance)
+        for start in range(0, len(old), at_once)
+    ]
+    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+
+def _apart(old: Array, new: Array, tolerance: Tolerance | None) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """`differences` of numbers (n, values), few enough for the processor's cache."""
     with np.errstate(invalid="ignore", over="ignore"):
-        apart = np.abs(new.astype(np.float64) - old.astype(np.float64))
-        same = (old == new) | (np.isnan(old) & np.isnan(new))
-        apart = np.where(same, 0.0, np.where(np.isnan(apart), np.inf, apart))
-        allowed = np.inf if tolerance is None else tolerance.absolute + tolerance.relative * np.abs(old)
-        further = (apart > allowed) | np.isinf(apart)
-    return np.asarray(further.any(axis=1)), np.asarray(apart.max(axis=1))
+        apart = np.subtract(new, old, dtype=np.float64)
+        np.abs(apart, out=apart)
+        most = np.asarray(apart.max(axis=1))
+        if not np.isfinite(most).all():  # NaN or infinity on either side: which of them are the same
+            same = (old == new) | (np.isnan(old) & np.isnan(new))
+            apart = np.where(same, 0.0, np.where(np.isnan(apart), np.inf, apart))
+            most = np.asarray(apart.max(axis=1))
+        if tolerance is None:
+            return np.isinf(most), most
+        allowed = np.multiply(old, tolerance.relative, dtype=np.float64)
+        np.abs(allowed, out=allowed)
+        allowed += tolerance.absolute
+        return np.asarray((apart > allowed).any(axis=1) | np.isinf(most)), most
 
 
 # --- one number ---------------------------------------------------------------
@@ -158,11 +180,20 @@ def _read(answers: Answer, name: str, rule: OutputRule) -> _Read:
     finite = np.asarray(np.isfinite(raw.reshape(len(raw), -1)).all(axis=1))
     probability = _probabilities(raw, rule)
     if rule.kind is OutputKind.BINARY_PROBABILITY:
-        return _Read((probability[..., 1] >= rule.threshold).astype(np.int64), probability, None, finite)
-    best = probability.argmax(axis=-1)
+        positive = (probability[..., 1] >= rule.threshold).astype(np.int64)
+        return _Read(positive, probability, None, finite, positive[..., None])
     names = answers["classes"] if name == "scores" and _named(answers) else None
-    chosen = best if names is None else np.take_along_axis(names, best[..., None], axis=-1)[..., 0]
-    return _Read(chosen, probability, names, finite)
+    best = probability.argmax(axis=-1)[..., None]
+    highest = best if rule.top == 1 else _highest(probability, rule.top)
+    if names is not None:
+        best, highest = (np.take_along_axis(names, at, axis=-1) for at in (best, highest))
+    return _Read(best[..., 0], probability, names, finite, np.sort(highest, axis=-1))
+
+
+def _highest(probability: Array, k: int) -> Array:
+    """(n, rows, k): where the k largest of each row are; all of them where there are no more."""
+    k = min(k, probability.shape[-1])
+    return np.asarray(np.argpartition(-probability, k - 1, axis=-1)[..., :k])
 
 
 def _named(answers: Answer) -> bool:
@@ -191,8 +222,8 @@ def _softmax(logits: Array) -> Array:
 
 
 def _flips(stable: _Read, canary: _Read) -> NDArray[np.bool_]:
-    """Per pair: any row's class differs, or only one side is finite."""
-    flips = np.asarray(stable.chosen != canary.chosen).any(axis=1)
+    """Per pair: any row has another class, or others among its highest, or only one side is finite."""
+    flips = np.asarray(stable.top != canary.top).any(axis=(1, 2))
     return np.asarray(flips | (stable.finite != canary.finite), bool)
 
 

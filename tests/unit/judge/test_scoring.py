@@ -260,3 +260,27 @@ def test_many_pairs_at_once_score_as_one_by_one(cases):
     found = np.stack([getattr(scores, name) for name in Scores.__dataclass_fields__], axis=1)
     expected = [naive(*pair, known, CLASSES) for *pair, known in zip(*answers, truth, strict=True)]
     assert np.allclose(found, np.array(expected, float), atol=1e-5)
+
+
+def test_the_highest_classes_agree_as_a_set():
+    def differs(stable, canary, top):
+        rule = OutputRule(kind=OutputKind.CLASS_SCORES, top=top)
+        return score([{"p": np.array([stable])}], [{"p": np.array([canary])}], [None], rule).disagrees[0]
+
+    first, swapped, other = [0.5, 0.3, 0.1, 0.1], [0.3, 0.5, 0.1, 0.1], [0.5, 0.1, 0.3, 0.1]
+    assert [differs(first, swapped, top) for top in (1, 2, 3)] == [1, 0, 0]
+    assert [differs(first, other, top) for top in (1, 2, 4, 9)] == [0, 1, 0, 0]
+
+
+def test_the_highest_classes_of_a_classify_answer_agree_by_name():
+    def answer(*names):
+        return {"scores": np.array([[0.5, 0.3, 0.2]]), "classes": np.array([[name.encode() for name in names]], object)}
+
+    rule = OutputRule(kind=OutputKind.CLASS_SCORES, top=2)
+    found = score([answer("a", "b", "c")] * 2, [answer("b", "a", "c"), answer("a", "c", "b")], [None] * 2, rule)
+    assert found.disagrees.tolist() == [0, 1]
+
+
+def test_top_is_for_classes_only():
+    with pytest.raises(ValueError, match="top is for class_scores"):
+        OutputRule(kind=OutputKind.REGRESSION, top=2)
