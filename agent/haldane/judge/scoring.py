@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from haldane.judge.outputs import Answer, Array, Floats, Loss, OutputKind, OutputRule, Scores, Stack, Tolerance, Truth
 
-
 # Compared in one go: with what is made of them on the way they should fit in the processor's cache.
 _VALUES_AT_ONCE = 1 << 14
 
