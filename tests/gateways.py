@@ -98,10 +98,12 @@ class Envoy(Gateway):
 
 
 @contextmanager
-def predict_through(address: str, model: str) -> Iterator[Callable[[], int]]:
-    """A call that names no version and gives the one that answered; RpcError when none did."""
+def predict_through(address: str, model: str, label: str = "") -> Iterator[Callable[[], int]]:
+    """A call that names this label, or none, and gives the version that answered; RpcError when none did."""
     body = wire.PredictRequest()
     body.model_spec.name = model
+    if label:
+        body.model_spec.version_label = label
     tensor = body.inputs["x"]
     tensor.dtype = 1
     tensor.tensor_shape.dim.add(size=1)

@@ -4,7 +4,7 @@ from tools.boards.panels import BLUE, GREEN, GREY, ORANGE, RED, coloured
 
 PHASES = coloured(
     {
-        **dict.fromkeys(("PENDING", "LOADING", "SHADOWING", "PROMOTING", "BAKING"), BLUE),
+        **dict.fromkeys(("PENDING", "LOADING", "SHADOWING", "RAMPING", "PROMOTING", "BAKING"), BLUE),
         **dict.fromkeys(("HELD", "ROLLING_BACK", "ROLLED_BACK"), ORANGE),
         "SUCCEEDED": GREEN,
         "STUCK": RED,
