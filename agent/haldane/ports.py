@@ -91,7 +91,8 @@ class ModelServer(Protocol):
         """What it holds now of these models (name -> labels to probe).
 
         Each golden (version, request) not yet proven on this process is sent
-        when that version is AVAILABLE. Unavailable when it does not answer;
+        when that version is AVAILABLE; those of one version stand together, and
+        prove it when all are answered, and as recorded where that is known. Unavailable when it does not answer;
         a model it does not know is an empty ModelView, not an error.
         """
 

@@ -1,7 +1,7 @@
 """Tensors and signatures between Serving's messages and numpy, without TensorFlow.
 
-Owns the dtype table, TensorProto in both directions, and what a signature says
-of a model's inputs and outputs. Where requests come from (files, tables,
+Owns the dtype table, TensorProto in both directions, what a signature says of a
+model's inputs and outputs, and whether two answers are the same. Where requests come from (files, tables,
 topics) and what answers mean is left to others.
 """
 
@@ -11,11 +11,16 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from haldane import wire
 
 Array = NDArray[Any]
+
+# Of the largest number in the same output. The same model on other hardware, or with other kernels (oneDNN, XLA),
+# differs by about 1e-6 of it in float32; another model, or another version, rarely by less than this.
+_CLOSE = 1e-3
 
 
 class _Kind(NamedTuple):
@@ -189,3 +194,41 @@ def predict_body(signature: str, inputs: Mapping[str, Any]) -> bytes:
     for key, proto in inputs.items():
         request.inputs[key].CopyFrom(proto)
     return bytes(request.SerializeToString(deterministic=True))
+
+
+def difference(answer: bytes, recorded: bytes) -> str:
+    """What is other in an answer than in the recorded one (both serialized PredictResponses), or "".
+
+    Floats may differ by a thousandth of the largest in the same output; all else must be equal.
+    """
+    try:
+        now, then = _outputs(answer), _outputs(recorded)
+    except (DecodeError, ValueError) as error:  # UnsupportedType is a ValueError
+        return f"it cannot be read: {error}"
+    if now.keys() != then.keys():
+        return f"its outputs are {', '.join(sorted(now)) or 'none'}, were {', '.join(sorted(then)) or 'none'}"
+    return next((f"{key}: {why}" for key in sorted(then) if (why := _other(now[key], then[key]))), "")
+
+
+def _outputs(response: bytes) -> Mapping[str, Array]:
+    return {key: decode(tensor) for key, tensor in wire.PredictResponse.FromString(response).outputs.items()}
+
+
+def _other(now: Array, then: Array) -> str:
+    if (now.shape, now.dtype) != (then.shape, then.dtype):
+        return f"{now.dtype} of shape {now.shape}, was {then.dtype} of shape {then.shape}"
+    if then.size == 0:
+        return ""
+    if then.dtype.kind == "f":
+        now, then = now.astype(np.float64), then.astype(np.float64)
+        same: Any = np.isclose(now, then, rtol=0.0, atol=_CLOSE * float(np.max(np.abs(then))), equal_nan=True)
+    else:
+        same = np.asarray(now == then)
+    if same.all():
+        return ""
+    where = tuple(int(index) for index in np.argwhere(~np.atleast_1d(same))[0])
+    return f"{_shown(np.atleast_1d(now)[where])} at {list(where)}, was {_shown(np.atleast_1d(then)[where])}"
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)[:50]

@@ -4,6 +4,7 @@ import itertools
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from tests import moto
 
 from haldane.ports import Malformed, Refused, Unavailable
+from haldane.release.answers import Answered, from_lines, to_lines
 from haldane.release.manifest import Manifest, listing, manifest
 from haldane.release.publish import Origin, already, publish, sync
 from haldane.release.shelf import Shelf, State
@@ -237,6 +239,25 @@ def test_sync_brings_the_same_bytes_once(shelf: Shelf, tmp_path: Path) -> None:
     assert Shelf(disk, "credit").verify(1) == []
     assert sorted(path.name for path in (tmp_path / "server" / "credit").iterdir()) == [".haldane", "1"]
     assert sorted(disk.children("credit/.haldane")) == ["1.sha256", "1.yaml"], "nothing is left of the way there"
+
+
+def test_golden_answers_travel_with_the_version(shelf: Shelf, tmp_path: Path) -> None:
+    answers = (Answered(b"request", b"answer \xff"), Answered(b"", b""))
+    made = publish(*a_version(tmp_path / "a"), shelf, replace(ORIGIN, answers=answers))
+    assert shelf.answers(made) == answers
+    disk = Shelf(Disk(tmp_path / "server"), "credit")
+    assert sync(shelf, Disk(tmp_path / "server"), 1)
+    assert disk.answers(disk.release(1)) == answers
+    shelf.storage.write("credit/.haldane/1.golden", to_lines(answers[:1]).encode())
+    with pytest.raises(Malformed, match="its digest differs"):
+        shelf.answers(made)
+    assert shelf.states() == {1: State.PUBLISHED}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"request": "AA=="}', '{"request": "A", "answer": ""}', "1"])
+def test_answers_in_another_form_are_none(text: str) -> None:
+    with pytest.raises(Malformed, match="not as they were written"):
+        from_lines(text)
 
 
 def test_many_that_sync_at_once_leave_one_whole_version(shelf: Shelf, where: str, tmp_path: Path) -> None:

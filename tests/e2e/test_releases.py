@@ -3,28 +3,40 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 from tests.fleet import MODEL, Fleet
 
+from haldane import wire
+from haldane.release.answers import Answered
 from haldane.release.manifest import listing, manifest
 from haldane.release.publish import Origin, publish
 from haldane.release.shelf import Shelf
 from haldane.release.storage import Disk
 from haldane.sandbox import toy
+from haldane.tensors import encode
+from haldane.testing.sandboxes import affine_request
 
 
-def published(fleet: Fleet) -> Path:
+def ten_times(x: float, *, factor: float = 10.0) -> Answered:
+    """A request with the answer that version 2 gives, or would give with another factor."""
+    response = wire.PredictResponse()
+    response.outputs["y"].CopyFrom(encode(np.array([factor * x], np.float32), 1))
+    return Answered(affine_request(x).body, response.SerializeToString())
+
+
+def published(fleet: Fleet, *answers: Answered) -> Path:
     """Version 2, published to where the servers load from; its folder there."""
     toy.write(fleet.directory / "export", "affine", k=10.0)
     export = fleet.directory / "export"
     found = manifest(export, listing(export, most_bytes=2**30))
     kept = fleet.first.models
-    made = publish(export, found, Shelf(Disk(kept), MODEL), Origin("ada", datetime.now(UTC), {}, {}))
+    made = publish(export, found, Shelf(Disk(kept), MODEL), Origin("ada", datetime.now(UTC), {}, {}, answers))
     assert made.version == 2
     return kept / MODEL / "2"
 
 
 def test_a_published_version_is_verified_twice_and_promoted(fleet: Fleet) -> None:
-    published(fleet)
+    published(fleet, ten_times(1.0), ten_times(2.5))
     agent = fleet.run_agent()
     name = agent.begin(2)
     over = agent.wait_phase(name, "SUCCEEDED", "ROLLED_BACK", "HELD")
@@ -33,6 +45,17 @@ def test_a_published_version_is_verified_twice_and_promoted(fleet: Fleet) -> Non
     assert checks == ["verified", "verified"]
     told = agent.get(f"/v1/rollouts/{name}/explanation").json()["sentences"]
     assert any(one.startswith("Its files are those that were published: published by ada at ") for one in told)
+    assert "Before its label was set, each server answered 2 requests as when it was validated." in told
+
+
+def test_a_version_that_answers_otherwise_than_validated_gets_no_label(fleet: Fleet) -> None:
+    published(fleet, ten_times(1.0), ten_times(2.5, factor=10.5))
+    agent = fleet.run_agent()
+    name = agent.begin(2)
+    over = agent.wait_phase(name, "SUCCEEDED", "ROLLED_BACK", "HELD")
+    assert over["phase"] == "ROLLED_BACK"
+    assert "it does not answer as when it was validated: y: 25 at [0], was 26.25" in over["why"]
+    assert not any("canary': 2" in str(record["data"].get("labels")) for record in agent.records(name))
 
 
 def test_a_changed_byte_stops_a_rollout_before_any_label(fleet: Fleet) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from haldane import wire
-from haldane.tensors import UnsupportedType, decode, encode, predict_body, signatures
+from haldane.tensors import UnsupportedType, decode, difference, encode, predict_body, signatures
 
 FLOAT, STRING, BFLOAT16, RESOURCE = 1, 7, 14, 20
 
@@ -72,3 +72,51 @@ def test_a_predict_body_names_its_signature_and_no_model():
     request = wire.PredictRequest.FromString(predict_body("scores", {"x": encode(np.ones(2, np.float32), FLOAT)}))
     assert request.model_spec == wire.ModelSpec(signature_name="scores")
     assert decode(request.inputs["x"]).tolist() == [1, 1]
+
+
+def an_answer(**outputs):
+    response = wire.PredictResponse()
+    for name, (values, dtype) in outputs.items():
+        response.outputs[name].CopyFrom(encode(np.asarray(values), dtype))
+    return response.SerializeToString()
+
+
+SCORES = an_answer(score=(np.array([[1.0, -200.0]], np.float32), 1), label=(np.array([b"good"], object), 7))
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        (SCORES, ""),
+        # A thousandth of the largest is another kernel's rounding; more is another model.
+        (an_answer(score=(np.array([[1.1, -200.1]], np.float32), 1), label=(np.array([b"good"], object), 7)), ""),
+        (
+            an_answer(score=(np.array([[1.3, -200.0]], np.float32), 1), label=(np.array([b"good"], object), 7)),
+            "score: 1.3 at [0, 0], was 1",
+        ),
+        (
+            an_answer(score=(np.array([[np.nan, -200.0]], np.float32), 1), label=(np.array([b"good"], object), 7)),
+            "score: nan at [0, 0], was 1",
+        ),
+        (
+            an_answer(score=(np.array([[1.0, -200.0]], np.float32), 1), label=(np.array([b"bad"], object), 7)),
+            "label: b'bad' at [0], was b'good'",
+        ),
+        (
+            an_answer(score=(np.array([1.0, -200.0], np.float32), 1), label=(np.array([b"good"], object), 7)),
+            "score: float32 of shape (2,), was float32 of shape (1, 2)",
+        ),
+        (an_answer(score=(np.array([[1.0, -200.0]], np.float32), 1)), "its outputs are score, were label, score"),
+        (b"", "its outputs are none, were label, score"),
+        (b"\xff", "it cannot be read"),
+    ],
+)
+def test_two_answers_are_the_same_up_to_rounding(now, said):
+    found = difference(now, SCORES)
+    assert found == said or (said == "it cannot be read" and found.startswith(said)), found
+
+
+def test_scalars_and_empty_outputs_are_compared_too():
+    scalar, empty = an_answer(n=(np.int64(4), 9)), an_answer(n=(np.zeros((0, 3), np.float32), 1))
+    assert difference(scalar, scalar) == difference(empty, empty) == ""
+    assert difference(an_answer(n=(np.int64(5), 9)), scalar) == "n: 5 at [0], was 4"

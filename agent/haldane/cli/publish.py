@@ -51,7 +51,8 @@ def publish_(path: str, model: str, where: str, metadata: Path | None, by: str, 
             click.echo(same.version)
             return
         checks = {check.name: check.detail for check in found.checks}
-        made = publish(folder_of(path), found.manifest, shelf, Origin(by, datetime.now(UTC), checks, notes))
+        origin = Origin(by, datetime.now(UTC), checks, notes, found.answers)
+        made = publish(folder_of(path), found.manifest, shelf, origin)
     click.echo(f"published {model} {made.version} ({made.size_bytes:,} bytes) to {where}", err=True)
     click.echo(made.version)
 

@@ -167,7 +167,8 @@ class ModelSection(Section):
 
     published: Annotated[str, Field(pattern=r"^(/|[a-z0-9]+://)")] | None = None
     """Where the model was published (`haldane release publish --to`): a directory or URL. There the agent reads a
-    version's manifest, and compares what lies at its base_path. By default the manifest beside the version counts."""
+    version's manifest, to compare what lies at its base_path, and the answers it gave when it was validated. By
+    default those beside the version count."""
 
     @property
     def where(self) -> Placement:

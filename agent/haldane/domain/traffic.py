@@ -37,6 +37,7 @@ class Request:
     row: int = -1
     truth: float | str | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
+    recorded: bytes | None = None  # the serialized answer that the version gave when it was validated
 
     @property
     def golden(self) -> bool:

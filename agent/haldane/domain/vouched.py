@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from haldane.domain.traffic import Request
+
 
 class Standing(StrEnum):
     """How a version's files compare with their manifest."""
@@ -19,3 +21,4 @@ class Vouched:
     standing: Standing
     why: str
     digest: str = ""
+    golden: tuple[Request, ...] = ()  # each with the answer that is recorded of it

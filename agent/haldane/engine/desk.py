@@ -210,15 +210,25 @@ class Desk:
         }
 
     def proofs(self) -> dict[ModelName, list[tuple[int, Request]]]:
-        """The golden requests each version in play must answer before it may be labelled."""
-        versions: dict[ModelName, set[int]] = {name: {watched.stable} for name, watched in self.watched.items()}
+        """The golden requests each version in play must answer before it may be labelled.
+
+        The new version of a rollout is asked only when it is known which answers are recorded of it.
+        """
+        asked: dict[ModelName, dict[int, list[Request]]] = {}
+        for model, watched in self.watched.items():
+            if model in self.golden:
+                asked[model] = {watched.stable: [self.golden[model]]}
         for rollout in self.live():
-            if rollout.model in versions:
-                versions[rollout.model] |= {rollout.old, rollout.new}
+            if rollout.model in asked:
+                first = [self.golden[rollout.model]]
+                found = self.vouched.get((rollout.id, bool(rollout.promoted)))
+                recorded = list(found.golden) if found else []
+                asked[rollout.model] |= {rollout.old: first, rollout.new: [*first, *recorded]}
+                if self.awaits_vouching(rollout):
+                    del asked[rollout.model][rollout.new]
         return {
-            model: [(version, self.golden[model]) for version in sorted(versions[model])]
-            for model in versions
-            if model in self.golden
+            model: [(version, request) for version in sorted(versions) for request in versions[version]]
+            for model, versions in asked.items()
         }
 
     def labels(self, model: ModelName, servers: Iterable[ServerName]) -> dict[str, dict[str, int | None]]:

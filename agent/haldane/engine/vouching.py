@@ -9,6 +9,7 @@ revert is not looked into: it must not wait, and it goes back to what was promot
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -42,7 +43,8 @@ class Vouching:
     async def _vouch(self, rollout: Rollout) -> None:
         found = await asyncio.to_thread(self.compare, rollout.model, rollout.new)
         log.info("release_checked", rollout=rollout.id, model=rollout.model, result=found.standing, why=found.why)
-        data = {"result": found.standing.value, "why": found.why, "digest": found.digest, "version": rollout.new}
+        data: dict[str, Any] = {"result": found.standing.value, "why": found.why, "digest": found.digest}
+        data |= {"version": rollout.new, "golden": len(found.golden)}
         while True:
             try:
                 await asyncio.to_thread(

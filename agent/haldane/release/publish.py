@@ -1,12 +1,14 @@
 """A validated directory becomes the next version in a storage, and a version there one on a server's disk."""
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from haldane.ports import Refused
+from haldane.release.answers import Answered, to_lines
 from haldane.release.manifest import Manifest
 from haldane.release.shelf import Release, Shelf, State, differences
 from haldane.release.storage import Disk
@@ -20,6 +22,7 @@ class Origin:
     at: datetime
     checks: Mapping[str, str]
     metadata: Mapping[str, Any]
+    answers: Sequence[Answered] = ()  # as the version gave them when it was validated
 
 
 def already(shelf: Shelf, manifest: Manifest) -> Release | None:
@@ -45,12 +48,13 @@ def publish(folder: Path, manifest: Manifest, shelf: Shelf, origin: Origin) -> R
             files=len(manifest.files),
             published_at=origin.at.astimezone(UTC).isoformat(timespec="seconds"),
             published_by=origin.by,
+            golden=hashlib.sha256(to_lines(origin.answers).encode()).hexdigest() if origin.answers else "",
             checks=dict(origin.checks),
             metadata=dict(origin.metadata),
         )
 
     release = shelf.claim(record)
-    shelf.note(release, manifest.by_path)
+    shelf.note(release, manifest.by_path, origin.answers)
 
     def fetch(path: str, to: str) -> None:
         shelf.storage.upload(folder / path, to)
@@ -71,7 +75,7 @@ def sync(shelf: Shelf, disk: Disk, version: int) -> bool:
     release = shelf.release(version)
     if (state := shelf.states()[version]) is not State.PUBLISHED:
         raise Refused(f"{shelf.model} {version}", f"is {state} in {shelf.storage.name}")
-    manifest = shelf.manifest(release)
+    manifest, answers = shelf.manifest(release), shelf.answers(release)
     target = Shelf(disk, shelf.model)
     folder = target.folder(version)
 
@@ -81,10 +85,10 @@ def sync(shelf: Shelf, disk: Disk, version: int) -> bool:
         shelf.storage.download(f"{shelf.folder(version)}/{path}", local)
 
     if not disk.path(folder).exists():
-        target.note(release, manifest)
+        target.note(release, manifest, answers)
         if target.take_in(version, manifest, fetch):
             return True
     if wrong := list(differences(disk, folder, manifest)):
         raise Refused(f"{disk.name}/{folder}", f"is there, and is not what was published: {'; '.join(wrong)}")
-    target.note(release, manifest)
+    target.note(release, manifest, answers)
     return False

@@ -3,6 +3,7 @@
     MODEL/5/                  the version, as Serving reads it
     MODEL/.haldane/5.yaml     what is known of it; whoever makes this file owns the number
     MODEL/.haldane/5.sha256   its files, as sha256sum writes them
+    MODEL/.haldane/5.golden   requests, and how it answered them when it was validated
     MODEL/.haldane/5.deleted  why the version is gone; its number is never given again
 
 Serving takes no notice of names that are no number. The order is always: claim
@@ -14,7 +15,7 @@ that dies leaves a number unused and nothing else.
 import hashlib
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
@@ -24,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from haldane.judge.storage import version_of
 from haldane.ports import Malformed, Refused
+from haldane.release.answers import Answered, from_lines, to_lines
 from haldane.release.manifest import parse, text_of
 from haldane.release.storage import LAST, Storage
 
@@ -46,6 +48,7 @@ class Release(BaseModel):
     files: int
     published_at: str
     published_by: str
+    golden: str = ""  # SHA-256 of the requests and answers recorded with it, "" without any
     checks: dict[str, str] = {}  # what it was validated by -> what was found
     metadata: dict[str, Any] = {}  # the publisher's own: owner, data version, parameters
 
@@ -131,6 +134,16 @@ class Shelf:
             raise Malformed(f"{self.storage.name}/{name}", "is not the manifest that was published: its digest differs")
         return parse(text.decode())
 
+    def answers(self, release: Release) -> tuple[Answered, ...]:
+        """The requests and answers recorded with it; Malformed when they are not what was published."""
+        if not release.golden:
+            return ()
+        name = f"{self.model}/{KEPT}/{release.version}.golden"
+        data = self.storage.read(name) or b""
+        if hashlib.sha256(data).hexdigest() != release.golden:
+            raise Malformed(f"{self.storage.name}/{name}", "is not what was published: its digest differs")
+        return from_lines(data.decode())
+
     def claim(self, make: Callable[[int], Release]) -> Release:
         """The record with the next number, stored. Two at once get two numbers, and no number is given twice."""
         version = max(self.states(), default=0) + 1
@@ -142,8 +155,10 @@ class Shelf:
                 return release
             version += 1
 
-    def note(self, release: Release, manifest: Mapping[str, str]) -> None:
-        """Store record and manifest of a version whose number was claimed, here or elsewhere."""
+    def note(self, release: Release, manifest: Mapping[str, str], answers: Iterable[Answered] = ()) -> None:
+        """Store record, manifest and golden answers of a version whose number was claimed, here or elsewhere."""
+        if release.golden:
+            self.storage.write(f"{self.model}/{KEPT}/{release.version}.golden", to_lines(answers).encode())
         self.storage.write(f"{self.model}/{KEPT}/{release.version}.sha256", text_of(manifest).encode())
         self.storage.write(f"{self.model}/{KEPT}/{release.version}.yaml", _yaml(release))
 

@@ -17,6 +17,8 @@ from typing import Any
 
 _NEW_USER, _NEW_NET = 0x10000000, 0x40000000  # <linux/sched.h>
 _ROWS = 2
+_RECORDED = 16  # golden requests whose answers are kept; each replica is asked all of them before it is labelled
+_LARGEST_ANSWER = 256 * 1024  # bytes
 _LARGEST_FILE = 64 * 1024  # bytes; none at all would stop Python from finding a place for temporary files
 
 
@@ -85,7 +87,7 @@ def unknown_operations(names: list[str]) -> list[str]:
 
 
 def run_golden(session: Any, signatures: Mapping[str, Any], bodies: list[bytes]) -> Iterator[dict[str, Any]]:
-    """Each is a PredictRequest, which must be answered with finite numbers."""
+    """Each is a PredictRequest, which must be answered with finite numbers; the first answers are told, too."""
     from haldane import wire
     from haldane.tensors import decode
 
@@ -93,15 +95,59 @@ def run_golden(session: Any, signatures: Mapping[str, Any], bodies: list[bytes])
         request = wire.PredictRequest.FromString(body)
         name = request.model_spec.signature_name or "serving_default"
         given = ((key, decode(tensor)) for key, tensor in request.inputs.items())
-        yield {"signature": name, "row": row} | _run(session, signatures.get(name), given)
+        ran, answer = _run(session, signatures.get(name), given)
+        yield {"signature": name, "row": row} | ran
+        if answer is not None and row < _RECORDED:
+            yield from _recorded(session, signatures[name], body, answer)
 
 
 def run_made_up(session: Any, signatures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every signature once, on ordinary small numbers, in the order of their names."""
+    """Every signature once, on ordinary small numbers, in the order of their names; the answers are told, too."""
+    from haldane.tensors import encode, predict_body
+
     for name in sorted(signatures):
-        if not name.startswith("__"):
-            made = ((key, made_up(info)) for key, info in signatures[name].inputs.items())
-            yield {"signature": name, "row": -1} | _run(session, signatures[name], made)
+        if name.startswith("__"):
+            continue
+        inputs = signatures[name].inputs
+        ran, answer = _run(session, signatures[name], ((key, made_up(info)) for key, info in inputs.items()))
+        yield {"signature": name, "row": -1} | ran
+        if answer is not None:
+            body = predict_body(name, {key: encode(made_up(info), info.dtype) for key, info in inputs.items()})
+            yield from _recorded(session, signatures[name], body, answer)
+
+
+def _recorded(session: Any, signature: Any, body: bytes, answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A request with its answer, if that is small and the same a second time: a model may draw at random."""
+    from haldane import wire
+    from haldane.tensors import UnsupportedType, decode, difference, encode
+
+    def response(outputs: Mapping[str, Any]) -> bytes:
+        made = wire.PredictResponse()
+        for key, value in outputs.items():
+            made.outputs[key].CopyFrom(encode(_array(value), signature.outputs[key].dtype))
+        return bytes(made.SerializeToString(deterministic=True))
+
+    try:
+        first = response(answer)
+        inputs = wire.PredictRequest.FromString(body).inputs
+        _, again = _run(session, signature, ((key, decode(tensor)) for key, tensor in inputs.items()))
+        if len(first) > _LARGEST_ANSWER or again is None or difference(first, response(again)):
+            return
+    except UnsupportedType:
+        return
+    yield {"step": "recorded", "request": _text(body), "answer": _text(first)}
+
+
+def _array(value: Any) -> Any:
+    """As `tensors` holds it: bfloat16 in its upper half, a scalar string as an array."""
+    import numpy as np
+
+    array = np.asarray(value)
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def made_up(info: Any) -> Any:
@@ -118,13 +164,15 @@ def made_up(info: Any) -> Any:
     return np.full(shape, 0.5 if kind.is_floating else 1, kind.as_numpy_dtype)
 
 
-def _run(session: Any, signature: Any, given: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """What came of one run: the step and why, or the outputs that are not finite."""
+def _run(
+    session: Any, signature: Any, given: Iterable[tuple[str, Any]]
+) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
+    """What came of one run, the step and why, or the outputs that are not finite; and the answer, when it is fine."""
     import numpy as np
     import tensorflow as tf
 
     if signature is None:
-        return {"step": "failed", "why": "there is no such signature"}
+        return {"step": "failed", "why": "there is no such signature"}, None
     try:
         arrays = dict(given)
         if unknown := sorted(set(arrays) - set(signature.inputs)):
@@ -132,11 +180,12 @@ def _run(session: Any, signature: Any, given: Iterable[tuple[str, Any]]) -> dict
         feeds = {signature.inputs[key].name: value for key, value in arrays.items()}
         answer = session.run({key: info.name for key, info in signature.outputs.items()}, feeds)
     except (tf.errors.ResourceExhaustedError, MemoryError):
-        return {"step": "exhausted"}
+        return {"step": "exhausted"}, None
     except Exception as error:  # whatever the graph does with it
-        return {"step": "failed", "why": str(error).splitlines()[0][:300] if str(error) else type(error).__name__}
+        why = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+        return {"step": "failed", "why": why}, None
     bad = [key for key, value in answer.items() if value.dtype.kind in "fc" and not np.isfinite(value).all()]
-    return {"step": "not_finite" if bad else "ran", "outputs": sorted(bad)}
+    return {"step": "not_finite" if bad else "ran", "outputs": sorted(bad)}, None if bad else answer
 
 
 if __name__ == "__main__":

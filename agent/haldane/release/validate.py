@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from haldane.release.answers import Answered
 from haldane.release.graph import TAG, broken_promises, check_graph, operations, read_graph, signatures_in
 from haldane.release.manifest import Manifest, NotReleasable, listing, manifest
 from haldane.tensors import Signature
@@ -48,6 +49,7 @@ class Validation:
 
     checks: tuple[Check, ...]
     manifest: Manifest | None
+    answers: tuple[Answered, ...] = ()  # to the golden and the made-up requests that it always answers alike
 
     @property
     def result(self) -> Result:
@@ -85,12 +87,21 @@ def validate(
     if served is not None:
         broken = list(broken_promises(served, signatures))
         checks.append(Check("served", "refused" if broken else "ok", "; ".join(broken) or "as the version now served"))
-    checks += _trial(folder, sorted(operations(graph)), golden, limits)
-    return Validation(tuple(checks), found)
+    lines, ended = _trial(folder, sorted(operations(graph)), golden, limits)
+    checks += told(lines, ended, golden=len(golden))
+    return Validation(tuple(checks), found, tuple(_answers(lines)))
 
 
-def _trial(folder: Path, used: list[str], golden: Sequence[bytes], limits: Limits) -> list[Check]:
-    """Loads and runs it in another process."""
+def _answers(lines: Sequence[Mapping[str, Any]]) -> Iterator[Answered]:
+    for line in lines:
+        if line["step"] == "recorded":
+            yield Answered(base64.b64decode(line["request"]), base64.b64decode(line["answer"]))
+
+
+def _trial(
+    folder: Path, used: list[str], golden: Sequence[bytes], limits: Limits
+) -> tuple[Sequence[Mapping[str, Any]], str]:
+    """Loads and runs it in another process: the lines it told, and how it ended."""
     asked = {
         "folder": str(folder.resolve()),
         "tag": TAG,
@@ -119,7 +130,7 @@ def _trial(folder: Path, used: list[str], golden: Sequence[bytes], limits: Limit
             out, _ = process.communicate()
             ended = f"it did not end within {limits.seconds:g} s; see --timeout"
     whole = out.rpartition("\n")[0].splitlines()  # the last line may have been cut when the process was
-    return list(told([json.loads(line) for line in whole], ended, golden=len(golden)))
+    return [json.loads(line) for line in whole], ended
 
 
 def _environment(home: str) -> dict[str, str]:

@@ -14,6 +14,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import grpc
@@ -38,7 +40,7 @@ from haldane.serving.answers import PASSING, look_failed, reload_failed, status_
 from haldane.serving.calls import Calls
 from haldane.serving.channel import Tls, open_channel
 from haldane.serving.proofs import Proofs
-from haldane.tensors import Signature, signatures
+from haldane.tensors import Signature, difference, signatures
 
 _METADATA_BODY: bytes = wire.GetModelMetadataRequest(metadata_field=["signature_def"]).SerializeToString()
 _PAGE_BYTES = 32 * 1024 * 1024  # one of 200 models has 6 MB; clients make a page as large as they like by made-up names
@@ -173,19 +175,29 @@ class ServingClient:
         AVAILABLE does not mean that it answers: a SavedModel without variables
         becomes AVAILABLE and fails every call.
         """
-        because = {}
-        for version, request in golden:
+        because: dict[int, str] = {}
+        for version, all_of_it in groupby(golden, key=itemgetter(0)):
             if not view.available(version) or version in self._proofs.of(model):
                 continue
             life = self._proofs.life
-            outcome = await self._golden(model, request, version)
-            if outcome.status is Status.OK and outcome.version == version:
+            why = await self._wrong(model, version, [request for _, request in all_of_it])
+            if why == "":
                 self._proofs.add(model, version, life)
-            elif outcome.status is Status.OK:
-                because[version] = f"the golden request to version {version} was answered by {outcome.version}"
-            elif outcome.status not in PASSING:
-                because[version] = outcome.detail
+            elif why is not None:
+                because[version] = why
         return because
+
+    async def _wrong(self, model: ModelName, version: int, golden: Sequence[Request]) -> str | None:
+        """Why a version is not proven by its golden requests: "" when it is, None when that could not be told now."""
+        for request in golden:
+            outcome = await self._golden(model, request, version)
+            if outcome.status is not Status.OK:
+                return None if outcome.status in PASSING else outcome.detail
+            if outcome.version != version:
+                return f"the golden request to version {version} was answered by {outcome.version}"
+            if request.recorded is not None and (other := difference(outcome.answer or b"", request.recorded)):
+                return f"it does not answer as when it was validated: {other}"
+        return ""
 
     async def _unversioned(
         self, model: ModelName, view: ModelView, golden: Sequence[tuple[int, Request]]

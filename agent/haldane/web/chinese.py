@@ -47,6 +47,7 @@ _MACHINE = (
     (r"every server is settled", "所有服务器都已就绪"),
 )
 _FILES = (
+    (r"it does not answer as when it was validated: (.+)", "其应答与验证时不同：{0}"),
     (r"version (\d+) is not what was published: (.+)", "版本 {0} 与发布时不一致：{1}"),
     (r"(\S+) has changed", "{0} 已被改动"),
     (r"(\S+) is missing", "缺少 {0}"),

@@ -63,11 +63,15 @@ _FILES = {
         "verified": "Its files are those that were published: {why}, SHA-256 {digest}.",
         "unverified": "Unverified: whether its files are those that were published is not known; {why}.",
         "changed": "Its files are not those that were published: {why}.",
+        "not compared": "Its files could not be compared with those that were published; {why}.",
+        "answers": "Before its label was set, each server answered {golden} requests as when it was validated.",
     },
     "zh": {
         "verified": "其文件与发布时一致：{why}，SHA-256 {digest}。",
         "unverified": "未核实：不知道其文件是否与发布时一致；{why}。",
         "changed": "其文件与发布时不一致：{why}。",
+        "not compared": "无法将其文件与发布时的文件比较；{why}。",
+        "answers": "在打上标签之前，每台服务器对 {golden} 个请求的应答都与验证时相同。",
     },
 }
 _NO_DATA = {"en": "No data: nothing was judged.", "zh": "没有数据：尚未进行任何判定。"}
@@ -90,12 +94,16 @@ def _reverted(story: Story, language: str) -> list[str]:
 
 
 def _files(story: Story, language: str) -> list[str]:
-    """What the last comparison of its files with their manifest found; nothing when there was none."""
+    """What is known of its being what was published; nothing when that was not looked into."""
     found = next((one.data for one in reversed(story.records) if one.kind == "release_checked"), None)
     if found is None:
         return []
+    says, result = _FILES[language], found["result"]
+    labelled = any(one.data.get("to") == Phase.SHADOWING for one in story.records)
+    answered = [says["answers"].format(golden=found["golden"])] if found["golden"] and labelled else []
     why = found["why"] if language == "en" else in_chinese(found["why"]) or found["why"]
-    return [_FILES[language][found["result"]].format(why=why, digest=found["digest"][:12])]
+    form = says["not compared" if result == "unverified" and answered else result]
+    return [form.format(why=why, digest=found["digest"][:12]), *answered]
 
 
 def explained(story: Story, language: str = "en") -> list[str]:

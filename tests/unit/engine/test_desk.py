@@ -180,3 +180,16 @@ def test_a_rollout_that_is_over_leaves_nothing_behind():
     desk.put_vouched(rollout, Vouched(Standing.VERIFIED, ""))
     desk.put_rollout(replace(rollout, phase=Phase.ROLLED_BACK), 2)
     assert desk.vouched == {}
+
+
+def test_a_new_version_is_asked_what_is_recorded_of_it_once_that_is_known():
+    desk = a_desk()
+    desk.vouches = True
+    any_request = Request("any", Api.PREDICT, b"")
+    recorded = Request("recorded 0", Api.PREDICT, b"x", recorded=b"y")
+    desk.golden[MODEL] = any_request
+    rollout = a_rollout(Phase.LOADING)
+    desk.put_rollout(rollout, 1)
+    assert desk.proofs() == {MODEL: [(1, any_request)]}, "an answer to any request would prove it too early"
+    desk.put_vouched(rollout, Vouched(Standing.VERIFIED, "", golden=(recorded,)))
+    assert desk.proofs() == {MODEL: [(1, any_request), (2, any_request), (2, recorded)]}

@@ -17,7 +17,7 @@ from haldane.release.graph import read_graph, signatures_in
 from haldane.release.junit import junit
 from haldane.release.trial import leave_network
 from haldane.release.validate import Check, Limits, Validation, told, validate
-from haldane.tensors import encode
+from haldane.tensors import decode, encode
 
 # Time to start is the machine's affair here; and where it cannot take the network away, the rest is still to be seen.
 PATIENT = Limits(seconds=280, network=True)
@@ -49,6 +49,17 @@ def test_a_good_model_passes_every_check(good):
     assert found.result == "ok", found.checks
     assert list(results(found)) == ["files", "signatures", "served", "load", "golden", "run serving_default"]
     assert found.manifest.digest in detail(found, "files")
+    first, made_up = found.answers
+    assert first.request == golden[0]
+    response = wire.PredictResponse.FromString(first.answer)
+    np.testing.assert_array_equal(decode(response.outputs["score"]), np.float32([8.0, 12.0]))
+    assert wire.PredictRequest.FromString(made_up.request).model_spec.signature_name == "serving_default"
+
+
+def test_answers_that_are_drawn_at_random_are_not_recorded(tmp_path):
+    model = saved_models.linear(tmp_path / "1", "x", score=lambda x: x + tf.random.uniform(tf.shape(x)))
+    found = validate(model, golden=[a_request(x=([1.0], 1))], limits=PATIENT)
+    assert (found.result, found.answers) == ("ok", ())
 
 
 def test_a_model_that_gives_nan_is_refused(tmp_path):

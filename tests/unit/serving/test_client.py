@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import grpc
+import numpy as np
 import pytest
 import pytest_asyncio
 
@@ -23,6 +24,7 @@ from haldane.domain.traffic import Api, Request, Status
 from haldane.ports import Malformed, Refused, Unavailable
 from haldane.serving.answers import status_of
 from haldane.serving.client import Limits, ServingClient, open_client
+from haldane.tensors import encode
 from haldane.testing.fake_serving import FakeServing, serving
 
 Code = grpc.StatusCode
@@ -273,3 +275,23 @@ async def test_a_kept_connection_that_the_server_closes_as_it_is_used_again_is_n
         async with open_client(replace(server, metrics_url=url), limits=Limits()) as client:
             assert [await client.scrape(), await client.scrape()] == ["a\n", "a\n"]
     assert opened == 2
+
+
+@pytest.mark.parametrize(("scores", "proven"), [([1.0, 2.0], {1}), ([1.0, 3.0], set()), ([1.0], set())])
+async def test_a_version_is_proven_only_when_it_answers_as_recorded(fake, client, scores, proven):
+    def response(values):
+        reply = wire.PredictResponse()
+        reply.model_spec.version.value = 1
+        reply.outputs["score"].CopyFrom(encode(np.array(values, np.float32), 1))
+        return reply
+
+    async def answer(_):
+        return response(scores)
+
+    fake.answers[wire.PREDICT.path] = answer
+    recorded = replace(GOLDEN, recorded=response([1.0, 2.0]).SerializeToString())
+    seen = (await client.look({M: ()}, {M: [(1, GOLDEN), (1, recorded)]})).models[M]
+    assert seen.proven == proven
+    assert (seen.unproven_because == {}) == bool(proven)
+    if not proven:
+        assert seen.unproven_because[1].startswith("it does not answer as when it was validated: score: ")
