@@ -1,7 +1,9 @@
 """What is known of a version's files: are they those that were published."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from haldane.domain.traffic import Request
 
@@ -22,3 +24,4 @@ class Vouched:
     why: str
     digest: str = ""
     golden: tuple[Request, ...] = ()  # each with the answer that is recorded of it
+    metadata: Mapping[str, Any] = field(default_factory=dict)  # what its publisher said of it; JSON values

@@ -44,7 +44,7 @@ class Vouching:
         found = await asyncio.to_thread(self.compare, rollout.model, rollout.new)
         log.info("release_checked", rollout=rollout.id, model=rollout.model, result=found.standing, why=found.why)
         data: dict[str, Any] = {"result": found.standing.value, "why": found.why, "digest": found.digest}
-        data |= {"version": rollout.new, "golden": len(found.golden)}
+        data |= {"version": rollout.new, "golden": len(found.golden), "metadata": dict(found.metadata)}
         while True:
             try:
                 await asyncio.to_thread(

@@ -1,5 +1,7 @@
 """Is what lies where the servers load from what was published?"""
 
+from dataclasses import replace
+
 from haldane.domain.traffic import Api, Request
 from haldane.domain.vouched import Standing, Vouched
 from haldane.judge.storage import version_of
@@ -16,28 +18,29 @@ def vouch(base_path: str, version: int, *, published: str = "", model: str = "")
     version; so are the golden answers. UNVERIFIED whenever that cannot be told either way; never raises a PortError.
     """
     root, _, name = base_path.rstrip("/").rpartition("/")
-    digest, golden = "", tuple[Request, ...]()
+    known = Vouched(Standing.UNVERIFIED, "")  # what can be said of it however the comparison ends
     try:
         if not base_path:
             raise Refused(model, "where its versions lie is not known; give model_config_file")
         storage = open_storage(root or "/")
         shelf = Shelf(open_storage(published), model) if published else Shelf(storage, name)
         release = shelf.release(version)
-        digest, manifest = release.digest, shelf.manifest(release)
-        golden = tuple(_request(index, one) for index, one in enumerate(shelf.answers(release)))
+        known = replace(known, digest=release.digest, metadata=release.metadata)
+        manifest = shelf.manifest(release)
+        known = replace(known, golden=tuple(map(_request, shelf.answers(release))))
         folder = next((child for child in storage.children(name) if version_of(child) == version), None)
         if folder is None:
             raise Refused(base_path, "the servers' storage cannot be read from here")
         wrong = list(differences(storage, f"{name}/{folder}", manifest))
     except Malformed as error:
-        return Vouched(Standing.CHANGED, str(error), digest)
+        return replace(known, standing=Standing.CHANGED, why=str(error))
     except PortError as error:
-        return Vouched(Standing.UNVERIFIED, error.detail, digest, golden)
+        return replace(known, why=error.detail)
     if wrong:
-        return Vouched(Standing.CHANGED, "; ".join(wrong[:5]), digest)
+        return replace(known, standing=Standing.CHANGED, why="; ".join(wrong[:5]))
     why = f"published by {release.published_by} at {release.published_at}"
-    return Vouched(Standing.VERIFIED, why, digest, golden)
+    return replace(known, standing=Standing.VERIFIED, why=why)
 
 
-def _request(index: int, one: Answered) -> Request:
-    return Request(id=f"recorded {index}", api=Api.PREDICT, body=one.request, recorded=one.answer)
+def _request(one: Answered) -> Request:
+    return Request(id="recorded", api=Api.PREDICT, body=one.request, recorded=one.answer)

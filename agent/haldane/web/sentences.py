@@ -95,12 +95,12 @@ def _reverted(story: Story, language: str) -> list[str]:
 
 def _files(story: Story, language: str) -> list[str]:
     """What is known of its being what was published; nothing when that was not looked into."""
-    found = next((one.data for one in reversed(story.records) if one.kind == "release_checked"), None)
-    if found is None:
+    if (found := story.release) is None:
         return []
     says, result = _FILES[language], found["result"]
     labelled = any(one.data.get("to") == Phase.SHADOWING for one in story.records)
-    answered = [says["answers"].format(golden=found["golden"])] if found["golden"] and labelled else []
+    golden = found.get("golden", 0)
+    answered = [says["answers"].format(golden=golden)] if golden and labelled else []
     why = found["why"] if language == "en" else in_chinese(found["why"]) or found["why"]
     form = says["not compared" if result == "unverified" and answered else result]
     return [form.format(why=why, digest=found["digest"][:12]), *answered]

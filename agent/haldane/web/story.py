@@ -1,7 +1,9 @@
 """What the gallery shows: the fleet as it is now, and the story of one rollout."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
 
 from haldane.domain.evidence import Ruling, Verdict
 from haldane.domain.fleet import Condition, ModelName, Seen, Server
@@ -54,6 +56,12 @@ class Story:
     sentences: Sequence[str] = field(default_factory=tuple)  # shown under the banner, unless the judge says them too
 
     @property
+    def release(self) -> Mapping[str, Any] | None:
+        """What was found when the new version's files were last looked into; None when they were not."""
+        found = (record.data for record in reversed(self.records) if record.kind == "release_checked")
+        return next(found, None)
+
+    @property
     def ruling(self) -> Ruling | None:
         """What to tell of the evidence: the newest ruling, None when nothing was judged.
 
@@ -84,3 +92,21 @@ class Story:
         """Why the newest ruling alone would not pass, though the rollout has; else empty."""
         told = self.ruling
         return self.rulings[-1].why if told is not None and told.why != self.rulings[-1].why else ""
+
+
+MOST_SAID = 30  # lines of a report; the record has all
+MOST_SAID_CHARS = 200
+
+
+def said_of(release: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """What the publisher said of a release, flat: {"metrics": {"auc": 0.8}} is ("metrics.auc", "0.8")."""
+    return list(islice(_flat(release.get("metadata", {}) if release else {}, ""), MOST_SAID))
+
+
+def _flat(metadata: Mapping[str, Any], above: str) -> Iterator[tuple[str, str]]:
+    for key, value in metadata.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{key}.")
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            yield f"{above}{key}", text[:MOST_SAID_CHARS]

@@ -17,7 +17,7 @@ from haldane.web import charts
 from haldane.web.distribution import distributions
 from haldane.web.plot import interval
 from haldane.web.sentences import explained, standing
-from haldane.web.story import Labels, Story
+from haldane.web.story import Labels, Story, said_of
 
 # How the banner looks and reads: one class of the page's style and one or two words.
 _BANNER = {
@@ -164,6 +164,7 @@ def _facts(story: Story, last: Ruling | None) -> Iterator[tuple[str, str]]:
         yield "Asked for by", f"{started.data['by']}: {started.data.get('why', '')}"
     yield "Mode", rollout.mode
     yield "Clients", f"{rollout.clients}, canary in {rollout.placement.replace('_', ' ')}"
+    yield from said_of(story.release)
 
 
 def finding_row(finding: Finding) -> FindingRow:

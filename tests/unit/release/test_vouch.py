@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from haldane.domain.vouched import Standing
+from haldane.release.answers import Answered
 from haldane.release.manifest import listing, manifest
 from haldane.release.publish import Origin, publish, sync
 from haldane.release.shelf import Shelf
@@ -20,7 +21,7 @@ def kept(tmp_path):
     export = tmp_path / "export"
     export.mkdir()
     (export / "saved_model.pb").write_text("graph")
-    origin = Origin("ada", datetime(2026, 11, 25, tzinfo=UTC), {}, {})
+    origin = Origin("ada", datetime(2026, 11, 25, tzinfo=UTC), {}, {"owner": "risk"}, [Answered(b"x", b"y")])
     shelf = Shelf(Disk(tmp_path / "kept"), "finance/credit")
     publish(export, manifest(export, listing(export, most_bytes=100)), shelf, origin)
     return tmp_path / "kept"
@@ -41,6 +42,8 @@ def test_what_was_published_is_verified_by_the_manifest_beside_it(served):
     told = found(served)
     assert (told.standing, told.why) == (VERIFIED, "published by ada at 2026-11-25T00:00:00+00:00")
     assert len(told.digest) == 64
+    assert told.metadata == {"owner": "risk"}
+    assert [(one.body, one.recorded) for one in told.golden] == [(b"x", b"y")]
     assert found(f"{served}/").standing is VERIFIED
     served.joinpath("1").rename(served / "001")
     assert found(served.as_uri()).standing is VERIFIED, "Serving reads 001 as 1"
@@ -88,6 +91,13 @@ def test_a_disk_that_cannot_be_read_from_here_is_unverified(kept):
     told = found("/no/such/finance/credit", published=str(kept), model="finance/credit")
     assert (told.standing, told.why) == (UNVERIFIED, "the servers' storage cannot be read from here")
     assert len(told.digest) == 64
+    assert len(told.golden) == 1, "the servers can be asked all the same"
+
+
+def test_golden_answers_that_were_changed_are_found(served):
+    (served / ".haldane" / "1.golden").write_text("")
+    told = found(served)
+    assert (told.standing, "1.golden" in told.why) == (CHANGED, True)
 
 
 def test_a_version_nobody_published_is_unverified(served):

@@ -16,7 +16,8 @@ from haldane.judge.rules import Slice
 from haldane.testing.gallery import MemoryAgent, a_story, canary_pairs, records_of
 from haldane.testing.pairs import metric, pairs, rules
 from haldane.web import charts, report
-from haldane.web.story import Story
+from haldane.web.sentences import explained
+from haldane.web.story import Story, said_of
 from haldane.web.view import view
 
 HARMFUL = a_story(batches=list(canary_pairs(1500, wrong=0.08)), phase=Phase.ROLLED_BACK)
@@ -272,3 +273,49 @@ def test_a_promotion_that_was_taken_back_does_not_look_like_a_success():
     assert view(GOOD).banner == "Promoted"
     assert (view(story).look, view(story).banner) == ("bad", "Promoted, then taken back")
     assert "The promotion was taken back later by rollout credit-3-revert." in words(report.page(story))
+
+
+def a_checked_story(phase=Phase.SHADOWING, **data):
+    """A story whose release was looked into, with that result."""
+    story = a_story(phase=phase)
+    found = {"result": "verified", "why": "published by ada at noon", "digest": "5f0c" * 16, "golden": 0} | data
+    last = story.records[-1]
+    record = chain(last, at=last.at, kind="release_checked", rollout=last.rollout, model=last.model, data=found)
+    return replace(story, records=[*story.records, record])
+
+
+def test_what_the_publisher_said_stands_in_the_report_and_is_only_text():
+    metadata = {"owner": "<b>risk</b>", "data_version": "2026-10", "metrics": {"auc": 0.81}, "slices": ["a", "b"]}
+    html = report.page(a_checked_story(metadata=metadata))
+    read(html)
+    text = words(html)
+    for said in ("data_version 2026-10", "metrics.auc 0.81", "slices a, b", "&lt;b&gt;risk&lt;/b&gt;"):
+        assert said in text
+
+
+def test_a_publisher_who_says_too_much_does_not_fill_the_page():
+    said = said_of({"metadata": {str(number): "x" * 1000 for number in range(500)}})
+    assert (len(said), len(said[0][1])) == (30, 200)
+    assert said_of(None) == said_of({}) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "english", "chinese"),
+    [
+        ({}, "Its files are those that were published: published by ada at noon, SHA-256 5f0c5f0c5f0c.", "一致"),
+        ({"result": "unverified", "why": "no manifest"}, "Unverified: whether its files are those", "未核实"),
+        ({"result": "changed", "why": "x has changed"}, "Its files are not those that were published: x", "不一致"),
+        ({"result": "unverified", "golden": 3}, "Its files could not be compared with those that", "无法将其文件"),
+        ({"golden": 3}, "Before its label was set, each server answered 3 requests as when it was", "3 个请求的应答"),
+    ],
+)
+def test_whether_it_is_what_was_published_is_told_in_both_languages(data, english, chinese):
+    story = a_checked_story(**data)
+    assert any(one.startswith(english) for one in explained(story, "en"))
+    assert any(chinese in one for one in explained(story, "zh"))
+
+
+def test_answers_are_not_said_to_be_as_validated_before_they_were_asked_for():
+    story = a_checked_story(golden=3)
+    loading = replace(story, records=[one for one in story.records if one.data.get("to") != Phase.SHADOWING])
+    assert not any("each server answered" in one for one in explained(loading, "en"))
