@@ -40,6 +40,7 @@ class Telemetry:
     set_aside: Counter
     dropped: Counter
     unusable: Counter
+    tap_up: Gauge
     shed: Counter
     labels: Counter
     releases: Counter
@@ -142,6 +143,9 @@ class Telemetry:
                 " label, excluded. Each counts once, however often a set is read.",
                 ["model", "reason"],
                 **own,
+            ),
+            tap_up=Gauge(
+                "tap_up", "1 when the tap that the model's requests come from answered last time.", ["model"], **own
             ),
             shed=Counter("shadow_shed_total", "Requests not shadowed, to protect stable.", ["model", "reason"], **own),
             labels=Counter(

@@ -14,7 +14,7 @@ from tools.boards.queries import BOARDS, load, queries, variables
 from haldane.judge.conditions import Name
 from haldane.sandbox import metric_families
 from haldane.sandbox.metrics import page_name
-from haldane.telemetry import Telemetry
+from haldane.telemetry import TapTelemetry, Telemetry
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = sorted(path for path in (ROOT / "rules").glob("*.yml") if not path.stem.endswith("_test"))
@@ -23,9 +23,10 @@ WORDS = {"and", "or", "unless", "by", "on", "without", "ignoring", "group_left",
 
 
 def exported_names() -> set[str]:
-    """What the agent's page may show."""
+    """What the pages of agent and tap may show."""
     registry = CollectorRegistry()
     Telemetry.on(registry)
+    TapTelemetry.on(registry)
     return {
         name + ("_total" if family.type == "counter" else "")
         for family in registry.collect()

@@ -101,3 +101,4 @@ def test_a_version_is_judged_on_what_users_ask(
         lambda: agent.get("/v1/status").json()["tap"].get(MODEL, {}).get("shadow given", 0) > 200, "told by status"
     )
     assert agent.get("/v1/status").json()["tap_away"] == ""
+    assert f'haldane_tap_up{{model="{MODEL}"}} 1.0' in agent.get("/metrics").text

@@ -91,7 +91,9 @@ async def _run(config: Config, stack: AsyncExitStack) -> None:
         group.create_task(_comfort("sources", parts.keep_preparing), name="sources")
         group.create_task(_comfort("footprints", parts.footprints.run), name="footprints")
         if config.tap is not None:
-            group.create_task(_comfort("tap", lambda: agent.tap.run(config.tap_socket)), name="tap")
+            fed = [name for name, traffic in config.tapped.items() if traffic.tap is not None]
+            watch = partial(agent.tap.run, config.tap_socket, fed, parts.telemetry)
+            group.create_task(_comfort("tap", watch), name="tap")
         if config.model_config_file is None:
             group.create_task(
                 _comfort("discover", lambda: keep_discovering(parts.desk, parts.clients)), name="discover"
