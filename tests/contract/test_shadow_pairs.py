@@ -1,117 +1,24 @@
 """Shadow pairs over the wire, against two versions on a running server: nothing here is faked."""
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest_asyncio
-from prometheus_client import CollectorRegistry, Counter
+from tests.shadowing import ROWS, Bench, bench_in
 
-from haldane.adapters.replay import Replay
-from haldane.domain.fleet import ModelName, ServerName
-from haldane.domain.rollout import Phase
 from haldane.domain.traffic import Batch, Outcome, Status
 from haldane.engine.addressing import Addressing
-from haldane.engine.pairing import ShadowLimits, pairs
-from haldane.judge.outputs import OutputKind, OutputRule
-from haldane.serving.client import ServingClient, open_client
-from haldane.serving.restform import read_lines
-from haldane.serving.shadow import Scorer
-from haldane.telemetry import Telemetry
-from haldane.testing.builders import a_rollout
-from haldane.testing.sandboxes import Sandbox, free_port
-
-MODEL = ModelName("credit")
-ROWS = 40
-
-
-@dataclass
-class Bench:
-    """A server with versions 1 (y = 10 x) and 2 (y = 20 x), `stable` at 1 and `canary` at 2; row r asks for x = r."""
-
-    sandbox: Sandbox
-    client: ServingClient
-    path: Path
-    telemetry: Telemetry
-    address: Addressing
-    admin: int
-
-    async def label(self, stable: int) -> None:
-        await self.client.look({MODEL: ("stable", "canary")}, {})
-        labels = {"stable": stable, "canary": 2}
-        await self.client.reload(self.sandbox.config(self.sandbox.entry(MODEL, 1, 2, labels=labels)))
-
-    async def slow_down(self, seconds: float, **where: Any) -> None:
-        fault = {"kind": "delay", "model": MODEL, "seconds": seconds, **where}
-        async with httpx.AsyncClient() as http:
-            (await http.post(f"http://127.0.0.1:{self.admin}/faults", json=fault)).raise_for_status()
-
-    async def pairs(self, **limits: float) -> AsyncGenerator[Batch, None]:
-        signatures = await self.client.signatures(MODEL, 1)
-        batches = pairs(
-            rollout=a_rollout(Phase.SHADOWING),
-            servers={ServerName("r0"): self.client},
-            source=Replay("rows", lambda: read_lines(self.path, signatures)),
-            limits=ShadowLimits(**{"pairs_per_second": 400.0, "batch_seconds": 0.2, **limits}),  # type: ignore[arg-type]
-            score=Scorer(OutputRule(kind=OutputKind.REGRESSION, reach=1e6)),
-            address=lambda: self.address,
-            masked=lambda server: False,
-            next_seq=0,
-            judged_rows=set(),
-            elapsed=time.monotonic,
-            telemetry=self.telemetry,
-        )
-        async with asyncio.timeout(30), aclosing(batches):
-            async for batch in batches:
-                yield batch
-
-    async def take(self, count: int, **limits: float) -> Batch:
-        taken: list[Batch] = []
-        async with aclosing(self.pairs(**limits)) as batches:
-            async for batch in batches:
-                taken.append(batch)
-                if sum(map(len, taken)) >= count:
-                    break
-        return np.concatenate(taken)
-
-    def set_aside(self) -> dict[str, float]:
-        return by_reason(self.telemetry.set_aside)
-
-    def shed(self) -> dict[str, float]:
-        return by_reason(self.telemetry.shed)
-
-
-def by_reason(counter: Counter) -> dict[str, float]:
-    (family,) = counter.collect()
-    return {s.labels["reason"]: s.value for s in family.samples if s.name.endswith("_total")}
 
 
 @pytest_asyncio.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    path = tmp_path / "rows.jsonl"
-    lines = [json.dumps({"instances": [float(row)], "truth": 10.0 * row}) for row in range(ROWS)]
-    path.write_text("\n".join(lines))
-    admin = free_port()
-    with Sandbox(tmp_path, flags=["--grpc_max_threads=10", f"--admin_port={admin}"]) as sandbox:
-        for version in (1, 2):
-            sandbox.add(MODEL, version)
-        sandbox.start(sandbox.config(sandbox.entry(MODEL, 1, 2)))
-        async with open_client(sandbox.server) as client:
-            bench = Bench(
-                sandbox, client, path, Telemetry.on(CollectorRegistry()), Addressing("stable", "canary"), admin
-            )
-            async with asyncio.timeout(20):
-                while (await client.look({MODEL: ()}, {})).models[MODEL].loaded != (1, 2):  # noqa: ASYNC110
-                    await asyncio.sleep(0.05)
-            await bench.label(stable=1)
-            yield bench
+    async with bench_in(tmp_path) as bench:
+        yield bench
 
 
 async def test_pairs_flow_with_outputs_compared_and_held_against_the_truth(bench: Bench) -> None:

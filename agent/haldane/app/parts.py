@@ -185,7 +185,8 @@ class Parts:
             source=self._from_golden_on(rollout.model, Onward(source, progress.judged_rows), progress),
             limits=ShadowLimits(
                 pairs_per_second=shadow.rate,
-                concurrency=shadow.concurrency,
+                concurrency=shadow.pairs_at_once,
+                bytes_in_flight=shadow.bytes_in_flight,
                 deadline_seconds=shadow.deadline.total_seconds(),
                 aa_share=0.0 if rollout.first else shadow.aa_share,
             ),

@@ -17,7 +17,7 @@ from haldane.config.discover import DiscoverSection
 from haldane.config.gateways import DEFAULT_STEPS, GatewaySection, Steps
 from haldane.config.notify import WebhookSection
 from haldane.config.outputs import OutputsSection
-from haldane.config.quantities import Address, Duration, DurationOrZero, HttpUrl
+from haldane.config.quantities import Address, Duration, DurationOrZero, HttpUrl, Size
 from haldane.config.releases import ReleasesSection
 from haldane.config.resources import PrometheusSection
 from haldane.config.tap import TapSection
@@ -65,14 +65,26 @@ class ShadowSection(Section):
     rate: Annotated[float, Field(gt=0, le=100_000)] = 50.0
     """Pairs a second over all servers; each pair is one call to stable and one to canary."""
 
-    concurrency: Annotated[int, Field(ge=1, le=1000)] = 4
-    """Pairs in flight on one server."""
+    grpc_threads: Annotated[int, Field(ge=1)] = 32
+    """--grpc_max_threads of the servers; Serving itself takes four for each CPU. A call that finds none free is refused
+    at once, a user's like one of ours."""
+
+    concurrency: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Pairs in flight on one server, of two calls each; by default as many as take a quarter of grpc_threads."""
+
+    bytes_in_flight: Size = 64 << 20
+    """Bytes of requests on the way to one server; a request larger than this goes alone."""
 
     deadline: Duration = timedelta(seconds=2)
     """For each call; a canary answer later than this counts as an error of the canary."""
 
     aa_share: Annotated[float, Field(ge=0, le=0.5)] = 0.05
     """Share of pairs sent to stable twice: the noise floor."""
+
+    @property
+    def pairs_at_once(self) -> int:
+        """Pairs in flight on one server: two calls each, on a quarter of its threads."""
+        return self.concurrency or max(1, self.grpc_threads // 8)
 
 
 class PlanSection(Section):

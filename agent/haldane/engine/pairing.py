@@ -9,7 +9,7 @@ numbers of a pair mean is the scorer's affair, what they prove the judge's.
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,7 @@ class ShadowLimits:
 
     pairs_per_second: float = 50.0  # over all servers, evenly
     concurrency: int = 4  # pairs in flight per server
+    bytes_in_flight: int = 64 << 20  # of requests, per server; a larger request goes alone
     deadline_seconds: float = 5.0  # for each side
     aa_share: float = 0.1  # of pairs with stable on both sides
     batch_pairs: int = 100  # handed on when so many are complete,
@@ -62,6 +63,8 @@ class _Lane:
     pace: Pace
     throttle: Throttle
     stopped: bool = False
+    bytes_out: int = 0
+    room: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 async def pairs(
@@ -232,10 +235,19 @@ class _Shadow:
             request = self._feed.waiting() or await self._feed.take()
             if request is None:
                 return
+            size = 2 * len(request.body)
+            while lane.bytes_out and lane.bytes_out + size > self._limits.bytes_in_flight:
+                lane.room.clear()
+                await lane.room.wait()
             if lane.stopped:
                 self._feed.give_back(request)
                 return
-            await self._send(lane, request, loop)
+            lane.bytes_out += size
+            try:
+                await self._send(lane, request, loop)
+            finally:
+                lane.bytes_out -= size
+                lane.room.set()
 
     # --- one pair ------------------------------------------------------------
 

@@ -317,6 +317,15 @@ async def test_pairs_spread_evenly_over_servers_and_never_exceed_the_concurrency
     assert all(server.most_at_once <= 6 for server in servers.values())  # two calls a pair
 
 
+@pytest.mark.parametrize(("size", "at_once"), [(100, 5), (400, 1), (5000, 1)])
+async def test_bytes_in_flight_are_limited_and_a_larger_request_goes_alone(size, at_once):
+    server = FakeServer()
+    requests = [Request(f"q{i}", Api.PREDICT, bytes(size)) for i in range(60)]
+    limits = {"concurrency": 16, "bytes_in_flight": 1000}
+    assert len(await Run({"r0": server}, source=Requests(requests), limits=limits).rows()) == 60
+    assert server.most_at_once == 2 * at_once
+
+
 async def test_the_rate_is_kept():
     """40 pairs at 200 a second take a fifth of a second less what may be saved up; never less."""
     loop = asyncio.get_running_loop()
