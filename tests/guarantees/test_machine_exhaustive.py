@@ -6,7 +6,7 @@ every joint history and more. The gateway is modelled in full in test_ramp_exhau
 The clock is reduced to "before the deadline" and "after it". Between a look and what is sent on it the server may
 restart, move on, or take an earlier reload whose caller had given up; the agent may crash before the commit, between
 commit and reload, and after the reload. At most one reload at a time is out late; looks themselves are taken as
-atomic. In fleets that change, any server may leave at any time, come back, or be new.
+atomic. In fleets that change, our server may leave at any time, come back, or be new.
 """
 
 from collections import deque
@@ -132,10 +132,10 @@ def worlds() -> Iterator[World]:
 
 
 def changing() -> Iterator[World]:
-    """Fleets of two, of which one is there when the rollout starts, or both."""
+    """Fleets of two, in one of which our server is there from the start; it comes and goes."""
     first, newcomer = (ServerName(name) for name in SEATS[:2])
     alone, both = a_rollout(servers=(first,)), a_rollout(servers=(first, newcomer))
-    fleet = (first, newcomer)
+    fleet = (newcomer,)
     yield World(alone, newcomer, Clients.LABEL, fleet=fleet)
     yield World(alone, newcomer, Clients.LABEL, cannot_load=frozenset({2}), fleet=fleet)
     spare = replace(both, dedicated=(newcomer,), clients=Clients.UNVERSIONED)
@@ -368,7 +368,7 @@ def name_of(world: World) -> str:
     wrong = "unloadable" if world.cannot_load else "mute" if world.cannot_answer else "good"
     first = "first-" if world.rollout.first else ""
     first += "steps-" if world.rollout.plan.traffic_steps else ""
-    size = f"{len(world.rollout.servers)}{f'to{len(world.fleet)}' if world.fleet else ''}"
+    size = f"{len(world.rollout.servers)}{'-changing' if world.fleet else ''}"
     return f"{first}{world.clients}-{world.seat}of{size}-by{world.rollout.plan.at_once}-{wrong}"
 
 
