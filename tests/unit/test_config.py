@@ -674,3 +674,37 @@ def test_steps_need_a_gateway_and_a_gateway_needs_servers_to_weigh(folder: Path)
     assert "placement: own_replicas" in problems(folder, alone)["gateways"][1]
     twice = RAMP + "  - {haproxy: /t, backend: serving}"
     assert "is called haproxy as gateways[0] is; give names" in problems(folder, twice)["gateways[1]"][1]
+
+
+POLLED = """servers: [{address: "h:1", config_file: polled.config}]
+model_config_file: models.config
+models: {credit: {clients: label}}
+"""
+LISTED = """model_config_list { config { name: "credit" base_path: "/m/credit" model_platform: "tensorflow"
+  model_version_policy { specific { versions: 1 } } } }
+"""
+
+
+@pytest.mark.parametrize(
+    ("polled", "text", "word"),
+    [
+        (LISTED.replace('"credit"', '"other"'), POLLED, "has no model credit"),
+        (LISTED.replace("/m/credit", "/n/credit"), POLLED, "base_path of credit is /n/credit"),
+        ("model_config_list {", POLLED, "polled.config:"),
+        (None, POLLED, "cannot read"),
+        (LISTED, POLLED.replace("polled.config", "models.config"), "model_config_file itself"),
+    ],
+)
+def test_a_file_that_a_server_polls_must_be_one_that_can_be_changed(folder, polled, text, word):
+    (folder / "models.config").write_text(LISTED)
+    if polled is not None:
+        (folder / "polled.config").write_text(polled)
+    assert word in problems(folder, text)["servers[0].config_file"][1]
+
+
+def test_two_servers_cannot_poll_one_file_and_labels_in_a_file_need_a_flag(folder):
+    for name in ("models.config", "polled.config"):
+        (folder / name).write_text(LISTED)
+    two = POLLED.replace("}]", "}, {address: 'h:2', config_file: polled.config}]")
+    assert "servers[0] too" in problems(folder, two)["servers[1].config_file"][1]
+    assert any("--allow_version_labels" in note for note in notes(load(folder, POLLED)))

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -18,6 +19,7 @@ from haldane.engine.roster import Listed, Roster
 from haldane.engine.supervisor import Supervisor
 from haldane.ports import PortError, ServerList
 from haldane.serving.client import ServingClient, open_client
+from haldane.serving.polledfile import PolledFile
 
 log = structlog.get_logger()
 
@@ -107,10 +109,10 @@ def converge(
         except Exception:  # the comfort ring begins here: a gauge or a condition never ends the looking
             log.exception("observing_broke", what=f"view {server.name}")
 
-    every = parts.config.look_every.total_seconds()
+    every, managed = parts.config.look_every.total_seconds(), server.config_file
     return Converge(
         server=server,
-        client=client,
+        client=PolledFile(server.name, client, Path(managed), lambda: parts.desk.watched) if managed else client,
         desk=parts.desk,
         telemetry=parts.telemetry,
         may_act=lambda: parts.lease.held() and supervisor.taken_up,

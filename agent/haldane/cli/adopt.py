@@ -14,8 +14,10 @@ from haldane.cli.exits import USAGE, leave
 def adopt(files: tuple[Path, ...], output: Path | None, force: bool) -> None:
     """Draft model_config_file from Serving's model config FILEs.
 
-    The first listing of a model wins. What a person should look at (conflicts,
-    policies that would load a canary by themselves) is told on stderr.
+    The first listing of a model wins, as its owners wrote it, with the comments
+    in it and right above it; a single FILE stays as it is. What a person should
+    look at (conflicts, policies that would load a canary by themselves) is told
+    on stderr.
 
     \b
       haldane adopt /etc/serving/a.config /etc/serving/b.config -o models.config

@@ -4,11 +4,10 @@ import csv
 import difflib
 import glob
 from collections.abc import Iterator
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from haldane.config.discover import SOURCES as LISTS
+from haldane.config.fleetchecks import POLLED_LABELS, canaries, lists, servers
 from haldane.config.problems import Loc
 from haldane.config.quantities import is_loopback
 from haldane.config.sections import Config, ModelSection
@@ -42,8 +41,8 @@ _SAY_KIND = (
 
 def across(config: Config) -> Found:
     """Every mistake that shows only when keys are read together."""
-    yield from _servers(config)
-    yield from _lists(config)
+    yield from servers(config)
+    yield from lists(config)
     yield from _doors(config)
     yield from _tap(config)
     yield from _gateways(config)
@@ -66,7 +65,12 @@ def across(config: Config) -> Found:
 
 def notes(config: Config) -> list[str]:
     """What is no mistake, but would surprise: models whose rollouts can hardly pass by themselves."""
-    return [f"models.{name}: {note}" for name, model in config.models.items() if (note := _note(config, name, model))]
+    told = [f"models.{name}: {note}" for name, model in config.models.items() if (note := _note(config, name, model))]
+    if any(one.config_file for one in config.servers) and any(
+        one.clients is Clients.LABEL for one in config.models.values()
+    ):
+        told.append(POLLED_LABELS)
+    return told
 
 
 def _note(config: Config, name: str, model: ModelSection) -> str:
@@ -87,60 +91,6 @@ def _note(config: Config, name: str, model: ModelSection) -> str:
         " is inconclusive unless enough labels come sooner. To promote before, and take back on late labels:"
         ' analysis: {metrics: {accuracy: {role: guardrail, margin: "1pp"}}}'
     )
-
-
-def _servers(config: Config) -> Found:
-    names: dict[str, int] = {}
-    addresses: dict[str, int] = {}
-    for index, server in enumerate(config.fleet):
-        loc: Loc = ("servers", index)
-        if server.name in names:
-            yield loc, f"the name {server.name} is that of servers[{names[server.name]}] too; names must differ"
-        elif server.address in addresses:
-            yield loc, f"the address {server.address} is that of servers[{addresses[server.address]}] too"
-        names.setdefault(server.name, index)
-        addresses.setdefault(server.address, index)
-    if not config.servers and not config.discover:
-        yield ("servers",), "missing: no server is given; give servers: [HOST:PORT], or discover: a list of them"
-    elif all(_canaries(config)):
-        yield ("servers",), "every server is a canary; at least one must take user traffic"
-
-
-def _canaries(config: Config) -> Iterator[bool]:
-    """For every server and list of servers, whether it takes no user traffic."""
-    yield from (server.canary for server in config.servers)
-    yield from (listed.canary for listed in config.discover)
-
-
-def _lists(config: Config) -> Found:
-    """Lists of servers: what can be told without reading them."""
-    titles: dict[str, int] = {}
-    for index, one in enumerate(config.discover):
-        loc: Loc = ("discover", index)
-        if len(one.given) != 1:
-            yield loc, f"give exactly one of {', '.join(LISTS)}; given: {', '.join(one.given) or 'none'}"
-            continue
-        if (first := titles.setdefault(one.title, index)) != index:
-            yield loc, f"the same list as discover[{first}]; keep one"
-        if one.kind in ("A", "AAAA") and one.port is None:
-            yield loc, f"an {one.kind} record names no port; give port: that of the gRPC listener"
-        if one.dns is None and (one.record or one.resolver):
-            yield (*loc, "record" if one.record else "resolver"), "belongs to dns"
-        if one.resolver is not None and not _is_ip(one.resolver.rpartition(":")[0].strip("[]")):
-            yield (*loc, "resolver"), f"must be an IP address with a port, such as 10.0.0.2:53; got {one.resolver}"
-        if config.mode is Mode.ENFORCE and not one.pages:
-            says = (
-                "enforce needs the metrics pages (see servers[].metrics_url); give metrics_port: that of the REST API"
-            )
-            yield loc, says
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _doors(config: Config) -> Found:
@@ -217,7 +167,7 @@ def _placement(config: Config, model: ModelSection, loc: Loc) -> Found:
                 " let clients ask for the label stable and set clients: label"
             ),
         )
-    if model.where is Placement.OWN_REPLICAS and not any(_canaries(config)):
+    if model.where is Placement.OWN_REPLICAS and not any(canaries(config)):
         yield (*loc, "placement"), "own_replicas needs a server of its own: mark at least one of servers canary: true"
 
 

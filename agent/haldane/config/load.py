@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from haldane.config.base import Section
 from haldane.config.checks import across
+from haldane.config.fleetchecks import polled
 from haldane.config.marks import Marked, read_yaml
 from haldane.config.problems import ConfigError, Loc, Problem, dotted
 from haldane.config.sections import Config, ServerSection
@@ -55,6 +56,7 @@ def _checked(marked: Marked, path: Path, parse_models: ParseModels | None) -> Co
         wrong = {problem.key for problem in problems}
         config = _absolute_paths(config, path.absolute().parent)
         more = [*_resolve(config, parse_models), *across(config)]
+        more += polled(config, parse_models) if parse_models else []
         found = (Problem(str(path), marked.line(loc), dotted(loc), says) for loc, says in more)
         problems += [problem for problem in found if problem.key not in wrong and not _follows(problem, wrong)]
     if problems or config is None:

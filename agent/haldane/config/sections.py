@@ -58,6 +58,11 @@ class ServerSection(Section):
     canary: bool = False
     """A dedicated canary server, which takes no user traffic (placement: own_replicas)."""
 
+    config_file: Path | None = None
+    """The model config file that this server polls (--model_config_file_poll_wait_seconds), which must be writable from
+    here and its alone. The server is then changed through it, since it would undo every reload: the models looked after
+    are changed in place, comments and other models stay."""
+
 
 class ShadowSection(Section):
     """How hard shadowing may press on the servers."""
@@ -336,7 +341,13 @@ class Config(Section):
     def fleet(self) -> tuple[Server, ...]:
         """The servers of the file as values of the domain, in its order; those of `discover` come and go."""
         return tuple(
-            Server(ServerName(one.name or one.address), one.address, one.metrics_url, one.canary)
+            Server(
+                ServerName(one.name or one.address),
+                one.address,
+                one.metrics_url,
+                one.canary,
+                str(one.config_file) if one.config_file else None,
+            )
             for one in self.servers
         )
 

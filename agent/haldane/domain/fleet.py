@@ -56,6 +56,7 @@ class Server:
     address: str  # host:port of its gRPC listener
     metrics_url: str | None = None
     dedicated_canary: bool = False  # takes no user traffic (Placement.OWN_REPLICAS)
+    config_file: str | None = None  # the model config file it polls, through which it is changed; None: by reload
 
 
 class Policy(StrEnum):

@@ -188,16 +188,47 @@ def merge(files: Mapping[str, str]) -> Draft:
     setting is a note. ConfigTextError when a file cannot be read at all.
     """
     chosen: dict[ModelName, tuple[str, ModelEntry]] = {}
+    written: dict[ModelName, str] = {}
     notes: list[str] = []
+    listed = 0
     for source, text in files.items():
-        for entry in parse_leniently(text, source=source).models:
+        models = parse_leniently(text, source=source).models
+        listed += len(models)
+        for entry, block in zip(models, configtext.entries(text), strict=True):
             first, kept = chosen.setdefault(entry.name, (source, entry))
+            written.setdefault(entry.name, _as_written(text, block))
             if kept != entry:
                 notes.append(f"{source}: model {entry.name} differs from its listing in {first}; kept that of {first}")
             else:
                 notes.extend(f"{source}: {note}" for note in _adoption_notes(entry) if first == source)
     config = ServerConfig(tuple(entry for _, entry in sorted(chosen.values(), key=lambda pair: pair[1].name)))
-    return Draft(config, render(config), (*notes, *(f"not safe to send: {p}" for p in problems(config))))
+    blocks = "\n".join(written[entry.name] for entry in config.models)
+    whole = f"model_config_list {{\n{blocks}\n}}\n"
+    if len(files) == 1 and listed == len(config.models):  # one file, no model twice: it stays as it is
+        whole = _without_logging(next(iter(files.values())))
+    return Draft(config, whole, (*notes, *(f"not safe to send: {p}" for p in problems(config))))
+
+
+def _without_logging(text: str) -> str:
+    """A whole file as it is, but for what cannot be sent."""
+    return _cut(text, [field for block in configtext.entries(text) for field in block.all("logging_config")])
+
+
+def _cut(text: str, fields: Sequence[configtext.Field]) -> str:
+    for field in sorted(fields, key=lambda one: -one.start):
+        text = text[: field.start].rstrip(" ") + text[field.end :]
+    return text
+
+
+def _as_written(text: str, block: configtext.Field) -> str:
+    """One model as its owners wrote it, with the comments right above it; without what cannot be sent."""
+    inside = _cut(text[: block.end], [*block.all("logging_config")])[block.start :]
+    above: list[str] = []
+    for line in reversed(text[: block.start].splitlines()[: text.count("\n", 0, block.start)]):
+        if not line.strip().startswith("#"):
+            break
+        above.insert(0, f"  {line.strip()}\n")
+    return f"{''.join(above)}  {inside if inside.startswith('config') else f'config {inside}'}"
 
 
 def _adoption_notes(entry: ModelEntry) -> Iterable[str]:

@@ -135,3 +135,24 @@ def test_merging_notes_labels_under_latest_and_settings_that_cannot_be_sent():
     assert "labels under the latest policy" in notes
     assert "logging_config is left out" in notes
     assert "not safe to send: model credit: base_path" in notes
+
+
+def test_a_draft_keeps_what_the_owners_wrote():
+    first = """# the whole file's comment
+model_config_list {
+  # team one
+  # ask ada
+  config {
+    name: "credit"  # pods a and b
+    base_path: "/models/credit" model_platform: "tensorflow"
+    logging_config { sampling_config { sampling_rate: 1 } }
+  }
+  config: [{ name: "b" base_path: "/m/b" model_platform: "tensorflow" }]
+}
+"""
+    alone = modelconfig.merge({"a.config": first}).text
+    assert alone == first.replace("    logging_config { sampling_config { sampling_rate: 1 } }", "")
+    draft = modelconfig.merge({"a.config": first, "b.config": first})
+    assert [model.name for model in modelconfig.parse(draft.text).models] == ["b", "credit"]
+    kept = first[first.index("  # team one") : first.index("    logging_config")]
+    assert kept in draft.text

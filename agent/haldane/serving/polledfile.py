@@ -1,0 +1,79 @@
+"""A server that is changed through the model config file it polls, in place of reloads.
+
+Such a server undoes every reload within one period of polling, so the file is what must be right. Only the models we
+look after are changed in it: the others are their owners'. What was read when it was written is what the next look
+shows; here only the file is known.
+
+Source: server_core.cc and main.cc, --model_config_file_poll_wait_seconds.
+"""
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+
+from haldane.domain.fleet import ModelName, ReplicaView, ServerConfig, ServerName
+from haldane.domain.traffic import Outcome, Request
+from haldane.ports import ModelServer, Refused, Unavailable
+from haldane.serving.configedit import edited
+
+_NOT_TAKEN = "says so already, and the server does not: does it run with --model_config_file_poll_wait_seconds?"
+
+
+class PolledFile:
+    """A ModelServer whose reloads are writes of `path`; all else is asked of the server. `ours`: the models changed."""
+
+    def __init__(
+        self, name: ServerName, server: ModelServer, path: Path, ours: Callable[[], Collection[ModelName]]
+    ) -> None:
+        self._name, self._server, self._path, self._ours = name, server, path, ours
+
+    async def look(
+        self, models: Mapping[ModelName, Sequence[str]], golden: Mapping[ModelName, Sequence[tuple[int, Request]]]
+    ) -> ReplicaView:
+        return await self._server.look(models, golden)
+
+    async def predict(
+        self, model: ModelName, request: Request, *, version: int | str | None, deadline: float
+    ) -> Outcome:
+        return await self._server.predict(model, request, version=version, deadline=deadline)
+
+    async def scrape(self) -> str | None:
+        return await self._server.scrape()
+
+    async def reload(self, config: ServerConfig) -> None:
+        """Write the file once, by rename. Refused when it cannot be changed as asked, and left as it was then.
+
+        Unavailable when it cannot be read or written, or says all this already.
+        """
+        await asyncio.to_thread(self._write, config)
+
+    def _write(self, config: ServerConfig) -> None:
+        ours = self._ours()
+        try:
+            before = self._path.read_text(encoding="utf-8")
+            after = edited(before, [one for one in config.models if one.name in ours], source=str(self._path))
+            if after == before:
+                raise Unavailable(self._name, f"{self._path} {_NOT_TAKEN}")
+            self._replace(before, after)
+        except OSError as error:
+            raise Unavailable(self._name, f"cannot change {self._path}: {error.strerror}") from error
+        except ValueError as error:  # no UTF-8, or text that cannot be changed
+            raise Refused(self._name, str(error)) from error
+
+    def _replace(self, before: str, after: str) -> None:
+        """By rename, with the file's own permissions, and only if nobody has written it meanwhile."""
+        handle, fresh = tempfile.mkstemp(prefix=f".{self._path.name}.", dir=self._path.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(after)
+                file.flush()
+                os.fsync(file.fileno())
+            shutil.copymode(self._path, fresh)
+            if self._path.read_text(encoding="utf-8") != before:
+                raise Unavailable(self._name, f"{self._path} was written by somebody else just now")
+            Path(fresh).replace(self._path)
+        finally:
+            Path(fresh).unlink(missing_ok=True)
