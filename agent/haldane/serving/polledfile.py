@@ -40,6 +40,11 @@ class PolledFile:
     ) -> Outcome:
         return await self._server.predict(model, request, version=version, deadline=deadline)
 
+    async def predict_both(
+        self, model: ModelName, request: Request, *, first: int | str, second: int | str, deadline: float
+    ) -> tuple[Outcome, Outcome]:
+        return await self._server.predict_both(model, request, first=first, second=second, deadline=deadline)
+
     async def scrape(self) -> str | None:
         return await self._server.scrape()
 
