@@ -30,9 +30,10 @@ from haldane.serving.client import open_client
 from haldane.serving.tapfeed import Tapped, counts
 from haldane.tensors import decode, encode
 from haldane.testing.contracts.traffic_source import Supply, TrafficSourceContract
-from haldane.testing.sandboxes import Sandbox
+from haldane.testing.sandboxes import Sandbox, free_port
 
 PREDICT = wire.PREDICT.path
+RECORD = {"directory": "kept", "hash": ["id"], "key_env": "RECORD_KEY"}
 
 
 @pytest.fixture(scope="module")
@@ -404,3 +405,22 @@ def test_a_second_tap_on_the_same_port_is_refused(start_tap):
     second = subprocess.run([HALDANE, "tap", str(tap.file)], capture_output=True, text=True, timeout=60, check=False)
     assert second.returncode == 5
     assert "listen" in second.stderr
+
+
+@pytest.mark.parametrize(("change", "code", "says"), [
+    (lambda config: config.pop("tap"), 2, "models.scorer.traffic.tap: nothing is mirrored to us yet"),
+    (lambda config: config["models"][MODEL].update(traffic={"synthetic": True}), 5, "nothing to do"),
+    (lambda config: config["models"][MODEL]["traffic"].update(record=RECORD), 2, "RECORD_KEY is not set"),
+    (lambda config: config["models"][MODEL]["traffic"].update(record={"directory": "/dev/null/x"}), 5, "directory"),
+    (lambda config: config.update(state_dir="/dev/null/x"), 4, "state_dir"),
+    (lambda config: config["tap"].update(rest="192.0.2.1:9"), 5, "tap.rest"),
+    (lambda config: config["tap"].update(grpc="192.0.2.1:9"), 5, "tap.grpc"),
+])  # fmt: skip
+def test_what_keeps_a_tap_from_starting_is_said_with_what_would_be_right(config, tmp_path, change, code, says):
+    config["tap"] = {"grpc": f"127.0.0.1:{free_port()}", "rest": f"127.0.0.1:{free_port()}"}
+    change(config)
+    (tmp_path / "haldane.yaml").write_text(json.dumps(config))
+    words = [HALDANE, "tap", str(tmp_path / "haldane.yaml")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+    assert says in done.stderr

@@ -222,7 +222,7 @@ class Parts:
 
 async def open_parts(config: Config, stack: AsyncExitStack) -> Parts:
     """Everything opened, closed again with the stack. PortError when the store, state_dir or a TLS file cannot be."""
-    with _writable(config):
+    with writable(config):
         config.state_dir.mkdir(parents=True, exist_ok=True)
     store = await asyncio.to_thread(open_store, config.store_url.get_secret_value())
     stack.callback(store.close)
@@ -282,7 +282,7 @@ def api_token(config: Config) -> str:
     if config.token is not None:
         return config.token.get_secret_value()
     path = config.token_path
-    with _writable(config):
+    with writable(config):
         if not path.exists():
             fresh = path.with_suffix(".new")
             handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -293,7 +293,7 @@ def api_token(config: Config) -> str:
 
 
 @contextmanager
-def _writable(config: Config) -> Iterator[None]:
+def writable(config: Config) -> Iterator[None]:
     """Unavailable, naming the key to correct, where state_dir cannot be made, written or read."""
     try:
         yield

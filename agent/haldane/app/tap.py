@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 import haldane
-from haldane.app.parts import tls_of
+from haldane.app.parts import tls_of, writable
 from haldane.app.servers import open_list
 from haldane.config import Config, RecordSection, TapSection, record_keys
 from haldane.domain.fleet import Clients, ModelName, Server
@@ -59,13 +59,14 @@ async def run(config: Config) -> None:
 
 
 async def _run(config: Config, tap: TapSection, keys: Mapping[str, SecretStr], stack: AsyncExitStack) -> None:
-    rest = await stack.enter_async_context(listening(tap.rest))
+    rest = await stack.enter_async_context(listening(tap.rest, "tap.rest"))
     registry = CollectorRegistry()
     telemetry = TapTelemetry.on(registry)
     telemetry.build.labels(haldane.__version__).set(1)
     intake = Intake(shares(config), tap.waiting, Tally(telemetry))
     reading = Reading(Known(config).of, tap.largest)
-    config.state_dir.mkdir(parents=True, exist_ok=True)
+    with writable(config):
+        config.state_dir.mkdir(parents=True, exist_ok=True)
     servers = [
         grpc_mirror(intake, tap.grpc, largest=tap.largest, held_bytes=tap.waiting),
         open_feed(Feed(intake, reading), config.tap_socket),

@@ -78,8 +78,8 @@ def make_app(agent: Agent, *, registry: CollectorRegistry, token: str) -> Starle
     return Starlette(routes=routes, middleware=[Middleware(_SafeHeaders)])
 
 
-def listen(address: str) -> socket.socket:
-    """A listening socket on host:port (port 0: a free one); Refused when it cannot be had."""
+def listen(address: str, key: str = "listen") -> socket.socket:
+    """A listening socket on host:port (port 0: a free one); Refused, naming its `key`, when it cannot be had."""
     host, _, port = address.rpartition(":")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -89,7 +89,7 @@ def listen(address: str) -> socket.socket:
         sock.listen(128)
     except OSError as error:
         sock.close()
-        raise Refused("listen", f"cannot listen on {address}: {error.strerror}; set `listen:` to a free one") from error
+        raise Refused(key, f"cannot listen on {address}: {error.strerror}; set `{key}:` to a free one") from error
     sock.setblocking(False)
     return sock
 
@@ -120,9 +120,9 @@ async def serve(app: ASGIApp, sock: socket.socket) -> None:
 
 
 @contextlib.asynccontextmanager
-async def listening(address: str) -> AsyncIterator[socket.socket]:
+async def listening(address: str, key: str = "listen") -> AsyncIterator[socket.socket]:
     """The socket for `serve`, closed at the end."""
-    sock = listen(address)
+    sock = listen(address, key)
     try:
         yield sock
     finally:
