@@ -18,7 +18,7 @@ DRAW := $(VENV)/boards
 # A bytecode cache makes every start faster; some environments switch it off.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test setup parts lint unit e2e bench judge-trials boards board-types board-pictures faults constraints clean
+.PHONY: help demo test setup parts lint unit e2e bench judge-trials boards board-types board-pictures faults demo-models constraints clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,12 @@ board-pictures: $(DRAW)/.made ## Draw the boards with Grafana's components, from
 faults: $(VENV)/.test ## Every fault at every moment of a rollout on twenty servers; writes docs/reliability.md (an hour; as root)
 	@rows=$$(mktemp) && HALDANE_FAULTS=all HALDANE_FAULT_ROWS=$$rows $(BIN)/python -m pytest tests/fault/test_matrix.py $(PYTEST_ARGS) && \
 		$(BIN)/python tools/make_reliability.py $$rows docs/reliability.md; ended=$$?; rm -f $$rows; exit $$ended
+
+demo-models: models/credit_risk/6 ## Write the demo's model, six versions, and its data to ./models, for docker-compose.yml
+
+models/credit_risk/6: | $(VENV)/.demo
+	@rm -rf models/credit_risk && mkdir -p models/credit_risk
+	@$(STEP) "six versions of a model" $(BIN)/python -m haldane.demo.prepare --seed 0 --out models/credit_risk
 
 constraints: $(VENV)/.test ## Resolve constraints.txt anew from pyproject.toml, keeping pins that still fit
 	@printf 'uv\nsetuptools>=77\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras \

@@ -4,7 +4,10 @@ No container is started: these tests say nothing about the images.
 """
 
 import json
+import re
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,11 @@ import compose_spec
 import pytest
 import yaml
 
+from haldane.sandbox import flags
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "docs" / "examples" / "compose"
+HALDANE = str(Path(sys.executable).parent / "haldane")
 
 
 def resolved() -> dict[str, Any]:
@@ -65,24 +71,60 @@ def test_alertmanager_accepts_its_config(need_binary):
     check([need_binary("amtool"), "check-config", str(EXAMPLES / "alertmanager.yml")])
 
 
-def test_the_agents_config_is_right(tmp_path, monkeypatch):
-    from haldane.config import load_config
-    from haldane.serving.modelconfig import parse
-
+def test_the_agent_accepts_its_config(tmp_path, monkeypatch):
     monkeypatch.setenv("HALDANE_TOKEN", "a-long-random-word")
-    text = (EXAMPLES / "haldane.yaml").read_text().replace("/var/lib/haldane", str(tmp_path))
-    for name in ("models.config", "traffic/requests.jsonl"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text((EXAMPLES / name).read_text())
-    path = tmp_path / "haldane.yaml"
-    path.write_text(text)
-    config = load_config(path, parse_models=lambda text, source: parse(text, source=source))
-    assert [server.address for server in config.fleet] == ["serving-a:8500", "serving-b:8500"]
+    (tmp_path / "models" / "credit_risk").mkdir(parents=True)
+    (tmp_path / "models" / "credit_risk" / "held_out.parquet").touch()  # the user's own
+    (tmp_path / "models.config").write_text((EXAMPLES / "models.config").read_text())
+    (tmp_path / "haldane.yaml").write_text(
+        (EXAMPLES / "haldane.yaml").read_text().replace("/models/", f"{tmp_path}/models/")
+    )
+    check([HALDANE, "check", "config", str(tmp_path / "haldane.yaml")])
 
 
-def test_the_requests_are_in_servings_rest_form():
-    for line in (EXAMPLES / "traffic" / "requests.jsonl").read_text().splitlines():
-        assert set(json.loads(line)) == {"instances"}
+def test_the_agent_looks_after_the_servers_that_are_there():
+    config = yaml.safe_load((EXAMPLES / "haldane.yaml").read_text())
+    replicas = [name for name, service in resolved()["services"].items() if "serving" in service.get("image", "")]
+    assert [(server["name"], server["address"]) for server in config["servers"]] == [
+        (name, f"{name}:8500") for name in replicas
+    ]
+
+
+def test_serving_would_take_its_flags_and_files():
+    service = resolved()["services"]["serving-a"]
+    line = flags.parse(service["command"])
+    assert (line.unknown, line.complaints) == ((), ())
+    assert line.allow_version_labels_for_unavailable_models  # models.config has a label
+    check([HALDANE, "check", "serving-config", str(EXAMPLES / "models.config")])
+    mounted = {mount.split(":")[1] for mount in service["volumes"]}
+    assert {line.model_config_file, line.monitoring_config_file} <= mounted
+
+
+def test_grafana_is_told_where_prometheus_and_the_boards_are():
+    """Grafana has no checker of its own to run: what these files point to must be there."""
+    mounts = dict(mount.split(":")[:2] for mount in resolved()["services"]["grafana"]["volumes"])
+    inside = {target: source for source, target in mounts.items()}
+    (source,) = yaml.safe_load((EXAMPLES / "grafana-datasource.yml").read_text())["datasources"]
+    assert (source["type"], source["url"], source["access"]) == ("prometheus", "http://prometheus:9090", "proxy")
+    (provider,) = yaml.safe_load((EXAMPLES / "grafana-dashboards.yml").read_text())["providers"]
+    assert provider["type"] == "file"
+    folder = ROOT / inside[provider["options"]["path"]]
+    boards = [json.loads(path.read_text()) for path in folder.glob("*.json")]
+    assert len({board["uid"] for board in boards}) == len(boards) == 5
+    assert mounts["./docs/examples/compose/grafana-datasource.yml"].startswith("/etc/grafana/provisioning/datasources/")
+    assert mounts["./docs/examples/compose/grafana-dashboards.yml"].startswith("/etc/grafana/provisioning/dashboards/")
+
+
+def test_the_image_copies_what_is_there_and_installs_extras_that_exist():
+    text = (ROOT / "Dockerfile").read_text()
+    left_out = (ROOT / ".dockerignore").read_text().split()
+    for words in re.findall(r"^COPY (.+)$", text, re.MULTILINE):
+        for source in words.split()[:-1]:
+            assert (ROOT / source).exists()
+            assert source not in left_out
+    (extras,) = re.findall(r'"\.\[([\w,]+)\]"', text)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {*extras.split(",")} <= project["optional-dependencies"].keys()
 
 
 def test_the_image_does_not_run_as_root_and_holds_no_tensorflow():
