@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from haldane import wire
 from haldane.domain.traffic import Api
@@ -116,3 +118,30 @@ def test_without_names_nothing_is_touched():
     before = request.SerializeToString()
     assert Redaction().apply(Api.PREDICT, request) == frozenset()
     assert request.SerializeToString() == before
+
+
+NAMES = st.sampled_from(["name", "id", "age", "other"])
+SECRETS = st.binary(min_size=8, max_size=20)
+
+
+@given(
+    st.dictionaries(NAMES, st.lists(SECRETS, min_size=1, max_size=3), max_size=4),
+    st.dictionaries(NAMES, SECRETS, max_size=4),
+    st.sampled_from([Api.PREDICT, Api.CLASSIFY]),
+)
+def test_no_value_of_a_named_field_is_left_wherever_it_stands(inputs, features, api):
+    inside = example(**features)
+    if api is Api.PREDICT:
+        request = predict(**{name: (values, STRING) for name, values in inputs.items()})
+        request.inputs["examples"].CopyFrom(encode(np.array([inside.SerializeToString()], object), STRING))
+    else:
+        request = wire.ClassificationRequest()
+        request.input.example_list.examples.append(inside)
+        inputs = {}
+    redaction(drop="name", hashed="id age").apply(api, request)
+    left = request.SerializeToString()
+    kept = [*inputs.get("other", []), *([features["other"]] if "other" in features else [])]
+    gone = [one for name in ("name", "id", "age") for one in inputs.get(name, [])]
+    gone += [features[name] for name in ("name", "id", "age") if name in features]
+    assert not [secret for secret in gone if secret in left and not any(secret in one for one in kept)]
+    assert all(one in left for one in kept)
