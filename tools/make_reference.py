@@ -282,7 +282,8 @@ def metrics_page() -> str:
         " looked for (`stable` and `canary`), C checks of a model's rules with their slices, V versions of a model:"
         " those loading, loaded or failed now, and of the two counters of loads all that were loaded since the agent"
         " started. A series is there once it has something to say, and a check's last ruling stays until the model's"
-        " next rollout.\n",
+        " next rollout. With one model, two servers and two checks 90 of them were counted after a promotion, those of"
+        " the process included.\n",
         SERIES_TABLE, *_series(Telemetry.on(CollectorRegistry())), "",
         "Alerts on them: [rules/haldane.yml](../../rules/haldane.yml), each with a [runbook](../runbooks/README.md);"
         " [boards](../howto/dashboards.md) that show them.\n",
