@@ -25,6 +25,7 @@ from haldane.config import Config
 from haldane.config.base import Section
 from haldane.config.quantities import Size
 from haldane.domain.evidence import State, Verdict
+from haldane.domain.people import Right
 from haldane.domain.rollout import Phase
 from haldane.domain.traffic import Status
 from haldane.judge.conditions import Name as ConditionName
@@ -230,6 +231,7 @@ VALUES = {
     "notifier": 1,
     "phase": len(Phase),
     "reason": 8,
+    "right": len(Right),
     "result": 9,
     "role": 1,
     "server": "S",

@@ -43,6 +43,7 @@ class Telemetry:
     tap_up: Gauge
     shed: Counter
     labels: Counter
+    denied: Counter
     releases: Counter
     releases_pending: Gauge
     taken_back: Counter
@@ -155,6 +156,7 @@ class Telemetry:
                 ["model", "result"],
                 **own,
             ),
+            denied=Counter("denied_total", "What people who are known wanted and may not.", ["right"], **own),
             releases=Counter(
                 "releases_total",
                 "Announced releases by what became of them: started, refused, passed_over; unreadable (of a topic).",

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import structlog
+
 import haldane
 from haldane.adapters.archive import case_of, packed
 from haldane.app.gateways import check_gateways
@@ -15,6 +17,7 @@ from haldane.config import Config
 from haldane.domain.evidence import Ruling
 from haldane.domain.fleet import Clients, Condition, ModelName, ModelView, Placement, ServerName
 from haldane.domain.labels import Label, Receipt
+from haldane.domain.people import Person, Right
 from haldane.domain.record import Record
 from haldane.domain.release import Announcement
 from haldane.domain.rollout import Command, CommandKind, Mode, Rollout, RolloutId, Transition
@@ -30,6 +33,8 @@ from haldane.release.check import problem
 from haldane.rollout.wanted import STABLE, Watched
 from haldane.web.api import Unknown
 from haldane.web.story import AgentStatus, Story
+
+log = structlog.get_logger()
 
 MOST_VERSION = 2**63 - 1  # an int64 on the wire
 MOST_ID_CHARS = 24  # of the model's name in a rollout's id: with version, nonce and "-revert" it stays below 64
@@ -138,6 +143,7 @@ class Agent:
             started_at=at,
             phase_since=at,
             why=f"{by}: {why}",
+            by=by,
         )
         data: dict[str, Any] = {"by": by, "why": why, "old": rollout.old, "new": version, "mode": rollout.mode}
         data |= {"labels": self.desk.labels(name, servers), "analysis_hash": rules.digest}
@@ -156,6 +162,8 @@ class Agent:
             raise Refused(model, why)
         if why_not := self.not_ready():
             raise Refused(model, "; ".join(why_not))
+        if frozen := self.desk.frozen(model, self.clock.now()):
+            raise Refused(model, frozen)
         watched = self._watched(model, version)
         if watched.stable == version and watched.released:
             raise Refused(model, f"version {version} is stable already")
@@ -236,9 +244,17 @@ class Agent:
             raise Refused(model, f"no labels are expected for it; set models.{model}.labels in the config")
         return await self.labels.put(name, labels, terms)
 
-    async def command(self, rollout: RolloutId, kind: CommandKind, *, by: str, why: str) -> Transition:
+    async def command(
+        self, rollout: RolloutId, kind: CommandKind, *, by: str, why: str, known: bool = False
+    ) -> Transition:
         await self.rollout(rollout)
-        return await self.supervisor.command(rollout, Command(self.clock.now(), kind, by, why))
+        return await self.supervisor.command(rollout, Command(self.clock.now(), kind, by, why, known))
+
+    async def denied(self, person: Person, right: Right, model: str) -> None:
+        log.warning("denied", by=person.name, right=right, model=model)
+        self.labels.telemetry.denied.labels(right).inc()
+        data = {"by": person.name, "right": right, "why": f"{person.name} has no right to {right} of {model}"}
+        await asyncio.to_thread(lambda: self.store.record("denied", data, model=model))
 
     async def rollouts(self, limit: int = 100) -> Sequence[Rollout]:
         return await asyncio.to_thread(self.store.rollouts, limit)

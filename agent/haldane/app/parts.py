@@ -21,6 +21,7 @@ from haldane.app.golden import Golden, GoldenFirst, open_golden
 from haldane.app.meters import Facts, Sources, open_sources, readings
 from haldane.app.sources import Onward, Source, answered_by, first_request, open_source, signatures_of
 from haldane.config import Config
+from haldane.config.freeze import frozen
 from haldane.domain.entries import Entry
 from haldane.domain.fleet import Availability, ModelEntry, ModelName, ServerConfig, ServerName
 from haldane.domain.rollout import Rollout, RolloutId
@@ -253,6 +254,7 @@ def _desk(config: Config, store: SqlStore) -> Desk:
     base = config.base or ServerConfig(tuple(ModelEntry(name=ModelName(name), base_path="") for name in config.models))
     servers = {server.name: server for server in config.fleet}
     desk = Desk(mode=config.mode, servers=servers, base=base, watched={}, vouches=True)
+    desk.frozen = partial(frozen, config.freeze)
     put_at_rest(config, desk, store.settled())
     return desk
 

@@ -21,7 +21,7 @@ why_option = click.option("--why", required=True, help="Goes into the audit log 
 
 @click.group()
 def rollout() -> None:
-    """Start, list, show, pause, resume, promote or abort rollouts."""
+    """Start, list, show, pause, resume, approve, promote or abort rollouts."""
 
 
 @rollout.command()
@@ -93,6 +93,7 @@ def _command(kind: str, does: str) -> click.Command:
 rollout.add_command(_command("pause", "Hold ROLLOUT_ID where it stands; harm still rolls it back."))
 rollout.add_command(_command("resume", "Go on with ROLLOUT_ID from where it was held."))
 rollout.add_command(_command("promote", "Promote ROLLOUT_ID now, on your word instead of the evidence's."))
+rollout.add_command(_command("approve", "Approve ROLLOUT_ID, which has passed and waits for it (plan.approvals)."))
 rollout.add_command(_command("abort", "Roll ROLLOUT_ID back on every server, now."))
 
 

@@ -9,9 +9,10 @@ model config file.
 
 from haldane.config.checks import notes
 from haldane.config.discover import DiscoverSection
-from haldane.config.load import load_config, record_keys, zero_config
+from haldane.config.load import load_config, zero_config
 from haldane.config.policy import load_analysis
 from haldane.config.problems import ConfigError, Problem
+from haldane.config.secrets import record_keys
 from haldane.config.sections import Config, ModelSection, ServerSection, TlsSection
 from haldane.config.tap import RecordSection, TapSection
 from haldane.config.traffic import GoldenSection, TopicSection, TrafficSection, golden_files, golden_kind

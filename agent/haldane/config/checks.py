@@ -24,6 +24,7 @@ from haldane.config.traffic import (
 )
 from haldane.domain.evidence import Role
 from haldane.domain.fleet import Clients, ModelName, Placement, Policy, ServerConfig
+from haldane.domain.people import Right
 from haldane.domain.rollout import Mode
 from haldane.files import TABLES, FileSet, kind_of
 from haldane.judge.gauges import Gauge
@@ -94,6 +95,15 @@ def _note(config: Config, name: str, model: ModelSection) -> str:
 
 
 def _doors(config: Config) -> Found:
+    seen: set[str] = set()
+    for index, person in enumerate(config.people):
+        if person.name in seen:
+            yield ("people", index, "name"), f"{person.name} is there already; give everybody one entry"
+        seen.add(person.name)
+    able = sum(Right.APPROVE in person.rights for person in config.people)
+    if config.plan.approvals > able:
+        says = f"needs so many of people with the right `approve`, who did not start the rollout; there are {able}"
+        yield ("plan", "approvals"), says
     if not is_loopback(config.listen) and config.token is None and not (config.token_file or config.token_env):
         yield ("listen",), f"{config.listen} can be reached from elsewhere, so give token_file or token_env"
     if config.store and urlsplit(config.store).password:

@@ -1,13 +1,12 @@
 """Reading the config file: text to settings, every mistake found in one go."""
 
-import base64
 import difflib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from haldane.config.base import Section
@@ -15,6 +14,7 @@ from haldane.config.checks import across
 from haldane.config.fleetchecks import polled
 from haldane.config.marks import Marked, read_yaml
 from haldane.config.problems import ConfigError, Loc, Problem, dotted
+from haldane.config.secrets import read_secrets
 from haldane.config.sections import Config, ServerSection
 from haldane.domain.fleet import ServerConfig
 from haldane.domain.rollout import Mode
@@ -174,7 +174,7 @@ def _sections(annotation: Any) -> Iterator[type[Section]]:
         yield from _sections(inner)
 
 
-# --- paths, secrets, the base config --------------------------------------------------------------------------------
+# --- paths, the base config --------------------------------------------------------------------------------
 
 
 def _absolute_paths(config: Config, folder: Path) -> Config:
@@ -198,22 +198,7 @@ def _absolute(section: Any, folder: Path) -> Any:
 
 def _resolve(config: Config, parse_models: ParseModels | None) -> Iterator[tuple[Loc, str]]:
     """Read what the settings refer to, secrets and the base config, and say what cannot be read."""
-    for key, target in (("token", "_token"), ("store", "_store_url")):
-        file, variable = getattr(config, f"{key}_file"), getattr(config, f"{key}_env")
-        try:
-            setattr(config, target, _secret(file, variable))
-        except ValueError as error:
-            yield (f"{key}_file" if file else f"{key}_env",), str(error)
-    if (source := config.prometheus) is not None:
-        try:
-            config._prometheus_token = _secret(source.token_file, source.token_env)
-        except ValueError as error:
-            yield ("prometheus", "token_file" if source.token_file else "token_env"), str(error)
-    if (hook := config.webhook) is not None:
-        try:
-            config._webhook_secret = _signing(_secret(hook.secret_file, hook.secret_env))
-        except ValueError as error:
-            yield ("webhook", "secret_env" if hook.secret_env else "secret_file"), str(error)
+    yield from read_secrets(config)
     loc, path = ("model_config_file",), config.model_config_file
     if path is None:
         return
@@ -227,62 +212,3 @@ def _resolve(config: Config, parse_models: ParseModels | None) -> Iterator[tuple
     except ValueError as error:
         for line in str(error).splitlines():
             yield loc, line
-
-
-LEAST_KEY_CHARS = 16
-
-
-def record_keys(config: Config) -> dict[str, SecretStr]:
-    """The key by which each model's recording hashes fields; ConfigError when one cannot be had.
-
-    Not read with the config: only the tap needs them, so the agent need not be given any.
-    """
-    keys, problems = {}, []
-    for name, traffic in config.tapped.items():
-        if (record := traffic.record) is None or not record.hash:
-            continue
-        given = "key_file" if record.key_file else "key_env"
-        try:
-            key = _secret(record.key_file, record.key_env)
-            if key is None or len(key.get_secret_value()) < LEAST_KEY_CHARS:
-                raise ValueError(f"the key has fewer than {LEAST_KEY_CHARS} characters, so it could be guessed")
-            keys[str(name)] = key
-        except ValueError as error:
-            problems.append(Problem("config", 0, f"models.{name}.traffic.record.{given}", str(error)))
-    if problems:
-        raise ConfigError(problems)
-    return keys
-
-
-def _signing(secret: SecretStr | None) -> SecretStr:
-    """The secret of a webhook, if it is one; ValueError says how to make one."""
-    make = "make one: echo whsec_$(openssl rand -base64 32)"
-    if secret is None:
-        raise ValueError(f"notices are signed, so give secret_file or secret_env; {make}")
-    text = secret.get_secret_value()
-    try:
-        strong = text.startswith("whsec_") and len(base64.b64decode(text[6:], validate=True)) >= 24
-    except ValueError:
-        strong = False
-    if not strong:
-        raise ValueError(f"must be whsec_ and at least 24 random bytes in base64; {make}")
-    return secret
-
-
-def _secret(file: Path | None, variable: str | None) -> SecretStr | None:
-    """The secret referred to; ValueError when it is not there."""
-    if file is not None and variable is not None:
-        raise ValueError("give either the file or the variable, not both")
-    if file is not None:
-        try:
-            text = file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"cannot read {file}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from error
-        if not text:
-            raise ValueError(f"{file} is empty")
-        return SecretStr(text)
-    if variable is not None:
-        if not (text := os.environ.get(variable, "").strip()):
-            raise ValueError(f"the environment variable {variable} is not set")
-        return SecretStr(text)
-    return None

@@ -14,9 +14,11 @@ from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr
 from haldane.config.analysis import AnalysisSection
 from haldane.config.base import Section
 from haldane.config.discover import DiscoverSection
+from haldane.config.freeze import FreezeSection
 from haldane.config.gateways import DEFAULT_STEPS, GatewaySection, Steps
 from haldane.config.notify import WebhookSection
 from haldane.config.outputs import OutputsSection
+from haldane.config.people import PersonSection
 from haldane.config.quantities import Address, Duration, DurationOrZero, HttpUrl, Size
 from haldane.config.releases import ReleasesSection
 from haldane.config.resources import PrometheusSection
@@ -107,6 +109,9 @@ class PlanSection(Section):
     at_once: Annotated[int, Field(ge=1)] = 1
     """Servers promoted at the same time."""
 
+    approvals: Annotated[int, Field(ge=0, le=10)] = 0
+    """How many `people` must approve what has passed before it is promoted; who started the rollout does not count."""
+
     traffic_steps: Steps | None = None
     """Shares of users' calls that gateways send to the canary's servers (placement: own_replicas) after a PASS, one
     after the other, before any other server is changed. ["1%", "5%", "10%", "25%", "50%", "100%"] where `gateways` are
@@ -128,6 +133,7 @@ class PlanSection(Section):
             bake_seconds=self.bake.total_seconds(),
             change_seconds=self.change.total_seconds(),
             at_once=self.at_once,
+            approvals=self.approvals,
             traffic_steps=DEFAULT_STEPS if self.traffic_steps is None else self.traffic_steps,
             step_seconds=self.step.total_seconds(),
             step_pairs=self.step_pairs,
@@ -243,6 +249,10 @@ class Config(Section):
     plan: PlanSection = PlanSection()
     """Time limits and pace of a rollout."""
 
+    freeze: tuple[FreezeSection, ...] = ()
+    """Times in which no rollout starts and no promotion begins. Harm is withdrawn all the same, and a person may
+    promote."""
+
     look_every: Duration = timedelta(seconds=1)
     """How often each server is looked at."""
 
@@ -275,6 +285,10 @@ class Config(Section):
     token_env: str | None = None
     """Environment variable that holds the API's token."""
 
+    people: tuple[PersonSection, ...] = ()
+    """Who may do what, each by a token of their own. The API's own token, which may do everything, stays; keep it
+    for emergencies."""
+
     alertmanager: HttpUrl | None = None
     """Alertmanager to tell about conditions, e.g. http://127.0.0.1:9093."""
 
@@ -295,6 +309,7 @@ class Config(Section):
     _store_url: SecretStr | None = PrivateAttr(default=None)
     _prometheus_token: SecretStr | None = PrivateAttr(default=None)
     _webhook_secret: SecretStr | None = PrivateAttr(default=None)
+    _people_tokens: dict[str, SecretStr] = PrivateAttr(default_factory=dict)
 
     @property
     def base(self) -> ServerConfig | None:
@@ -315,6 +330,11 @@ class Config(Section):
     def webhook_secret(self) -> SecretStr | None:
         """What notices are signed with; None without a webhook."""
         return self._webhook_secret
+
+    @property
+    def people_tokens(self) -> dict[str, SecretStr]:
+        """Each person's token, by name."""
+        return self._people_tokens
 
     @property
     def store_url(self) -> SecretStr:

@@ -61,6 +61,7 @@ class Plan:
     step_seconds: float = 120.0  # least time at each step, and
     step_pairs: int = 200  # least pairs judged at each,
     step_budget_seconds: float = 1800.0  # which must have come by then
+    approvals: int = 0  # people, not counting who started it, that must approve what has passed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +95,8 @@ class Rollout:
     gone: tuple[ServerName, ...] = ()  # those that left the fleet: nobody waits for them
     joining: tuple[ServerName, ...] = ()  # those that came to the fleet since and have not settled yet
     joined_at: float = 0.0  # when the newest of `joining` came
+    by: str = ""  # who started it
+    approvals: tuple[str, ...] = ()  # who approved what had passed
 
     @property
     def present(self) -> tuple[ServerName, ...]:
@@ -134,12 +137,13 @@ class Progress(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """The judge has looked, at so many pairs."""
+    """The judge has looked, at so many pairs. `frozen`: why no promotion may begin now, or ""."""
 
     at: float
     verdict: Verdict
     why: str
     pairs: int = 0
+    frozen: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +167,7 @@ class CommandKind(StrEnum):
     PAUSE = "pause"
     RESUME = "resume"
     PROMOTE = "promote"
+    APPROVE = "approve"
     ABORT = "abort"
 
 
@@ -174,6 +179,7 @@ class Command:
     kind: CommandKind
     by: str
     why: str
+    known: bool = False  # `by` is who showed a token of their own, not what somebody calls themselves
 
 
 Event = Judged | Looked | Command

@@ -135,9 +135,10 @@ def _fleet_change(transition: Transition) -> dict[str, Any] | None:
 
 
 def _went_on(transition: Transition) -> bool:
-    """Within its phase: more servers, another step of traffic, or one that begins anew."""
+    """Within its phase: more servers, another step of traffic, one that begins anew, an approval."""
     before, after = transition.before, transition.after
-    return (before.promoted, before.step) != (after.promoted, after.step) or before.phase_since != after.phase_since
+    moved = (before.promoted, before.step) != (after.promoted, after.step) or before.phase_since != after.phase_since
+    return moved or before.approvals != after.approvals
 
 
 __all__ = ["Deliberate", "Looked", "Telemetry"]

@@ -40,6 +40,7 @@ class Desk:
     lists: dict[str, str] = field(default_factory=dict)  # list of servers -> how reading it stands, in words
     vouches: bool = False  # files are compared with their manifest before a label is set
     vouched: dict[tuple[RolloutId, bool], Vouched] = field(default_factory=dict)  # by rollout, and whether it promotes
+    frozen: Callable[[ModelName, float], str] = lambda model, at: ""  # why nothing may go forward at that time, or ""
     _waiting: set[asyncio.Event] = field(default_factory=set)
 
     def changed(self) -> None:

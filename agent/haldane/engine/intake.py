@@ -113,7 +113,7 @@ class Intake:
             await self._drop(dropped)
         if what.abort is not None:
             await self._supersede(what.abort, max(one.version for one in pending))
-        if what.start is not None:
+        if what.start is not None and not self.desk.frozen(model, self.clock.now()):
             await self._try(what.start)
 
     async def _supersede(self, live: Rollout, version: int) -> None:

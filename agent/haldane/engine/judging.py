@@ -260,5 +260,6 @@ class Judging:
         self.on_ruling(rollout, ruling)
         if rollout.phase is Phase.HELD and ruling.verdict is not Verdict.FAIL:
             return  # a person decides; only harm is no matter for waiting
-        judged = Judged(at=self.clock.now(), verdict=ruling.verdict, why=ruling.why, pairs=ruling.pairs)
-        await self.tell(judged)
+        at = self.clock.now()
+        frozen = self.desk.frozen(rollout.model, at)
+        await self.tell(Judged(at=at, verdict=ruling.verdict, why=ruling.why, pairs=ruling.pairs, frozen=frozen))

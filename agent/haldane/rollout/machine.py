@@ -49,6 +49,8 @@ def _command(rollout: Rollout, command: Command) -> Transition:
             return _hold(rollout, at, why)
         case CommandKind.RESUME, Phase.HELD:
             return _resume(rollout, at, why)
+        case CommandKind.APPROVE, Phase.SHADOWING if rollout.plan.approvals and rollout.verdict is Verdict.PASS:
+            return _approve(rollout, command)
         case CommandKind.PROMOTE, Phase.SHADOWING | Phase.HELD if rollout.mode is Mode.OBSERVE:
             return _stay(rollout, "observe mode changes no server; run the agent with mode: enforce", refused=True)
         case CommandKind.PROMOTE, Phase.SHADOWING:
@@ -61,6 +63,26 @@ def _command(rollout: Rollout, command: Command) -> Transition:
             return _flip(rollout, at, why)
         case kind, phase:
             return _stay(rollout, f"{kind} means nothing while {phase}", refused=True)
+
+
+def _approve(rollout: Rollout, command: Command) -> Transition:
+    """Counted; the promotion begins when the judge looks next. Nobody approves twice, or what they started."""
+    if not command.known:
+        return _stay(rollout, "an approval takes a token of one's own (`people` in the config)", refused=True)
+    if command.by in (rollout.by, *rollout.approvals):
+        did = "started this rollout" if command.by == rollout.by else "has approved already"
+        return _stay(rollout, f"{command.by} {did}; somebody else must approve", refused=True)
+    approved = replace(rollout, approvals=(*rollout.approvals, command.by))
+    return _note(approved, f"approved by {', '.join(approved.approvals)}; {command.why}")
+
+
+def _waits(rollout: Rollout, frozen: str) -> str:
+    """What a promotion still waits for after the PASS, or ""."""
+    if rollout.joining:
+        return f"waits for {', '.join(rollout.joining)}, which joined the fleet"
+    if len(rollout.approvals) < rollout.plan.approvals:
+        return f"waits for approval ({len(rollout.approvals)} of {rollout.plan.approvals})"
+    return frozen
 
 
 def _judged(rollout: Rollout, judged: Judged) -> Transition:
@@ -77,8 +99,8 @@ def _judged(rollout: Rollout, judged: Judged) -> Transition:
             return _hold(rollout, judged.at, judged.why)
         case Phase.SHADOWING, Verdict.PASS if rollout.mode is Mode.OBSERVE:
             return _hold(rollout, judged.at, f"recommends promoting version {rollout.new}: {judged.why}")
-        case Phase.SHADOWING, Verdict.PASS if rollout.joining:
-            return _stay(rollout, f"passed; waits for {', '.join(rollout.joining)}, which joined the fleet")
+        case Phase.SHADOWING, Verdict.PASS if waits := _waits(rollout, judged.frozen):
+            return _note(rollout, f"passed; {waits}")
         case Phase.SHADOWING, Verdict.PASS:
             return _promote(rollout, judged.at, judged.why)
         case Phase.RAMPING, _ if rollout.step_at is not None:
@@ -270,6 +292,11 @@ def _flip(rollout: Rollout, at: float, why: str) -> Transition:
 def _move(rollout: Rollout, at: float, phase: Phase, why: str) -> Transition:
     after = replace(rollout, phase=phase, phase_since=at, why=why)
     return Transition(before=rollout, after=after, why=why)
+
+
+def _note(rollout: Rollout, why: str) -> Transition:
+    """Where it stands, but with something new to say."""
+    return Transition(before=rollout, after=replace(rollout, why=why), why=why)
 
 
 def _stay(rollout: Rollout, why: str, *, refused: bool = False) -> Transition:

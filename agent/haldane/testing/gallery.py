@@ -11,6 +11,7 @@ from haldane.domain.entries import Entry
 from haldane.domain.evidence import Ruling
 from haldane.domain.fleet import Condition, ModelName, Server, ServerName
 from haldane.domain.labels import Label, Receipt
+from haldane.domain.people import Person, Right
 from haldane.domain.record import Record, chain
 from haldane.domain.release import Announcement
 from haldane.domain.rollout import Command, CommandKind, Mode, Phase, Rollout, RolloutId, Transition
@@ -95,6 +96,7 @@ class MemoryAgent:
     conditions: tuple[Condition, ...] = ()
     labels: dict[int, Label] = field(default_factory=dict)
     announced: set[str] = field(default_factory=set)
+    refused: list[tuple[str, Right, str]] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def add(self, story: Story) -> Story:
@@ -128,11 +130,16 @@ class MemoryAgent:
         self.add(Story(rollout=made))
         return made
 
-    async def command(self, rollout: RolloutId, kind: CommandKind, *, by: str, why: str) -> Transition:
+    async def command(
+        self, rollout: RolloutId, kind: CommandKind, *, by: str, why: str, known: bool = False
+    ) -> Transition:
         story = await self.story(rollout)
-        done = step(story.rollout, Command(START, kind, by, why))
+        done = step(story.rollout, Command(START, kind, by, why, known))
         self.stories[rollout] = replace(story, rollout=done.after)
         return done
+
+    async def denied(self, person: Person, right: Right, model: str) -> None:
+        self.refused.append((person.name, right, model))
 
     async def announce(self, one: Announcement) -> bool:
         if one.model != MODEL:

@@ -6,7 +6,8 @@ What the composition root implements is the protocol `Agent`; it hands over
 - `Story`: one rollout with its rulings over time, records and labels.
 
 It may raise `Unknown` (404), `Refused` or `StaleWrite` (409), `Unavailable`
-(503). `Command`s, starts and labels need the bearer token; reading is open.
+(503). `Command`s, starts, events and labels need a bearer token, whose holder may do what
+`people` in the config says; reading is open.
 
 | method and path | what you get |
 |---|---|
@@ -32,9 +33,9 @@ It may raise `Unknown` (404), `Refused` or `StaleWrite` (409), `Unavailable`
 """
 
 import asyncio
-import hmac
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -44,6 +45,7 @@ from starlette.routing import Route
 
 from haldane.domain.evidence import Ruling
 from haldane.domain.labels import Label, Receipt
+from haldane.domain.people import Person, Right, right_for
 from haldane.domain.record import Record, to_line
 from haldane.domain.release import Announcement
 from haldane.domain.rollout import CommandKind, Rollout, RolloutId, Transition
@@ -51,6 +53,8 @@ from haldane.ports import PortError, Refused, StaleWrite, Unavailable
 from haldane.web.events import MOST_EVENT_BYTES, BadEvent, OtherEvent, over_http
 from haldane.web.jsonform import as_json
 from haldane.web.labels import MOST_LABELS, MOST_LABELS_BYTES, BadLabel, read_labels
+from haldane.web.people import Keys, refusal
+from haldane.web.problem import Problem
 from haldane.web.sentences import explained
 from haldane.web.story import AgentStatus, Story
 
@@ -76,7 +80,12 @@ class Agent(Protocol):
     async def announce(self, one: Announcement) -> bool:
         """Stored when it returns; False when it was known. Unknown, or Refused for a model that takes none."""
 
-    async def command(self, rollout: RolloutId, kind: CommandKind, *, by: str, why: str) -> Transition:
+    async def denied(self, person: Person, right: Right, model: str) -> None:
+        """Somebody who is known wanted what they may not; on record when it returns."""
+
+    async def command(
+        self, rollout: RolloutId, kind: CommandKind, *, by: str, why: str, known: bool = False
+    ) -> Transition:
         """Stored when it returns. Unknown, or Refused (also by the machine: `Transition.refused`)."""
 
     async def put_labels(self, model: str, labels: Sequence[Label]) -> Receipt:
@@ -96,14 +105,6 @@ class Agent(Protocol):
 
     async def archive(self, rollout: RolloutId) -> Iterator[bytes]:
         """Its case file as an NPZ archive, in pieces; each may take a moment, so they are asked for in a thread."""
-
-
-class Problem(Exception):
-    """An answer that is not 2xx: status and one sentence."""
-
-    def __init__(self, status: HTTPStatus, error: str) -> None:
-        super().__init__(error)
-        self.status = status
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -129,15 +130,6 @@ def guarded(handler: Handler) -> Handler:
         return JSONResponse({"error": error}, status_code=status, headers=headers)
 
     return answer
-
-
-def require_token(request: Request, token: str) -> None:
-    """Let the request through only with the agent's token."""
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not given:
-        raise Problem(HTTPStatus.UNAUTHORIZED, "this needs the agent's token: Authorization: Bearer TOKEN")
-    if not hmac.compare_digest(given.strip().encode(), token.encode()):
-        raise Problem(HTTPStatus.FORBIDDEN, "that is not the token of this agent")
 
 
 async def read_bytes(request: Request, most: int) -> bytes:
@@ -186,9 +178,9 @@ def _number(request: Request, name: str, default: int, most: int) -> int:
 class Api:
     """The /v1 routes over one agent."""
 
-    def __init__(self, agent: Agent, token: str) -> None:
+    def __init__(self, agent: Agent, keys: Keys) -> None:
         self._agent = agent
-        self._token = token
+        self._keys = keys
 
     def routes(self) -> list[Route]:
         one = "/v1/rollouts/{rollout}"
@@ -253,30 +245,33 @@ class Api:
         return Response("".join(to_line(record) + "\n" for record in found), media_type="application/x-ndjson")
 
     async def start(self, request: Request) -> Response:
-        require_token(request, self._token)
+        self._keys.who(request)
         body = await read_body(request, {"model": str, "version": int, "by": str, "why": str})
-        made = await self._agent.start(body["model"], body["version"], by=body["by"], why=body["why"])
+        person = await self._allowed(request, Right.START, body["model"], body["by"])
+        made = await self._agent.start(body["model"], body["version"], by=person.name, why=body["why"])
         return JSONResponse({"rollout": as_json(made)}, status_code=HTTPStatus.CREATED)
 
     async def command(self, request: Request) -> Response:
-        require_token(request, self._token)
+        self._keys.who(request)
         body = await read_body(request, {"kind": str, "by": str, "why": str})
         if body["kind"] not in list(CommandKind):
             raise Problem(
                 HTTPStatus.UNPROCESSABLE_ENTITY, f"kind: must be one of {', '.join(CommandKind)}, got {body['kind']!r}"
             )
-        done = await self._agent.command(
-            RolloutId(request.path_params["rollout"]), CommandKind(body["kind"]), by=body["by"], why=body["why"]
-        )
+        rollout, kind = await self._agent.rollout(RolloutId(request.path_params["rollout"])), CommandKind(body["kind"])
+        person = await self._allowed(request, right_for(kind), rollout.model, body["by"])
+        by, known = person.name, person.known
+        done = await self._agent.command(rollout.id, kind, by=by, why=body["why"], known=known)
         if done.refused:
             raise Problem(HTTPStatus.CONFLICT, done.why)
         return JSONResponse({"before": done.before.phase, "after": done.after.phase, "why": done.why})
 
     async def labels(self, request: Request) -> Response:
-        require_token(request, self._token)
+        self._keys.who(request)
         model = request.query_params.get("model", "")
         if not model:
             raise Problem(HTTPStatus.BAD_REQUEST, "model: missing; post to /v1/labels?model=NAME")
+        await self._allowed(request, Right.LABEL, model)
         body = await read_bytes(request, MOST_LABELS_BYTES)
         try:
             labels = await asyncio.to_thread(read_labels, body)
@@ -289,8 +284,16 @@ class Api:
         told = {"accepted": found.accepted, "duplicate": found.duplicate, "unknown": found.unknown}
         return JSONResponse(told, status_code=HTTPStatus.ACCEPTED)
 
+    async def _allowed(self, request: Request, right: Right, model: str, says: str = "") -> Person:
+        """Who asks, when they may; Problem otherwise, on record when it is somebody known."""
+        person = self._keys.who(request, says)
+        if not person.may(right, model):
+            await self._agent.denied(person, right, model)
+            raise Problem(HTTPStatus.FORBIDDEN, refusal(person, right, model))
+        return person
+
     async def events(self, request: Request) -> Response:
-        require_token(request, self._token)
+        self._keys.who(request)
         body = await read_bytes(request, MOST_EVENT_BYTES)
         try:
             one = over_http(request.headers, body)
@@ -299,7 +302,8 @@ class Api:
         except ImportError:
             why = 'CloudEvents need a small package: pip install "haldane[notify]"'
             raise Problem(HTTPStatus.NOT_IMPLEMENTED, why) from None
-        taken = await self._agent.announce(one)
+        person = await self._allowed(request, Right.ANNOUNCE, one.model, one.by)
+        taken = await self._agent.announce(replace(one, by=person.name))
         told = {"model": one.model, "version": one.version, "taken": taken}
         return JSONResponse(told, status_code=HTTPStatus.ACCEPTED)
 

@@ -45,6 +45,11 @@ _MACHINE = (
     (r"no rollout of version (\d+) has been started", "尚未开始版本 {0} 的上线流程"),
     (r"its promotion was taken back: (.+)", "其上线已被撤回：{0}"),
     (r"every server is settled", "所有服务器都已就绪"),
+    (r"passed; (.+)", "已通过；{0}"),
+    (r"waits for approval \((\d+) of (\d+)\)", "等待批准（{0}/{1}）"),
+    (r"waits for (.+), which joined the fleet", "等待新加入的服务器 {0}"),
+    (r"frozen until (.+?): (.+)", "冻结至 {0}：{1}"),
+    (r"approved by ([^;]+); (.+)", "由 {0} 批准；{1}"),
 )
 _FILES = (
     (r"it does not answer as when it was validated: (.+)", "其应答与验证时不同：{0}"),

@@ -15,8 +15,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from haldane.judge.answer import Answer, Reply, reply_on
-from haldane.web.api import MOST_BODY_BYTES, Agent, Problem, Unknown, guarded, read_bytes
+from haldane.web.api import MOST_BODY_BYTES, Agent, Unknown, guarded, read_bytes
 from haldane.web.chinese import in_chinese
+from haldane.web.problem import Problem
 
 MOST_ROLLOUTS = 1000  # how far back the rollout of a version is looked for
 

@@ -19,10 +19,12 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from haldane.domain.people import Person
 from haldane.ports import Refused
 from haldane.web.api import Agent, Api
 from haldane.web.gates import Gates
 from haldane.web.pages import Pages
+from haldane.web.people import Keys
 
 # Pages carry their own style and no script; nothing may be loaded or framed.
 _HEADERS = [
@@ -51,8 +53,10 @@ class _SafeHeaders:
         await self._app(scope, receive, send_with_headers)
 
 
-def make_app(agent: Agent, *, registry: CollectorRegistry, token: str) -> Starlette:
-    """The whole gallery over one agent, as an ASGI app."""
+def make_app(
+    agent: Agent, *, registry: CollectorRegistry, token: str, people: Sequence[tuple[str, Person]] = ()
+) -> Starlette:
+    """The whole gallery over one agent, as an ASGI app. `token` is the agent's own, `people` have theirs."""
 
     async def healthy(request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -71,7 +75,7 @@ def make_app(agent: Agent, *, registry: CollectorRegistry, token: str) -> Starle
         Route("/-/healthy", healthy),
         Route("/-/ready", ready),
         Route("/metrics", metrics),
-        *Api(agent, token).routes(),
+        *Api(agent, Keys(token, people)).routes(),
         *Gates(agent).routes(),
         *Pages(agent).routes(),
     ]

@@ -157,7 +157,7 @@ async def test_starting_needs_the_token_and_is_refused_while_another_is_live(htt
         (b"{}", "kind: missing"),
         (b'{"kind": "abort", "by": "ada", "why": " "}', "why: must be text"),
         (b'{"kind": "abort", "by": "ada", "why": "x", "force": true}', "force: unknown field"),
-        (b'{"kind": "explode", "by": "ada", "why": "x"}', "pause, resume, promote, abort"),
+        (b'{"kind": "explode", "by": "ada", "why": "x"}', "pause, resume, promote, approve, abort"),
         (b'{"kind": 7, "by": "ada", "why": "x"}', "kind: must be text"),
     ],
 )

@@ -1,0 +1,11 @@
+"""An answer of the API that is not 2xx."""
+
+from http import HTTPStatus
+
+
+class Problem(Exception):
+    """Status and one sentence."""
+
+    def __init__(self, status: HTTPStatus, error: str) -> None:
+        super().__init__(error)
+        self.status = status

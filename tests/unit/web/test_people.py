@@ -1,0 +1,76 @@
+"""Each person by a token of their own: what they may, under which name, and what is denied on record."""
+
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+
+from haldane.domain.people import Person, Right
+from haldane.domain.rollout import Phase
+from haldane.testing.gallery import MemoryAgent, a_story
+from haldane.web.server import make_app
+
+ADA = Person("ada", frozenset({Right.START, Right.OPERATE}), ("cred*",))
+BOB = Person("bob", frozenset({Right.APPROVE}))
+EVE = Person("eve", frozenset(Right), ("fraud",))
+OWN = "the-agents-own-token"
+PEOPLE = [("ada-ada-ada-ada-ada-ada", ADA), ("bob-bob-bob-bob-bob-bob", BOB), ("eve-eve-eve-eve-eve-eve", EVE)]
+START = {"model": "credit", "version": 7, "by": "somebody", "why": "retrained"}
+
+
+@pytest.fixture
+def agent() -> MemoryAgent:
+    return MemoryAgent()
+
+
+async def post(agent: MemoryAgent, token: str, path: str, body: dict[str, Any]) -> httpx.Response:
+    app = make_app(agent, registry=CollectorRegistry(), token=OWN, people=PEOPLE)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://agent") as http:
+        return await http.post(path, json=body, headers={"Authorization": f"Bearer {token}"} if token else {})
+
+
+async def test_what_somebody_may_is_done_under_their_name_whatever_they_call_themselves(agent: MemoryAgent) -> None:
+    made = await post(agent, PEOPLE[0][0], "/v1/rollouts", START)
+    assert (made.status_code, made.json()["rollout"]["why"]) == (201, "ada: retrained")
+
+
+async def test_the_agents_own_token_may_everything_and_takes_the_name_given(agent: MemoryAgent) -> None:
+    made = await post(agent, OWN, "/v1/rollouts", START)
+    assert (made.status_code, made.json()["rollout"]["why"]) == (201, "somebody: retrained")
+
+
+@pytest.mark.parametrize(
+    ("token", "status", "refused"),
+    [
+        ("", 401, []),
+        ("nobody-has-this-token", 403, []),
+        (PEOPLE[1][0], 403, [("bob", Right.START, "credit")]),
+        (PEOPLE[2][0], 403, [("eve", Right.START, "credit")]),
+    ],
+)
+async def test_what_is_denied(agent: MemoryAgent, token: str, status: int, refused: list[object]) -> None:
+    answer = await post(agent, token, "/v1/rollouts", START)
+    assert (answer.status_code, agent.refused, agent.stories) == (status, refused, {})
+
+
+async def test_a_refusal_says_which_right_it_takes(agent: MemoryAgent) -> None:
+    answer = await post(agent, PEOPLE[1][0], "/v1/rollouts", START)
+    assert answer.json()["error"] == "bob may not: it takes the right `start` of credit; they have approve of *"
+
+
+@pytest.mark.parametrize(
+    ("token", "kind", "status"),
+    [
+        (PEOPLE[0][0], "abort", 200),
+        (PEOPLE[0][0], "promote", 403),
+        (PEOPLE[0][0], "approve", 403),
+        (PEOPLE[1][0], "abort", 403),
+        (PEOPLE[1][0], "approve", 409),  # he may, but nothing waits for it
+    ],
+)
+async def test_commands_take_rights_of_their_own(agent: MemoryAgent, token: str, kind: str, status: int) -> None:
+    agent.add(a_story(phase=Phase.SHADOWING))
+    body = {"kind": kind, "by": "x", "why": "because"}
+    answer = await post(agent, token, "/v1/rollouts/credit-2-test/commands", body)
+    assert answer.status_code == status, answer.text
