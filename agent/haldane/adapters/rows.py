@@ -17,8 +17,8 @@ from haldane.ports import Malformed
 SCHEMA = 1
 _ROLLOUT = TypeAdapter(Rollout)
 # Came later: the release before reads every rollout in which they are as they were then.
-_LATER = ("reverts", "gone", "joining", "joined_at", "step", "step_at", "step_from")
-_LATER_IN_PLAN = ("traffic_steps", "step_seconds", "step_pairs", "step_budget_seconds")
+_LATER = ("reverts", "gone", "joining", "joined_at", "step", "step_at", "step_from", "by", "approvals")
+_LATER_IN_PLAN = ("traffic_steps", "step_seconds", "step_pairs", "step_budget_seconds", "approvals")
 
 
 def rollout_to_json(rollout: Rollout) -> str:
