@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install the real programs that tests run against (Prometheus, Alertmanager, a process exporter, Chromium, PostgreSQL, HAProxy, nginx, h2load, and small tools) where apt can.
+# Install the real programs that tests run against (Prometheus, Alertmanager, a process exporter, Chromium, PostgreSQL, HAProxy, nginx, h2load, nftables, faketime, and small tools) where apt can.
 # Without apt or without being root it says what is missing: those tests then skip, or fail when CI=true.
 set -u
 
@@ -19,7 +19,7 @@ have() {
 }
 
 missing() {
-    for part in prometheus prometheus-alertmanager prometheus-process-exporter chromium postgresql haproxy nginx-light nghttp2-client curl openssl git; do
+    for part in prometheus prometheus-alertmanager prometheus-process-exporter chromium postgresql haproxy nginx-light nghttp2-client nftables faketime curl openssl git; do
         have "$part" || printf '%s ' "$part"
     done
 }
