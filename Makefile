@@ -18,7 +18,7 @@ DRAW := $(VENV)/boards
 # A bytecode cache makes every start faster; some environments switch it off.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test setup parts lint unit e2e bench judge-trials boards board-types board-pictures faults demo-models constraints clean
+.PHONY: help demo test setup parts lint unit e2e bench soak judge-trials boards board-types board-pictures faults demo-models constraints clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,10 +47,16 @@ unit: $(VENV)/.test ## Tests of parts, contracts, guarantees, documents; PYTEST_
 e2e: $(VENV)/.test ## Tests of the agent as a process: rollouts, crashes, the demo, the tutorial
 	@$(STEP) "tests of the whole" $(BIN)/python -m pytest tests/e2e tests/fault --durations=8 $(PYTEST_ARGS)
 
-bench: $(VENV)/.test ## Start and memory of the agent, cost of judging and of scraping, each beside a plain reference
+bench: $(VENV)/.test ## Start and memory of the agent, cost of judging, scraping, shadowing, each beside a plain reference
 	@$(BIN)/python benchmarks/footprint.py
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/judge_cost.py
 	@$(BIN)/python benchmarks/scrape.py
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/shadow.py
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/tensors.py
+
+soak: $(VENV)/.test ## Ten minutes of shadowing with faults, then ten million pairs: none lost, memory flat (half an hour)
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py wire
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py past
 
 judge-trials: $(VENV)/.test ## The judge in thousands of simulated trials; writes docs/benchmarks.md (an hour or two)
 	@OPENBLAS_NUM_THREADS=1 nice -n 10 $(BIN)/python benchmarks/judge.py --seed 0 --seed fresh --jobs $(WORKERS) \

@@ -47,6 +47,7 @@ class Round:
 
     h2load: Cost
     bare: Cost
+    below: Cost
     one: Cost
     two: Cost  # two processes together: calls per second of both, CPU per call of both
 
@@ -102,6 +103,7 @@ def run_round(ports: tuple[int, int], calls: int, in_flight: int, body: Path) ->
     return Round(
         h2load(ports[0], 2 * calls, in_flight, body),
         callers("bare", 1, ports, calls, in_flight),
+        callers("below", 1, ports, calls, in_flight),
         callers("haldane", 1, ports, calls, in_flight),
         callers("haldane", 2, ports, calls // 2, in_flight),
     )
@@ -127,6 +129,7 @@ def page(rounds: Sequence[Round], said: str) -> str:
     callers = {
         "h2load, one connection": [one.h2load for one in rounds],
         "bare `grpc.aio` loop": [one.bare for one in rounds],
+        "the same below its Python layer": [one.below for one in rounds],
         "Haldane, one process": [one.one for one in rounds],
         "Haldane, two processes": [one.two for one in rounds],
     }

@@ -266,7 +266,8 @@ async def on_the_wire(seconds: float, account: Account, samples: list[float]) ->
             servers[sandbox.server.name] = Door(client, account)  # type: ignore[assignment]
         court = a_court(tuple(servers))
         stack.callback(court.close)
-        limits = ShadowLimits(pairs_per_second=200.0, deadline_seconds=1.0)
+        # The slack: what the faults do is shed for, what a shared machine does is not.
+        limits = ShadowLimits(pairs_per_second=200.0, deadline_seconds=1.0, slack_seconds=0.1)
         tasks = [
             asyncio.create_task(shadow(court, servers, limits, account, float("inf"))),
             asyncio.create_task(trouble(sandboxes, admins, met)),
@@ -301,6 +302,7 @@ def page(account: Account, samples: list[float], faults: str, seconds: float) ->
     rows = [
         ("time", f"{seconds:,.0f} s"),
         ("faults", faults),
+        *((f"turns left out: {reason}", f"{n:,}") for reason, n in by_label(account.telemetry.shed, "reason").items()),
         ("pairs sent", f"{account.sent:,}"),
         ("judged", f"{account.judged:,}"),
         *((f"set aside: {reason}", f"{number:,}") for reason, number in account.set_aside().items()),

@@ -8,7 +8,7 @@ PortError
 └── StaleWrite    another writer was first          reload, decide again
 """
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol
@@ -108,9 +108,9 @@ class ModelServer(Protocol):
     ) -> Outcome:
         """One call, addressed by number, label (str) or neither. Never raises for what the server says."""
 
-    async def predict_both(
+    def predict_both(
         self, model: ModelName, request: Request, *, first: int | str, second: int | str, deadline: float
-    ) -> tuple[Outcome, Outcome]:
+    ) -> Awaitable[tuple[Outcome, Outcome]]:
         """Two calls of one request, sent together in that order, each timed by itself; as `predict` otherwise."""
 
     async def scrape(self) -> str | None:

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""One caller as a process: `bare` or `haldane`. Says "ready", waits for a line, then calls, then says what it took.
+"""One caller as a process. Says "ready", waits for a line, then calls, then says what it took.
 
     python benchmarks/wirespeed/callers.py bare STABLE_PORT CANARY_PORT CALLS IN_FLIGHT
 
-`bare` is the least that Python's gRPC does: loops of calls with identity serializers, half to each server.
+`bare` is the least that Python's gRPC does: loops of calls with identity serializers, half to each server. `below`
+is the same without the layer of grpc.aio that is written in Python: how much of the wall that is.
 `haldane` is the product's pairing with its scorer and its judge: random order, two calls together, timing, the
 versions read, outputs compared, every batch folded and ruled on. Both warm up before they start counting.
 """
@@ -16,15 +17,18 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
+from functools import partial
 from itertools import count
+from typing import Any
 
+import grpc.aio
 from prometheus_client import CollectorRegistry
 
 from haldane.config.analysis import AnalysisSection
 from haldane.domain.fleet import ModelName, Server, ServerName
 from haldane.domain.rollout import Phase
 from haldane.domain.traffic import Api, Outcome, Request, Status
-from haldane.engine.addressing import addressing
+from haldane.engine.addressing import current
 from haldane.engine.pairing import ShadowLimits, pairs
 from haldane.judge.analysis import Analysis
 from haldane.judge.outputs import OutputKind, OutputRule
@@ -59,16 +63,21 @@ def start() -> Meter:
     return Meter()
 
 
-async def bare(ports: tuple[int, int], calls: int, in_flight: int) -> None:
+Call = Callable[[bytes], Awaitable[object]]
+
+
+async def loops(
+    call_of: Callable[[grpc.aio.Channel], Call], ports: tuple[int, int], calls: int, in_flight: int
+) -> None:
     """Loops that share a number of calls, alternating between the servers."""
     body = request_body()
     async with AsyncExitStack() as stack:
         channels = [await stack.enter_async_context(open_channel(_server(port), None)) for port in ports]
-        methods = [channel.unary_unary(PATH, None, None) for channel in channels]
+        call = [call_of(channel) for channel in channels]
 
         async def loop(turns: "count[int]", end: int) -> None:
             while (turn := next(turns)) < end:
-                await methods[turn % 2](body, timeout=DEADLINE)
+                await call[turn % 2](body)
 
         async def run(number: int) -> None:
             turns = count()
@@ -80,13 +89,35 @@ async def bare(ports: tuple[int, int], calls: int, in_flight: int) -> None:
         meter.say(calls)
 
 
-class Endless:
-    """A stream of one body, each request with an id of its own."""
+def public(channel: grpc.aio.Channel) -> Call:
+    """As anyone calls it."""
+    return partial(channel.unary_unary(PATH, None, None), timeout=DEADLINE)
+
+
+def below(channel: Any) -> Call:
+    """What is left when the call object, the task and the metadata that grpc.aio makes for each call are left out.
+
+    By private names of grpcio, so only to measure.
+    """
+    method = channel.unary_unary(PATH, None, None)
+
+    async def call(body: bytes) -> object:
+        args = method._method, time.time() + DEADLINE, None, None, method._registered_call_handle
+        return await method._channel.call(*args).unary_unary(body, (), None)
+
+    return call
+
+
+class Stream:
+    """Requests of one body, each with an id of its own, made beforehand: what a source costs is another matter."""
+
+    def __init__(self, number: int) -> None:
+        body = request_body()
+        self._requests = [Request(f"request-{place}", Api.PREDICT, body) for place in range(number)]
 
     async def requests(self) -> AsyncIterator[Request]:
-        body = request_body()
-        for number in count():
-            yield Request(f"request-{number}", Api.PREDICT, body)
+        for request in self._requests:
+            yield request
 
 
 class TwoArms:
@@ -95,12 +126,12 @@ class TwoArms:
     def __init__(self, arms: Mapping[int | str, Calls]) -> None:
         self._arms = arms
 
-    async def predict_both(
+    def predict_both(
         self, model: ModelName, request: Request, *, first: int | str, second: int | str, deadline: float
-    ) -> tuple[Outcome, Outcome]:
+    ) -> Awaitable[tuple[Outcome, Outcome]]:
         left = deadline - asyncio.get_running_loop().time()
-        sent = [self._arms[version].send(model, request, version, left) for version in (first, second)]
-        return await outcomes(*sent)
+        one = self._arms[first].send(model, request, first, left)
+        return outcomes(one, self._arms[second].send(model, request, second, left))
 
 
 async def haldane(ports: tuple[int, int], calls: int, in_flight: int) -> None:
@@ -114,10 +145,10 @@ async def haldane(ports: tuple[int, int], calls: int, in_flight: int) -> None:
         batches = pairs(
             rollout=rollout,
             servers={ServerName("r0"): arms},
-            source=Endless(),
+            source=Stream(calls + WARM_UP_CALLS),
             limits=ShadowLimits(pairs_per_second=1e6, concurrency=in_flight // 2, aa_share=0.05, slowdown=math.inf),
             score=Scorer(OutputRule(kind=OutputKind.ANY)),
-            address=lambda: addressing(rollout),
+            address=current(lambda: rollout),
             masked=lambda server: False,
             next_seq=0,
             judged_rows=set(),
@@ -143,7 +174,11 @@ def _server(port: int) -> Server:
     return Server(ServerName(f"at {port}"), f"127.0.0.1:{port}")
 
 
-CALLERS: dict[str, Callable[[tuple[int, int], int, int], Awaitable[None]]] = {"bare": bare, "haldane": haldane}
+CALLERS: dict[str, Callable[[tuple[int, int], int, int], Awaitable[None]]] = {
+    "bare": partial(loops, public),
+    "below": partial(loops, below),
+    "haldane": haldane,
+}
 
 if __name__ == "__main__":
     kind, stable_port, canary_port, number, at_once = sys.argv[1:]

@@ -26,7 +26,7 @@ from haldane.domain.entries import Entry
 from haldane.domain.fleet import Availability, ModelEntry, ModelName, ServerConfig, ServerName
 from haldane.domain.rollout import Rollout, RolloutId
 from haldane.domain.traffic import Batch, Request
-from haldane.engine.addressing import addressing
+from haldane.engine.addressing import current
 from haldane.engine.desk import Desk
 from haldane.engine.footprint import Footprints
 from haldane.engine.judging import Progress
@@ -192,7 +192,7 @@ class Parts:
                 aa_share=0.0 if rollout.first else shadow.aa_share,
             ),
             score=unscored(scorer) if self._made_up(rollout.model) else scorer,
-            address=lambda: addressing(self.desk.rollout(rollout.id) or rollout),
+            address=current(lambda: self.desk.rollout(rollout.id) or rollout),
             masked=lambda server: self.loading(rollout.model, server),
             next_seq=progress.next_seq,
             judged_rows=progress.judged_rows,

@@ -1,6 +1,7 @@
 """Which versions a pair is meant for, and when one that came back proves nothing."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 from haldane.domain.fleet import Clients
@@ -25,6 +26,20 @@ def addressing(rollout: Rollout) -> Addressing:
     if rollout.mode is Mode.ENFORCE and rollout.clients is Clients.LABEL and untouched and not rollout.first:
         return Addressing("stable", "canary")
     return Addressing(rollout.old, rollout.new)
+
+
+def current(rollout: Callable[[], Rollout]) -> Callable[[], Addressing]:
+    """The addressing of a rollout that goes on: asked twice for each pair, worked out once for each state of it."""
+    known: Rollout | None = None
+    address = Addressing(0, 0)
+
+    def now() -> Addressing:
+        nonlocal known, address
+        if (latest := rollout()) is not known:
+            known, address = latest, addressing(latest)
+        return address
+
+    return now
 
 
 def set_aside_because(

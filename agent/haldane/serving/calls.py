@@ -112,10 +112,9 @@ async def outcome(sent: Sent) -> Outcome:
     """What became of a call. Never raises for what the server says, or for a server that is gone."""
     try:
         answer: bytes = await sent.call
+        return Outcome(Status.OK, sent.stamp.seconds, splice.answered_by(answer), answer)
     except grpc.aio.AioRpcError as error:
         status = status_of(error.code(), error.details() or "")
         return Outcome(status, sent.stamp.seconds, detail=words_of(error))
-    try:
-        return Outcome(Status.OK, sent.stamp.seconds, splice.answered_by(answer), answer)
     except DecodeError as error:
         return Outcome(Status.MALFORMED, sent.stamp.seconds, None, answer, f"unreadable answer: {error}")

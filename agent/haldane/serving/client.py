@@ -11,7 +11,7 @@ Source: recorded transcripts of TF Serving 2.20; model_service_impl.cc, server_c
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -271,11 +271,11 @@ class ServingClient:
         """
         return await self._calls.one(model, request, version, deadline)
 
-    async def predict_both(
+    def predict_both(
         self, model: ModelName, request: Request, *, first: int | str, second: int | str, deadline: float
-    ) -> tuple[Outcome, Outcome]:
+    ) -> Awaitable[tuple[Outcome, Outcome]]:
         """Two calls sent together, in that order; see `predict`."""
-        return await self._calls.both(model, request, first, second, deadline)
+        return self._calls.both(model, request, first, second, deadline)
 
     async def scrape(self) -> str | None:
         """Its metrics page; None when it has none (no URL, or monitoring is off there)."""
