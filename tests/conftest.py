@@ -17,6 +17,8 @@ ELSEWHERE = {
     "postgres": "/usr/lib/postgresql/*/bin/postgres",
     "initdb": "/usr/lib/postgresql/*/bin/initdb",
     "pg_ctl": "/usr/lib/postgresql/*/bin/pg_ctl",
+    # It brings so much along that it has an environment of its own.
+    "mlflow": str(ROOT / ".mlflow/bin/mlflow"),
 }
 # The same program under the names that distributions give it.
 ALSO_CALLED = {

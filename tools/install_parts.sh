@@ -24,6 +24,12 @@ missing() {
     done
 }
 
+# MLflow's server is 600 MB of packages with pins of their own, so it gets an environment of its own.
+if [ -x .venv/bin/uv ] && ! command -v mlflow >/dev/null 2>&1 && [ ! -x .mlflow/bin/mlflow ]; then
+    .venv/bin/uv venv -q .mlflow && .venv/bin/uv pip install -q -p .mlflow/bin/python mlflow==3.17.2 ||
+        echo "!!  MLflow could not be installed; its tests will be SKIPPED" >&2
+fi
+
 wanted=$(missing)
 [ -z "$wanted" ] && exit 0
 

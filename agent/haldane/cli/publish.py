@@ -18,10 +18,23 @@ _MOST_METADATA = 64 * 1024  # bytes; it is read whole and shown to people
 @click.option("--model", required=True, help="The model's name; its versions lie in a folder of that name.")
 @click.option("--to", "where", required=True, metavar="URI", help="Where models are kept: a path, file:// or s3://.")
 @click.option("--metadata", type=click.Path(path_type=Path), help="YAML mapping to keep with it: owner, data version.")
+@click.option("--mlflow-run", "run", metavar="ID", help="Keep what this MLflow run says: parameters, metrics, data.")
+@click.option("--mlflow", "tracking", metavar="URL", envvar="MLFLOW_TRACKING_URI", show_envvar=True,
+              help="Address of MLflow's tracking server.")  # fmt: skip
 @click.option("--by", default=getpass.getuser, show_default="your user name", help="Who publishes.")
 @click.option("--again", is_flag=True, help="Under a new number even if the newest version has the same files.")
 @trial_options
-def publish_(path: str, model: str, where: str, metadata: Path | None, by: str, again: bool, trial: Trial) -> None:
+def publish_(
+    path: str,
+    model: str,
+    where: str,
+    metadata: Path | None,
+    run: str | None,
+    tracking: str | None,
+    by: str,
+    again: bool,
+    trial: Trial,
+) -> None:
     """Validate the SavedModel at PATH and store it as the next version of --model.
 
     Prints the version's number, and nothing else, on stdout. Whoever looks
@@ -32,16 +45,18 @@ def publish_(path: str, model: str, where: str, metadata: Path | None, by: str, 
       haldane release publish export/run-7 --model credit_risk --to s3://models
       haldane release publish export/run-7 --model credit_risk --to /models \\
           --metadata release.yaml --served 10.0.0.4:8500
+      haldane release publish export/run-7 --model credit_risk --to /models \\
+          --mlflow http://mlflow:5000 --mlflow-run 0af6b1c4e2
 
-    Exit codes: as of `release validate`; 4 also when the storage fails, 5 when
-    what arrived there is not what was validated.
+    Exit codes: as of `release validate`; 4 also when the storage or MLflow
+    fails, 5 when what arrived is not what was validated, or the run is no good.
     """
     from datetime import UTC, datetime
 
     from haldane.release.publish import Origin, already, publish
 
-    notes = _metadata(metadata) if metadata else {}
     with failures():
+        notes = _notes(metadata, run, tracking)
         shelf = shelf_at(where, model)
         found = tried(path, trial, model, err=True)
         leave_unless_fine(path, found)
@@ -85,6 +100,22 @@ def sync_(where: str, model: str, disk: Path, versions: tuple[int, ...]) -> None
             click.echo(f"{model} {version} {'is now' if arrived else 'was already'} in {disk}")
 
 
+def _notes(metadata: Path | None, run: str | None, tracking: str | None) -> dict[str, Any]:
+    """What is to be kept with the release; the publisher's own words count more than MLflow's."""
+    import json
+
+    notes = _metadata(metadata) if metadata else {}
+    if run is not None:
+        from haldane.adapters.mlflow import run_notes
+
+        if tracking is None:
+            leave(USAGE, "--mlflow-run wants the tracking server's address: --mlflow URL, or MLFLOW_TRACKING_URI")
+        notes = {"mlflow": run_notes(tracking, run)} | notes
+    if len(json.dumps(notes)) > _MOST_METADATA:
+        leave(USAGE, f"what is to be kept with it is larger than {_MOST_METADATA:,} bytes; name a place where it lies")
+    return notes
+
+
 def _metadata(path: Path) -> dict[str, Any]:
     """The publisher's own notes; exit code 2 when they are no YAML mapping of plain values."""
     import json
@@ -103,6 +134,4 @@ def _metadata(path: Path) -> dict[str, Any]:
         leave(USAGE, f"--metadata {path}: {error}", 'Dates want quotes: data_version: "2026-10-31"')
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         leave(USAGE, f"--metadata {path}: wants a mapping of names to values, as in  owner: risk-team")
-    if len(text.encode()) > _MOST_METADATA:
-        leave(USAGE, f"--metadata {path}: is larger than {_MOST_METADATA:,} bytes; name a place where the rest lies")
     return found

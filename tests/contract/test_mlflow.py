@@ -1,0 +1,165 @@
+"""What a run says of itself: a real MLflow server, and answers that no such server gives."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from haldane.adapters.mlflow import run_notes
+from haldane.cli import main
+from haldane.ports import Malformed, PortError, Refused, Unavailable
+
+PREFIX = "/api/2.0/mlflow/"
+
+
+@pytest.fixture(scope="module")
+def tracking(
+    need_binary: Callable[[str], str], free_port: Callable[[], int], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    program, port, folder = need_binary("mlflow"), free_port(), tmp_path_factory.mktemp("mlflow")
+    command = [program, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/ml.db", "--artifacts-destination", str(folder / "art")]
+    # Its job runners are seven processes that nothing here needs.
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = (
+            time.monotonic() + 500
+        )  # its first start makes the database: half a minute, and much more on a busy machine
+        while time.monotonic() < deadline:
+            assert process.poll() is None, (folder / "log").read_text()[-2000:]
+            try:
+                httpx.get(f"{address}/health", trust_env=False).raise_for_status()
+                break
+            except httpx.HTTPError:
+                time.sleep(0.2)
+        yield address
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)  # with its workers, which outlive it otherwise
+        process.wait(30)
+
+
+def a_run(tracking: str, *, status: str = "FINISHED") -> str:
+    def post(path: str, **body: Any) -> Any:
+        reply = httpx.post(tracking + PREFIX + path, json=body, timeout=60, trust_env=False)
+        reply.raise_for_status()
+        return reply.json()
+
+    tags = [{"key": "mlflow.user", "value": "ada"}, {"key": "team", "value": "risk"}]
+    tags += [{"key": "mlflow.source.git.commit", "value": "0af6b1c"}]
+    run = str(post("runs/create", experiment_id="0", run_name="october", tags=tags)["run"]["info"]["run_id"])
+    post("runs/log-parameter", run_id=run, key="depth", value="6")
+    for key, value in (("auc", 0.81), ("loss", "NaN")):
+        post("runs/log-metric", run_id=run, key=key, value=value, timestamp=1, step=0)
+    dataset = {"name": "loans", "digest": "5f0c7a", "source_type": "local", "source": "loans.parquet"}
+    post("runs/log-inputs", run_id=run, datasets=[{"dataset": dataset}])
+    post("runs/update", run_id=run, status=status)
+    return run
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.xdist_group("mlflow")
+def test_a_real_run_says_parameters_metrics_data_and_who(tracking: str) -> None:
+    run = a_run(tracking)
+    assert run_notes(tracking, run) == {
+        "run": run,
+        "status": "FINISHED",
+        "name": "october",
+        "user": "ada",
+        "commit": "0af6b1c",
+        "params": {"depth": "6"},
+        "metrics": {"auc": 0.81, "loss": None},
+        "data": ["loans@5f0c7a"],
+        "tags": {"team": "risk"},
+    }
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.xdist_group("mlflow")
+def test_a_run_that_is_not_there_or_failed_is_refused(tracking: str, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"status 404: Run .* not found"):
+        run_notes(tracking, "0" * 32)
+    failed = a_run(tracking, status="FAILED")
+    with pytest.raises(Refused, match="is FAILED"):
+        run_notes(tracking, failed)
+    arguments = ["--model", "m", "--to", str(tmp_path), "--mlflow", tracking, "--mlflow-run", failed]
+    result = CliRunner().invoke(main, ["release", "publish", str(tmp_path), *arguments])
+    assert result.exit_code == 5
+    assert "nothing is released of a run that did not end well" in result.stderr
+
+
+@pytest.fixture
+def other() -> Iterator[Callable[[int, bytes], str]]:
+    """A server that gives one answer to everything."""
+    servers = []
+
+    def start(status: int, body: bytes) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(status)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = HTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://user:secret@127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (200, b"<html>", Malformed),
+        (200, b"{}", Malformed),
+        (200, b'{"run": {"info": {"run_id": "r"}, "data": {}}}', Malformed),
+        (200, b'{"run": {"info": {"run_id": "r", "status": "FINISHED"}, "data": {"metrics": [{}]}}}', Malformed),
+        (404, b"nothing here", Malformed),
+        (401, b"{}", Refused),
+        (429, b"", Unavailable),
+        (503, b"", Unavailable),
+    ],
+)
+def test_any_other_answer_is_told_for_what_it_is(
+    other: Callable[[int, bytes], str], status: int, body: bytes, error: type[PortError]
+) -> None:
+    with pytest.raises(error) as caught:
+        run_notes(other(status, body), "r")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_run_without_anything_is_still_a_run(other: Callable[[int, bytes], str]) -> None:
+    body = b'{"run": {"info": {"run_id": "r", "status": "RUNNING"}, "data": {}}}'
+    assert run_notes(other(200, body), "r") == {"run": "r", "status": "RUNNING"}
+
+
+def test_no_server_is_unavailable() -> None:
+    for address in ("http://127.0.0.1:1", "not an address", "databricks"):
+        with pytest.raises(Unavailable, match="is that the address of a tracking server"):
+            run_notes(address, "r")
+
+
+def test_a_run_without_an_address_is_wrong_usage(tmp_path: Path) -> None:
+    arguments = ["release", "publish", str(tmp_path), "--model", "m", "--to", str(tmp_path), "--mlflow-run", "r"]
+    result = CliRunner().invoke(main, arguments, env={"MLFLOW_TRACKING_URI": None})
+    assert result.exit_code == 2
+    assert "MLFLOW_TRACKING_URI" in result.stderr
