@@ -31,7 +31,7 @@ class Recorder:
         self._model, self._intake, self._reading = model, intake, reading
         self._recording, self._redaction = recording, redaction
         self._busy = Lock()  # a write goes on in its thread when its task is cancelled
-        self._failing, self._retry_at = False, 0.0
+        self._failing, self._retry_at, self._untidy = False, 0.0, False
         self._unseen, self._sought = set(redaction.drop | redaction.hash), 0
 
     async def run(self) -> None:
@@ -43,7 +43,7 @@ class Recorder:
                 if calls := await _some(waiting, due):
                     await self._record(calls)
                 if loop.time() >= due:
-                    await self._do(self._recording.tidy)
+                    await self._tidy()
                     due = loop.time() + _TIDY_SECONDS
         finally:
             try:
@@ -51,6 +51,16 @@ class Recorder:
                     self._recording.close()
             except OSError as error:
                 log.error("recording_failed", model=self._model, detail=str(error))
+
+    async def _tidy(self) -> None:
+        """A file that cannot be removed is no reason to drop calls; told when it begins."""
+        try:
+            await asyncio.to_thread(self._alone, self._recording.tidy)
+            self._untidy = False
+        except OSError as error:
+            if not self._untidy:
+                log.error("recording_not_tidied", model=self._model, detail=str(error))
+            self._untidy = True
 
     async def _record(self, calls: Sequence[Mirrored]) -> None:
         usable: list[tuple[Api, Any]] = []
@@ -62,16 +72,16 @@ class Recorder:
         logs = await asyncio.to_thread(self._redacted, usable)
         self._settle(Fate.UNREADABLE, len(usable) - len(logs))
         if logs:
-            stored = await self._do(lambda: self._recording.write(logs))
+            stored = await self._write(logs)
             self._settle(Fate.GIVEN if stored else Fate.DISK, len(logs))
 
-    async def _do(self, deed: Callable[[], None]) -> bool:
-        """Whether the disk took it; told once when it begins to refuse, and when it takes again."""
+    async def _write(self, logs: Sequence[bytes]) -> bool:
+        """Whether the disk took them; told once when it begins to refuse, and when it takes again."""
         loop = asyncio.get_running_loop()
         if self._failing and loop.time() < self._retry_at:
             return False
         try:
-            await asyncio.to_thread(self._alone, deed)
+            await asyncio.to_thread(self._alone, lambda: self._recording.write(logs))
         except OSError as error:
             if not self._failing:
                 log.error("recording_failed", model=self._model, detail=str(error))
@@ -93,8 +103,9 @@ class Recorder:
             try:
                 self._unseen -= self._redaction.apply(api, request)
                 logs.append(log_of(api, request))
-            except Exception:  # whatever somebody sends must not end the tap, and is not written as it came
-                log.exception("mirrored_call_broke_redaction", model=self._model)
+            except Exception as error:  # whatever somebody sends must not end the tap, nor be written as it came
+                # An error's own words may quote what should go.
+                log.error("mirrored_call_broke_redaction", model=self._model, error=type(error).__name__)
         if self._sought < _NAMES_SOUGHT_IN <= self._sought + len(usable) and self._unseen:
             # A mistyped name would leave in what should go.
             log.warning("redacted_field_never_seen", model=self._model, fields=sorted(self._unseen))

@@ -12,6 +12,7 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,10 +91,11 @@ class Recording:
         self._size += len(data)
         if self._size >= self._terms.file_bytes:
             self._rotate()
-            self.tidy()
+            with suppress(OSError):  # what was written is kept all the same; the next tidying by itself tells why
+                self.tidy()
 
     def tidy(self) -> None:
-        """Finish a file that is old enough, and remove the oldest beyond what is to be kept."""
+        """Finish a file that is old enough, remove the oldest beyond what is to be kept; OSError when one cannot be."""
         if self._file >= 0 and time.monotonic() - self._begun >= self._terms.file_seconds:
             self._rotate()
         kept = self._size if self._file >= 0 else 0
@@ -103,8 +105,12 @@ class Recording:
                 path.unlink(missing_ok=True)
 
     def _finished(self) -> dict[Path, os.stat_result]:
-        paths = [path for path in self._terms.directory.iterdir() if self._own.fullmatch(path.name)]
-        return {path: path.stat() for path in paths}
+        found = {}
+        for path in self._terms.directory.glob("*" + SUFFIX):  # none where the folder was taken away
+            if self._own.fullmatch(path.name):
+                with suppress(FileNotFoundError):  # somebody else may tidy, too
+                    found[path] = path.stat()
+        return found
 
     def _begin(self) -> None:
         now = time.time_ns()

@@ -164,3 +164,18 @@ def test_a_folder_that_was_tidied_away_is_made_again(terms):
     recording.write([b"one"])
     recording.close()
     assert len(files(terms)) == 1
+
+
+def test_files_that_cannot_be_removed_cost_no_records(terms, monkeypatch):
+    recording = opened(replace(terms, keep_bytes=2000))
+
+    def kept(self, missing_ok=False):
+        raise PermissionError("not yours")
+
+    monkeypatch.setattr(Path, "unlink", kept)
+    for number in range(50):
+        recording.write([b"%0100d" % number])
+    with pytest.raises(PermissionError):
+        recording.tidy()
+    recording.close()
+    assert [int(one) for path in files(terms) for one in held(path)] == list(range(50))
