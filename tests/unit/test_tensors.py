@@ -110,6 +110,7 @@ SCORES = an_answer(score=(np.array([[1.0, -200.0]], np.float32), 1), label=(np.a
         (b"", "its outputs are none, were label, score"),
         (b"\xff", "it cannot be read"),
     ],
+    ids=["same", "rounding", "other number", "nan", "other word", "other shape", "one missing", "empty", "unreadable"],
 )
 def test_two_answers_are_the_same_up_to_rounding(now, said):
     found = difference(now, SCORES)
