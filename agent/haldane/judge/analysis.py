@@ -210,7 +210,7 @@ def _watch(rule: MetricRule, rules: Rules) -> Watch:
     elif rule.floor:
         evidence = FloorEvidence(margin=absolute)
     else:
-        evidence = CountEvidence(absolute=absolute, relative=relative)
+        evidence = CountEvidence(absolute=absolute, relative=relative, rare=rule.measures == "errors")
         if relative:
             unit, margin = "ratio", relative
     return Watch(

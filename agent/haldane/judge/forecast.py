@@ -17,7 +17,7 @@ from haldane.judge.limit import LimitRule
 from haldane.judge.margin import margin_text
 from haldane.judge.rules import MetricRule, Rules, Tail
 from haldane.judge.traffic import Traffic
-from haldane.stats.betting import LATE_SHARE, MEANS, VOTES, Sides
+from haldane.stats.betting import FAILURES, LATE_SHARE, MEANS, VOTES, Sides
 from haldane.stats.blocks import OPENING_HARM, OPENING_HARMLESS, OPENING_SHARE
 from haldane.stats.drift import LEARNING_PAIRS, PLACES
 from haldane.stats.tail import TAILS_SHARE, least_pairs
@@ -167,10 +167,11 @@ def _metric(rule: MetricRule, rules: Rules, traffic: Traffic) -> _Question:
             return replace(asked, harm_law=rounds, harm_step=step, in_favour=math.log(2))  # averaged with the rounds'
         case "drift":
             return replace(asked, start=LEARNING_PAIRS, against=math.log(2 * PLACES))
-        case _ if rule.margin.relative:
-            return replace(asked, law=laws.relative_law(rule, traffic))
-        case _:
-            return replace(asked, law=laws.share_law(2 * traffic.error_rate))
+        case _:  # errors
+            law = laws.share_law(2 * traffic.error_rate)
+            if rule.margin.relative:
+                law = laws.relative_law(rule, traffic)
+            return replace(asked, law=law, bets=FAILURES)
 
 
 def _tail(rule: MetricRule, tail: Tail, rules: Rules, traffic: Traffic) -> _Question:

@@ -57,13 +57,17 @@ class Sides:
     harmless: Bets
 
 
-# For outcomes and losses. Harm: half of the stake is near 1, for a canary whose failures are nearly a superset of
-# stable's, as new errors are; the smallest bet finds small harm among much disagreement, later. Harmlessness: five bets
-# from 0.05 to 0.80 in equal ratios hold what verdicts within some 20,000 pairs are made of.
-# What other stakes came to was measured: docs/design/0005-latency-votes.md.
-MEANS = Sides(
+# For outcomes and losses: five bets from 0.05 to 0.80 in equal ratios hold what verdicts within some 20,000 pairs are
+# made of; the smallest finds small harm among much disagreement, later; the one near 1 serves a canary whose failures
+# are nearly a superset of stable's. What other stakes came to was measured: docs/design/0005-latency-votes.md.
+_MEANS = Bets(np.array([0.02, *np.geomspace(0.05, 0.80, 5), 0.999]), np.array([0.06, *[0.158] * 5, 0.15]))
+MEANS = Sides(harm=_MEANS, harmless=_MEANS)
+
+# For failures, of which stable has hardly any: new ones are a superset of its own, so half of the stake on harm is near
+# 1. Where both sides are often wrong, a run of ten on canary alone is luck too often for that.
+FAILURES = Sides(
     harm=Bets(np.array([0.02, 0.10, 0.20, 0.40, 0.80, 0.999]), np.array([0.04, 0.11, 0.11, 0.14, 0.09, 0.51])),
-    harmless=Bets(np.array([0.02, *np.geomspace(0.05, 0.80, 5), 0.999]), np.array([0.06, *[0.158] * 5, 0.15])),
+    harmless=_MEANS,
 )
 
 # For votes of about +-1: harm worth finding moves them by a tenth or more, so nearly all the stake is there. The

@@ -15,34 +15,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from haldane.stats import checks
-from haldane.stats.betting import MEANS, VOTES, Bets, Floats
+from haldane.stats.betting import MEANS, VOTES, Bets, Floats, Sides
 
 _POINTS = 33  # a round of refinement gains a factor of 32
 _ROUNDS = 4  # 32**4 = 1e6: bounds to a millionth of the range
 
 
-def count_interval(counts: Floats, *, level: float) -> tuple[float, float]:
+def count_interval(counts: Floats, *, level: float, bets: Sides = MEANS) -> tuple[float, float]:
     """Bounds for E[c] - E[s] from counts, shape (4,): both bad, canary only, stable only, neither."""
-    return _ends(np.array([0.0, 1.0, -1.0, 0.0]), counts, floor=-1.0, level=level)
+    return _ends(np.array([0.0, 1.0, -1.0, 0.0]), counts, floor=-1.0, level=level, bets=bets)
 
 
 def bounded_interval(values: Floats, counts: Floats, *, level: float) -> tuple[float, float]:
     """Bounds for the mean of values in [values[0], 1] seen `counts` times each (shares allowed)."""
-    return _ends(values, counts, floor=float(values[0]), level=level)
+    return _ends(values, counts, floor=float(values[0]), level=level, bets=MEANS)
 
 
-def _ends(values: Floats, counts: Floats, *, floor: float, level: float) -> tuple[float, float]:
+def _ends(values: Floats, counts: Floats, *, floor: float, level: float, bets: Sides) -> tuple[float, float]:
     checks.counts(counts)
     seen = counts > 0
     values, counts = values[seen], counts[seen]
 
     def against_less(m: Floats) -> Floats:
         x = (values - m[:, None]) / (m[:, None] - floor)
-        return _log_e(MEANS.harm, x, counts)
+        return _log_e(bets.harm, x, counts)
 
     def against_more(m: Floats) -> Floats:
         x = (m[:, None] - values) / (1 - m[:, None])
-        return _log_e(MEANS.harmless, x, counts)
+        return _log_e(bets.harmless, x, counts)
 
     tiny = 1e-9
     lower = last_rejected(against_less, floor + tiny, 1 - tiny, level)
@@ -50,7 +50,9 @@ def _ends(values: Floats, counts: Floats, *, floor: float, level: float) -> tupl
     return floor if lower is None else lower, 1.0 if upper is None else -upper
 
 
-def count_ratio_interval(counts: Floats, *, absolute: float, level: float) -> tuple[float | None, float | None]:
+def count_ratio_interval(
+    counts: Floats, *, absolute: float, level: float, bets: Sides = MEANS
+) -> tuple[float | None, float | None]:
     """Bounds for (E[c] - absolute) / E[s] - 1; an end is None where nothing is excluded (up to a factor of 1e4)."""
     checks.counts(counts)
     canary, stable = np.array([1.0, 1.0, 0.0, 0.0]), np.array([1.0, 0.0, 1.0, 0.0])
@@ -61,11 +63,11 @@ def count_ratio_interval(counts: Floats, *, absolute: float, level: float) -> tu
 
     def against_less(v: Floats) -> Floats:
         gain, ratio = excess(v)
-        return _log_e(MEANS.harm, gain / (ratio + absolute), counts)
+        return _log_e(bets.harm, gain / (ratio + absolute), counts)
 
     def against_more(v: Floats) -> Floats:
         gain, _ = excess(-v)
-        return _log_e(MEANS.harmless, -gain / (1 - absolute), counts)
+        return _log_e(bets.harmless, -gain / (1 - absolute), counts)
 
     reach = math.log(1e4)
     lower = last_rejected(against_less, -reach, reach, level)

@@ -13,11 +13,13 @@ import numpy as np
 
 from haldane.stats import checks
 from haldane.stats.betting import (
+    FAILURES,
     HOLD_LOG_E,
     MEANS,
     Floats,
     Interval,
     Ledger,
+    Sides,
     Wealths,
     carrier_of,
     mix_starts,
@@ -29,15 +31,20 @@ class CountEvidence:
     """Evidence on a paired bad/good outcome against "E[c] <= (1 + relative) E[s] + absolute".
 
     Exact whatever the distribution; with both margins 0 a sequential McNemar
-    test. State: four counts, and four for each late start.
+    test. `rare`: of failures, which stable hardly has. State: four counts,
+    and four for each late start.
     Source: McNemar, on correlated proportions.
     """
 
-    def __init__(self, *, absolute: float = 0.0, relative: float = 0.0) -> None:
+    def __init__(self, *, absolute: float = 0.0, relative: float = 0.0, rare: bool = False) -> None:
         if not (0.0 <= absolute < 1.0 and 0.0 <= relative < math.inf):
             raise ValueError(f"margins must lie in [0, 1) and [0, inf), got {absolute!r} and {relative!r}")
-        self.absolute, self.relative = absolute, relative
+        self.absolute, self.relative, self.rare = absolute, relative, rare
         self.ledger = Ledger(entries=4, marked=4)  # both bad, canary only, stable only, neither
+
+    @property
+    def bets(self) -> Sides:
+        return FAILURES if self.rare else MEANS
 
     @property
     def pairs(self) -> int:
@@ -55,7 +62,7 @@ class CountEvidence:
 
     def merge(self, other: "CountEvidence") -> None:
         """Add a shard's counts, the same as feeding both in sequence; ValueError when its margins or starts differ."""
-        checks.alike(self, other, "absolute", "relative")
+        checks.alike(self, other, "absolute", "relative", "rare")
         self.ledger.merge(other.ledger)
 
     def _gains(self) -> Floats:
@@ -65,7 +72,8 @@ class CountEvidence:
 
     def _by_start(self) -> Floats:
         x = self._gains() / (1 + self.relative + self.absolute)
-        return MEANS.harm.mix(self.ledger.since() @ np.log1p(np.multiply.outer(x, MEANS.harm.sizes)))
+        bets = self.bets.harm
+        return bets.mix(self.ledger.since() @ np.log1p(np.multiply.outer(x, bets.sizes)))
 
     def log_harm(self) -> float:
         return mix_starts(self._by_start())
@@ -75,7 +83,8 @@ class CountEvidence:
 
     def log_harmless(self) -> float:
         x = -self._gains() / (1 - self.absolute)
-        return float(MEANS.harmless.mix(self.ledger.total @ np.log1p(np.multiply.outer(x, MEANS.harmless.sizes))))
+        bets = self.bets.harmless
+        return float(bets.mix(self.ledger.total @ np.log1p(np.multiply.outer(x, bets.sizes))))
 
     def holds(self) -> bool:
         return bool(self._by_start().max() > HOLD_LOG_E or self.ledger.recent() @ self._gains() > 0)
@@ -92,8 +101,8 @@ class CountEvidence:
 
     def interval(self, level: float) -> Interval:
         if self.relative:
-            return count_ratio_interval(self.ledger.total, absolute=self.absolute, level=level)
-        return count_interval(self.ledger.total, level=level)
+            return count_ratio_interval(self.ledger.total, absolute=self.absolute, level=level, bets=self.bets)
+        return count_interval(self.ledger.total, level=level, bets=self.bets)
 
     def detail(self) -> str:
         _, only_canary, only_stable, _ = self.ledger.total

@@ -79,7 +79,8 @@ def _evidence(metric: Mapping[str, Any], config: Mapping[str, Any]) -> Evidence:
     horizon = config["horizon_pairs"]
     match metric["kind"]:
         case "binary":
-            return CountEvidence(absolute=metric["margin_abs"], relative=metric["margin_rel"])
+            rare = metric["name"] == "errors"  # as for the product's measure of that name
+            return CountEvidence(absolute=metric["margin_abs"], relative=metric["margin_rel"], rare=rare)
         case "bounded":
             return BoundedEvidence(absolute=metric["margin_abs"], relative=metric["margin_rel"])
         case "gauge":

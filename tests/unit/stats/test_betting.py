@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from haldane.stats.betting import LATE_STARTS, MEANS, VOTES, Bets, Evidence, Floats
+from haldane.stats.betting import FAILURES, LATE_STARTS, MEANS, VOTES, Bets, Evidence, Floats
 from haldane.stats.blocks import RatioEvidence
 from haldane.stats.means import BoundedEvidence, CountEvidence
 from haldane.stats.tail import LatencyEvidence
 
 KINDS: dict[str, Callable[[], Evidence]] = {
     "counts": lambda: CountEvidence(absolute=0.01),
+    "counts, rare": lambda: CountEvidence(absolute=0.01, rare=True),
     "counts, relative": lambda: CountEvidence(absolute=1e-4, relative=1.0),
     "bounded": lambda: BoundedEvidence(absolute=0.01),
     "bounded, relative": lambda: BoundedEvidence(relative=0.1),
@@ -35,7 +36,7 @@ def readings(make: Callable[[], Evidence], seed: int, n: int) -> tuple[Floats, F
     return (1 + stable, 1 + canary) if isinstance(make(), RatioEvidence) else (stable, canary)
 
 
-@pytest.mark.parametrize("bets", [MEANS.harm, MEANS.harmless, VOTES.harm, VOTES.harmless])
+@pytest.mark.parametrize("bets", [MEANS.harm, MEANS.harmless, FAILURES.harm, VOTES.harm, VOTES.harmless])
 def test_the_stake_is_one_and_no_bet_can_lose_it_all(bets: Bets) -> None:
     assert bets.weights.sum() == pytest.approx(1.0)
     assert bets.sizes.shape == bets.weights.shape
@@ -191,13 +192,14 @@ def test_votes_of_the_tail_add() -> None:
     ("one", "other"),
     [
         (CountEvidence(absolute=0.01), CountEvidence(absolute=0.02)),
+        (CountEvidence(absolute=0.01), CountEvidence(absolute=0.01, rare=True)),
         (BoundedEvidence(relative=0.1), BoundedEvidence(relative=0.2)),
         (RatioEvidence(margin=0.1), RatioEvidence(margin=0.2)),
         (latency(), latency(tail_margin=0.2)),
         (latency(), latency(quantile=0.99)),
         (latency(), RatioEvidence(margin=0.1)),
     ],
-    ids=["counts", "losses", "ratio", "margin of the tail", "quantile of the tail", "no tail"],
+    ids=["counts", "counts, rare", "losses", "ratio", "margin of the tail", "quantile of the tail", "no tail"],
 )
 def test_shards_judged_by_other_terms_are_not_added(one: Any, other: Any) -> None:
     with pytest.raises(ValueError, match="cannot be added"):

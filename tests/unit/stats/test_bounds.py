@@ -21,11 +21,11 @@ def test_the_interval_holds_the_estimate_and_lies_in_range(cells: tuple[int, int
 
 
 @settings(max_examples=50, deadline=None)
-@given(counts, st.sampled_from([0.01, 0.05, 0.2]))
+@given(counts, st.sampled_from([0.01, 0.05, 0.2]), st.booleans())
 def test_the_interval_excludes_a_margin_exactly_when_the_evidence_does(
-    cells: tuple[int, int, int, int], margin: float
+    cells: tuple[int, int, int, int], margin: float, rare: bool
 ) -> None:
-    evidence = CountEvidence(absolute=margin)
+    evidence = CountEvidence(absolute=margin, rare=rare)
     evidence.ledger.total[:] = cells
     low, high = evidence.interval(0.05)
     harm = evidence._by_start()[0]  # without the late starts, which the interval does not use
