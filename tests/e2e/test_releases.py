@@ -1,12 +1,15 @@
 """What was published is what is served: the agent compares before it labels."""
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from click.testing import CliRunner
 from tests.fleet import MODEL, Fleet
 
 from haldane import wire
+from haldane.cli import main
 from haldane.release.answers import Answered
 from haldane.release.manifest import listing, manifest
 from haldane.release.publish import Origin, publish
@@ -24,15 +27,14 @@ def ten_times(x: float, *, factor: float = 10.0) -> Answered:
     return Answered(affine_request(x).body, response.SerializeToString())
 
 
-def published(fleet: Fleet, *answers: Answered) -> Path:
-    """Version 2, published to where the servers load from; its folder there."""
-    toy.write(fleet.directory / "export", "affine", k=10.0)
-    export = fleet.directory / "export"
+def published(fleet: Fleet, *answers: Answered, k: float = 10.0) -> Path:
+    """The next version, published to where the servers load from; its folder there."""
+    export = fleet.directory / f"export-{k}"
+    toy.write(export, "affine", k=k)
     found = manifest(export, listing(export, most_bytes=2**30))
     kept = fleet.first.models
     made = publish(export, found, Shelf(Disk(kept), MODEL), Origin("ada", datetime.now(UTC), {}, {}, answers))
-    assert made.version == 2
-    return kept / MODEL / "2"
+    return kept / MODEL / str(made.version)
 
 
 def test_a_published_version_is_verified_twice_and_promoted(fleet: Fleet) -> None:
@@ -92,3 +94,28 @@ def test_a_version_nobody_published_says_so(fleet: Fleet) -> None:
         one.startswith("Unverified: whether its files are those that were published is not known") for one in told
     )
     assert any("未核实" in one for one in agent.get(f"/v1/rollouts/{name}/explanation?language=zh").json()["sentences"])
+
+
+def test_what_the_agent_uses_is_not_cleaned_up(fleet: Fleet) -> None:
+    for k in (10.0, 11.0, 12.0, 13.0):
+        published(fleet, k=k)
+    agent = fleet.run_agent()
+    arguments = ["release", "gc", MODEL, "--from", str(fleet.first.models), "--agent", agent.url, "--keep", "1"]
+
+    def gone() -> set[int]:
+        result = CliRunner().invoke(main, [*arguments, "-o", "json"])
+        assert result.exit_code == 0, result.output
+        return {one["version"] for one in json.loads(result.stdout) if one["delete"]}
+
+    assert gone() == {2, 3, 4}, "1 was put there by hand and is stable, 5 is the newest"
+    name = agent.begin(2)
+    agent.wait_phase(name, "SHADOWING", "PROMOTING", "BAKING", "SUCCEEDED")
+    assert gone() == {3, 4}
+    assert agent.wait_phase(name, "SUCCEEDED", "ROLLED_BACK", "HELD")["phase"] == "SUCCEEDED"
+    assert CliRunner().invoke(main, [*arguments, "--delete"]).exit_code == 0
+    assert sorted(path.name for path in (fleet.first.models / MODEL).iterdir() if path.name.isdigit()) == [
+        "1",
+        "2",
+        "5",
+    ]
+    assert agent.labels() == {"r0": {"stable": 2}, "r1": {"stable": 2}}

@@ -9,12 +9,13 @@ revert is not looked into: it must not wait, and it goes back to what was promot
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
 
 from haldane.domain.fleet import ModelName
-from haldane.domain.rollout import Rollout
+from haldane.domain.rollout import Rollout, RolloutId
 from haldane.domain.vouched import Vouched
 from haldane.engine.desk import Desk
 from haldane.ports import Store, Unavailable
@@ -22,6 +23,13 @@ from haldane.ports import Store, Unavailable
 log = structlog.get_logger()
 
 STORE_RETRY_SECONDS = 1.0
+
+
+_Stage = tuple[RolloutId, bool]  # and whether it promotes
+
+
+def _over(busy: set[_Stage], stage: _Stage, _: asyncio.Task[None]) -> None:
+    busy.discard(stage)
 
 
 @dataclass
@@ -33,12 +41,17 @@ class Vouching:
     compare: Callable[[ModelName, int], Vouched]
 
     async def run(self) -> None:
-        while True:
-            due = next((rollout for rollout in self.desk.live() if self.desk.awaits_vouching(rollout)), None)
-            if due is None:
+        """Each rollout's in a task of its own: a storage that hangs keeps no other model's label waiting."""
+        busy = set[_Stage]()
+        async with asyncio.TaskGroup() as group:
+            while True:
+                for rollout in self.desk.live():
+                    stage = rollout.id, bool(rollout.promoted)
+                    if stage not in busy and self.desk.awaits_vouching(rollout):
+                        busy.add(stage)
+                        task = group.create_task(self._vouch(rollout), name=f"vouching {rollout.id}")
+                        task.add_done_callback(partial(_over, busy, stage))
                 await self.desk.wait_changed(5.0)
-            else:
-                await self._vouch(due)
 
     async def _vouch(self, rollout: Rollout) -> None:
         found = await asyncio.to_thread(self.compare, rollout.model, rollout.new)

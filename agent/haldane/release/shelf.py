@@ -83,7 +83,9 @@ class Shelf:
                 stems[kind].add(int(stem))
         placed = self.placed()
         return {
-            version: self._state(version, noted=version in stems["yaml"], deleted=version in stems["deleted"])
+            version: self._state(
+                version, placed=version in placed, noted=version in stems["yaml"], deleted=version in stems["deleted"]
+            )
             for version in sorted(placed | stems["yaml"] | stems["deleted"])
         }
 
@@ -92,8 +94,9 @@ class Shelf:
         names = self.storage.children(self.model)
         return {version for name in names if (version := version_of(name)) is not None}
 
-    def _state(self, version: int, *, noted: bool, deleted: bool) -> State:
-        if noted and LAST in self.storage.files(self.folder(version)):
+    def _state(self, version: int, *, placed: bool, noted: bool, deleted: bool) -> State:
+        # Only what is there is looked into: the numbers of years of versions are remembered.
+        if noted and placed and LAST in self.storage.files(self.folder(version)):
             return State.PUBLISHED
         return State.DELETED if deleted else State.UNFINISHED if noted else State.UNKNOWN
 

@@ -1,6 +1,7 @@
 """A rollout's files are compared once per stage, on record before any label waits no more."""
 
 import asyncio
+import threading
 from dataclasses import replace
 
 from haldane.domain.rollout import Mode, Phase
@@ -59,3 +60,23 @@ async def test_while_the_store_is_away_the_label_waits(monkeypatch):
     await desk.wait_until(lambda: not desk.awaits_vouching(rollout))
     task.cancel()
     assert len(store.told) == 1
+
+
+async def test_a_storage_that_hangs_keeps_no_other_models_label_waiting():
+    desk = Desk(mode=Mode.ENFORCE, servers={}, base=a_config(), watched={}, vouches=True)
+    hangs, fine = a_rollout(Phase.LOADING), a_rollout(Phase.LOADING, id="other-2", model="other")
+    desk.put_rollout(hangs, 1)
+    desk.put_rollout(fine, 1)
+    answered = threading.Event()
+
+    def compare(model, version):
+        if model == MODEL:
+            answered.wait()
+        return Vouched(Standing.VERIFIED, "")
+
+    task = asyncio.create_task(Vouching(desk, Records(), compare).run())
+    await desk.wait_until(lambda: not desk.awaits_vouching(fine))
+    assert desk.awaits_vouching(hangs)
+    answered.set()
+    await desk.wait_until(lambda: not desk.awaits_vouching(hangs))
+    task.cancel()
