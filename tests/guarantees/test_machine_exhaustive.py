@@ -126,7 +126,7 @@ def worlds() -> Iterator[World]:
                 yield World(rollout, ServerName(seat), clients, cannot_load=two)
                 yield World(rollout, ServerName(seat), clients, cannot_answer=two)
             yield World(replace(labelled, old=1, new=1), ServerName(seat), Clients.LABEL)
-            if size > 1:
+            if size > 1 and at_once == 1:
                 yield from in_steps(replace(spare, plan=replace(plan, traffic_steps=STEPS)), ServerName(seat))
     yield from changing()
 
@@ -140,7 +140,8 @@ def changing() -> Iterator[World]:
     yield World(alone, newcomer, Clients.LABEL, cannot_load=frozenset({2}), fleet=fleet)
     spare = replace(both, dedicated=(newcomer,), clients=Clients.UNVERSIONED)
     yield World(spare, newcomer, Clients.UNVERSIONED, fleet=fleet)
-    yield World(replace(spare, plan=Plan(traffic_steps=STEPS)), newcomer, Clients.LABEL, fleet=fleet)
+    ramp = replace(spare, clients=Clients.LABEL, plan=Plan(traffic_steps=STEPS))
+    yield World(ramp, newcomer, Clients.LABEL, fleet=fleet)
 
 
 def in_steps(rollout: Rollout, seat: ServerName) -> Iterator[World]:
@@ -210,7 +211,7 @@ def planned(world: World, rollout: Rollout, seen: Box, taken: Sent | None) -> tu
 def events(rollout: Rollout, seat: ServerName, ours: Progress, fleet: tuple[ServerName, ...] = ()) -> Iterator[Event]:
     """Whatever may be told while our server is at `ours`: the others, a gateway too, are anywhere, and come and go."""
     servers, steps = rollout.present, bool(rollout.plan.traffic_steps)
-    gateway = (Progress.SETTLED, Progress.BEHIND, Progress.UNSEEN) if steps else (Progress.SETTLED,)
+    gateway = (Progress.SETTLED, Progress.UNSEEN) if steps else (Progress.SETTLED,)
     for at in (BEFORE, AFTER):
         for vector in product(*((ours,) if name == seat else Progress for name in servers)):
             progress = dict(zip(servers, vector, strict=True))
