@@ -221,6 +221,8 @@ def _judged_ramping(rollout: Rollout, judged: Judged, *, since: float) -> Transi
     pairs = judged.pairs - rollout.step_from
     passing = judged.verdict is Verdict.PASS or rollout.verdict is not Verdict.PASS
     if passing and pairs >= plan.step_pairs and since >= plan.step_seconds:
+        if judged.frozen:
+            return _note(rollout, f"the step is done; {judged.frozen}")
         return _next_step(rollout, judged.at, f"no harm shown by {pairs} pairs in {since:.0f} seconds at {share}")
     if since >= plan.step_budget_seconds:
         missing = judged.why if not passing else f"{pairs} of {plan.step_pairs} pairs came"

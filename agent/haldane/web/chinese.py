@@ -30,6 +30,7 @@ _MACHINE = (
     (r"the canary's servers give users version (\d+)", "金丝雀服务器已向用户提供版本 {0}"),
     (r"no harm shown by (\d+) pairs in (\d+) seconds at (\S+ %)", "在 {2} 流量下，{1} 秒内 {0} 个请求对没有显示损害"),
     (r"next step: (\S+ %)", "下一步：{0}"),
+    (r"the step is done", "该步骤已完成"),
     (r"the step begins anew: (.+)", "该步骤重新开始：{0}"),
     (r"the step was not taken: (.+)", "该步骤没有生效：{0}"),
     (r"not enough evidence after (\d+) seconds at (\S+ %): (.+)", "在 {1} 流量下 {0} 秒后证据仍不足：{2}"),

@@ -102,6 +102,14 @@ def test_at_a_step(event: Looked | Judged | Command, then: tuple[Phase, int]) ->
     assert wanted_share(after) == (0.0 if after.phase is Phase.ROLLING_BACK else PLAN.traffic_steps[after.step - 1])
 
 
+def test_a_freeze_keeps_the_share_as_it_is_however_long_it_lasts() -> None:
+    for at in (60.0, 1e5):
+        frozen = step(ON, replace(judged(600, at), frozen="frozen until Monday")).after
+        assert (frozen.phase, frozen.step, frozen.why) == (Phase.RAMPING, 1, "the step is done; frozen until Monday")
+        assert step(frozen, judged(600, at)).after.step == 2
+    assert step(ON, replace(judged(600, 60.0, Verdict.FAIL), frozen="frozen")).after.phase is Phase.ROLLING_BACK
+
+
 def test_what_a_person_promoted_without_a_proof_goes_on_without_one_and_comes_back_on_harm() -> None:
     by_person = replace(ON, verdict=Verdict.CONTINUE)
     assert step(by_person, judged(600, 60.0, Verdict.CONTINUE)).after.step == 2
