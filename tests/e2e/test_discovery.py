@@ -1,11 +1,12 @@
 """Servers found in a file come and go while a rollout is under way, on real processes."""
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.fleet import MODEL, AgentProcess, Fleet
+from tests.fleet import HALDANE, MODEL, AgentProcess, Fleet
 
 
 class Listed(Fleet):
@@ -89,3 +90,16 @@ def test_no_rollout_starts_before_the_list_was_read(listed: Listed) -> None:
     listed.put(1)
     agent.wait(lambda: agent.get("/-/ready").status_code == 200, "ready")
     assert sorted(agent.get("/v1/status").json()["seen"]) == ["r0", "r1"]
+
+
+def test_check_config_online_reads_each_list_and_looks_at_who_is_on_it(listed: Listed) -> None:
+    listed.put(0, 1)
+    config = listed.config(servers=[], discover=[{"file": str(listed.file)}])
+    file = AgentProcess(listed.directory, config).config_file
+    command = [HALDANE, "check", "config", str(file), "--online"]
+    good = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert good.returncode == 0, good.stderr
+    assert f"discover: file {listed.file}: r0, r1" in good.stdout and "r1 at 127.0.0.1:" in good.stdout
+    listed.file.write_text("- targets: [nonsense]")
+    bad = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert bad.returncode == 4 and "a target must be HOST:PORT, got 'nonsense'" in bad.stderr

@@ -24,6 +24,7 @@ _MACHINE = (
     (r"never began: (.+)", "未能开始：{0}"),
     (r"not loaded after (\d+) seconds: (.+)", "{0} 秒后仍未加载：{1}"),
     (r"a server did not follow: (.+)", "有服务器没有跟上：{0}"),
+    (r"a server that joined the fleet did not follow: (.+)", "新加入的服务器没有跟上：{0}"),
     (r"a server cannot be turned back: (.+)", "有服务器无法恢复：{0}"),
     (r"a gateway did not follow: (.+)", "有网关没有跟上：{0}"),
     (r"a gateway cannot be turned back: (.+)", "有网关无法恢复：{0}"),

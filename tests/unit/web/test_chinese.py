@@ -74,6 +74,8 @@ def whys() -> set[str]:
         rollout = a_rollout(phase, mode=mode, promoted=promoted)
         moved = step(rollout, event)
         told |= {moved.after.why} - {rollout.why}
+        joining = replace(rollout, joining=(ServerName("r1"),))
+        told |= {step(joining, event).after.why} - {rollout.why}
     return told | ramp_whys()
 
 
