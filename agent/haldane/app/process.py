@@ -33,6 +33,7 @@ from haldane.domain.evidence import Ruling
 from haldane.domain.fleet import ModelName
 from haldane.domain.rollout import Mode, Rollout, Transition
 from haldane.domain.vouched import Vouched
+from haldane.engine.collector import quieten
 from haldane.engine.gateway import Gateway, GatewayPace
 from haldane.engine.latewatch import LateWatch
 from haldane.engine.lease import Lease
@@ -77,6 +78,7 @@ async def _run(config: Config, stack: AsyncExitStack) -> None:
     socket = await stack.enter_async_context(listening(config.listen))
     parts = await open_parts(config, stack)
     told = await open_told(config, stack, parts)
+    quieten()
     agent, observer, late, shelves = _assemble(parts, told.sinks)
     roster = open_roster(parts, observer, agent.supervisor)
     agent.unread = lambda: roster.unread
