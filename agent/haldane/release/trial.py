@@ -11,6 +11,7 @@ import ctypes
 import json
 import os
 import resource
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -24,6 +25,8 @@ _LARGEST_FILE = 64 * 1024  # bytes; none at all would stop Python from finding a
 
 def main() -> None:
     asked = json.load(sys.stdin)
+    # Whoever waits for us kills us earlier; but that process may have been killed itself, and a graph can run for ever.
+    signal.alarm(asked["alarm"])
     tell = speaker()
     limit(asked["memory"])
     if (why := leave_network()) and not asked["network"]:

@@ -6,6 +6,7 @@ not be made is "untried", never "ok".
 
 import base64
 import json
+import math
 import os
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from haldane.release.graph import TAG, broken_promises, check_graph, operations,
 from haldane.release.manifest import Manifest, NotReleasable, listing, manifest
 from haldane.tensors import Signature
 
+_GRACE_SECONDS = 5
 Result = Literal["ok", "refused", "untried"]
 
 
@@ -107,6 +109,7 @@ def _trial(
         "tag": TAG,
         "operations": used,
         "memory": limits.memory,
+        "alarm": math.ceil(limits.seconds) + _GRACE_SECONDS,
         "network": limits.network,
         "golden": [base64.b64encode(body).decode() for body in golden],
     }

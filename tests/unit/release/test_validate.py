@@ -1,7 +1,9 @@
 """The whole validation with its trial: real SavedModels, real TensorFlow in a process of its own."""
 
+import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +21,17 @@ from haldane.release.trial import leave_network
 from haldane.release.validate import Check, Limits, Validation, told, validate
 from haldane.tensors import decode, encode
 
+# The trial with an import of TensorFlow that never ends.
+SLOWLY = """
+import sys, time
+class Forever:
+    def find_spec(self, name, *_):
+        if name == "tensorflow":
+            time.sleep(3600)
+sys.meta_path.insert(0, Forever())
+from haldane.release.trial import main
+main()
+"""
 # Time to start is the machine's affair here; and where it cannot take the network away, the rest is still to be seen.
 PATIENT = Limits(seconds=280, network=True)
 
@@ -159,3 +172,11 @@ def test_junit_counts_refused_as_failures_and_untried_as_errors():
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("3", "1", "1")
     assert suite.find("testcase[@name='b']/failure").get("message") == "<bad> [0m"
     assert found.result == "refused"
+
+
+def test_a_trial_that_nobody_waits_for_any_more_ends_by_itself():
+    """As when the job that started it was cancelled: here it is asked to end while it waits for TensorFlow."""
+    asked = {"alarm": 1, "memory": 4 * 2**30, "network": True, "operations": [], "folder": "/no/such", "golden": []}
+    started = subprocess.Popen([sys.executable, "-c", SLOWLY], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    started.communicate(json.dumps(asked).encode())
+    assert started.returncode == -signal.SIGALRM
