@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 import httpx
+import pytest
 from tests.fleet import MODEL, AgentProcess, Fleet
 from tests.prometheus import Prometheus
 from tools.boards.queries import BOARDS, filled, load, queries, variables
@@ -27,8 +28,11 @@ GAUGES = {
     "load": {"kind": "load_time", "limit": "60s"},
     "queue": {"query": 'no_such_series{version="$version"}', "margin": "+10%", "every": "1s", "role": "info"},
 }
-# Takes a whole budget to reach; its mark differs from those of the other verdicts in this word only.
-NEVER_HERE = 'verdict="inconclusive"'
+NEVER_HERE = re.compile(
+    'verdict="inconclusive"'  # takes a whole budget; the marks of other verdicts differ in this word only
+    "|haldane_pairs_dropped"  # a matter of chance
+    "|haldane_(gateway|listed_servers|server_list|releases|tap)_?"  # of parts that this fleet does not have
+)
 
 
 def asked(prometheus: Prometheus, board: dict[str, Any]) -> Iterator[tuple[str, bool]]:
@@ -80,6 +84,7 @@ def a_day(fleet: Fleet, agent: AgentProcess) -> None:
     fleet.restart(1)
 
 
+@pytest.mark.timeout(600)  # a whole day
 def test_every_query_of_every_board_gives_something(
     fleet: Fleet, root: Path, need_binary: Callable[[str], str], free_port: Callable[[], int], tmp_path: Path
 ) -> None:
@@ -102,7 +107,7 @@ def test_every_query_of_every_board_gives_something(
         prometheus.start()
         prometheus.wait(lambda: prometheus.series("up == 1") == 3)
         a_day(fleet, agent)
-        due = {one for path in BOARDS for one in asked(prometheus, load(path)) if NEVER_HERE not in one[0]}
+        due = {one for path in BOARDS for one in asked(prometheus, load(path)) if not NEVER_HERE.search(one[0])}
         assert len(due) > 60
         deadline = time.monotonic() + 60
         while due := {(query, now) for query, now in due if not answer(prometheus, query, now=now)}:

@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.models import dashboard
 from tools.boards import words
 from tools.boards.frame import assemble, choice
-from tools.boards.panels import BLUE, GREEN, ORANGE, RED, WELL_AT_ZERO, Panel, column, lines, number, rows
+from tools.boards.panels import BLUE, GREEN, HALF, ORANGE, RED, WELL_AT_ZERO, Panel, column, lines, number, rows, states
 
 MODEL = 'model=~"$model"'
 # One series a model: its phase and verdict are labels, the age of the phase is the value.
@@ -22,6 +22,7 @@ def board() -> dashboard.Dashboard:
         ("", _figures()),
         ("", _tables()),
         ("What serves", _serving()),
+        folded=[("Where there is a gateway, a list of servers, announced releases or a tap", _around())],
         variables=[choice("model", "Model", "haldane_version_state", of="model", many=True)],
     )
 
@@ -148,5 +149,48 @@ def _serving() -> list[Panel]:
             ),
             unit="s",
             steps=((None, BLUE),),
+        ),
+    ]
+
+
+def _around() -> list[Panel]:
+    """Parts that not every set-up has: these panels stay empty without them."""
+    return [
+        lines(
+            "Canary's share at the gateway",
+            "Of users' calls: what it should be, and what the gateway says it is. Where they stay apart the gateway"
+            " does not take its orders.",
+            ("haldane_gateway_share_wanted_ratio", "{{gateway}} wanted"),
+            ("haldane_gateway_share_seen_ratio", "{{gateway}} seen"),
+            unit="percentunit",
+            most=1,
+            none="no gateway",
+            stepped=True,
+        ),
+        lines(
+            "Servers by list",
+            "How many each list of discover named last. While a list cannot be used its last word is kept.",
+            ("haldane_listed_servers", "{{list}}"),
+            ("haldane_server_list_failing == 1", "{{list}} cannot be used"),
+            unit="none",
+            none="no list",
+            stepped=True,
+        ),
+        lines(
+            "Announced releases",
+            "Those that wait for their turn, and what became of the others since the agent started.",
+            (f"haldane_releases_pending{{{MODEL}}}", "{{model}} waiting"),
+            (f"sum by (model, result) (haldane_releases_total{{{MODEL}}})", "{{model}} {{result}}"),
+            unit="none",
+            none="none announced",
+            stepped=True,
+        ),
+        states(
+            "Tap",
+            "Whether the tap that a model's requests come from answered.",
+            (f"haldane_tap_up{{{MODEL}}}", "{{model}}"),
+            values={0: ("gone", RED), 1: ("answers", GREEN)},
+            none="no tap",
+            width=HALF,
         ),
     ]

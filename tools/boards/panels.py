@@ -144,6 +144,7 @@ def states(
     says: str,
     *queries: Query,
     values: Mapping[int, tuple[str, str]],
+    none: str = "no data",
     width: int = WHOLE,
     height: int = 8,
 ) -> Panel:
@@ -158,7 +159,7 @@ def states(
         .mappings(names(values))
         .thresholds(thresholds([(None, BLUE)]))
         .color_scheme(boards.FieldColor().mode(dashboard.FieldColorModeId.CONTINUOUS_BL_PU))
-        .no_value("no data")
+        .no_value(none)
         .merge_values(True)
         .show_value(common.VisibilityMode.AUTO)
         .fill_opacity(70)

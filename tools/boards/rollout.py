@@ -198,12 +198,16 @@ def _pairs() -> Sequence[Panel]:
         ),
         lines(
             "Not counted",
-            "Pairs set aside and requests not shadowed, to protect stable, by reason.",
+            "By reason: pairs set aside, pairs out when shadowing ended, requests not shadowed to protect stable.",
             (
                 f"sum by (reason) (rate(haldane_pairs_set_aside_total{{{MODEL}}}[$__rate_interval]))",
                 "set aside: {{reason}}",
             ),
             (f"sum by (reason) (rate(haldane_shadow_shed_total{{{MODEL}}}[$__rate_interval]))", "shed: {{reason}}"),
+            (
+                f"sum by (reason) (rate(haldane_pairs_dropped_total{{{MODEL}}}[$__rate_interval]))",
+                "dropped: {{reason}}",
+            ),
             unit="reqps",
             none="all count",
             width=THIRD,
