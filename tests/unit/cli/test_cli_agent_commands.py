@@ -12,6 +12,7 @@ from tests import api
 from haldane.cli import main
 from haldane.domain.evidence import Verdict
 from haldane.domain.rollout import Phase
+from haldane.rollout.ramp import GatewayView
 from haldane.testing.gallery import MemoryAgent, a_story, canary_pairs
 
 TOKEN = "t0ken"
@@ -50,6 +51,20 @@ def test_status_shows_servers_labels_and_what_is_not_seen(agent, address):
     assert result.exit_code == 0
     for word in ("mode enforce", "stable -> 1", "failed: DATA_LOSS", "not seen", "connection refused", "SHADOWING"):
         assert word in result.output
+
+
+@pytest.mark.parametrize(
+    ("seen", "share", "says"),
+    [
+        (GatewayView(0.1), 0.1, "gateway g sends 10 % of users' calls to the canary's servers, wanted 10 %"),
+        (GatewayView(0.0), None, "gateway g sends 0 % of users' calls to the canary's servers\n"),
+        (GatewayView(None, "no answer within 2 s"), 0.1, "gateway g cannot be read: no answer within 2 s"),
+    ],
+)
+def test_status_says_what_a_gateway_does(agent, address, seen, share, says):
+    found = replace(agent.status(), gateways={"g": seen}, share=share)
+    agent.status = lambda: found
+    assert says in run("status", "--agent", address).output
 
 
 def test_status_for_programs_is_json(address):
