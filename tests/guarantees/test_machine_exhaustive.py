@@ -140,8 +140,6 @@ def changing() -> Iterator[World]:
     yield World(alone, newcomer, Clients.LABEL, cannot_load=frozenset({2}), fleet=fleet)
     spare = replace(both, dedicated=(newcomer,), clients=Clients.UNVERSIONED)
     yield World(spare, newcomer, Clients.UNVERSIONED, fleet=fleet)
-    ramp = replace(spare, clients=Clients.LABEL, plan=Plan(traffic_steps=STEPS))
-    yield World(ramp, newcomer, Clients.LABEL, fleet=fleet)
 
 
 def in_steps(rollout: Rollout, seat: ServerName) -> Iterator[World]:
