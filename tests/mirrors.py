@@ -33,7 +33,7 @@ class Running:
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
 
-    def wait(self, holds: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+    def wait(self, holds: Callable[[], bool], what: str, seconds: float = 150.0) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             assert self.process.poll() is None, f"{self.name} ended:\n{self.log.read_text()[-3000:]}"
@@ -65,7 +65,7 @@ class Tap(Running):
         self.file.write_text(yaml.safe_dump({**config, "tap": {**ports, **tap}}))
         self.url = f"http://127.0.0.1:{self.rest}"
         super().__init__(name, [HALDANE, "tap", str(self.file)], directory)
-        self.wait(lambda: httpx.get(f"{self.url}/-/healthy", timeout=5).is_success, "healthy")
+        self.wait(lambda: httpx.get(f"{self.url}/-/healthy", timeout=30).is_success, "healthy")
 
     def counts(self) -> dict[str, float]:
         """Its series: "received model result", "copies model result use"."""
@@ -106,4 +106,4 @@ class Mirror(Running):
             words = ["-p", str(directory), "-c", str(file), "-g", settings]
         file.write_text(text)
         super().__init__(f"{name}-process", [binary, *words], directory)
-        self.wait(lambda: httpx.get(f"http://127.0.0.1:{self.rest}/v1/models/scorer", timeout=5).is_success, "up")
+        self.wait(lambda: httpx.get(f"http://127.0.0.1:{self.rest}/v1/models/scorer", timeout=30).is_success, "up")

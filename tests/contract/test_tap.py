@@ -93,7 +93,7 @@ async def reading(tap: Tap) -> AsyncIterator[Callable[[int], Any]]:
 
         async def take(count: int) -> list[Request]:
             taken: list[Request] = []
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 while len(taken) < count:
                     request = await anext(requests)
                     if values(request) != [-1.0]:
@@ -123,7 +123,7 @@ async def call(
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1)]
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
         send = channel.unary_unary(method, None, None)
-        return [await send(body, timeout=30, wait_for_ready=True, metadata=metadata) for body in bodies]
+        return [await send(body, timeout=90, wait_for_ready=True, metadata=metadata) for body in bodies]
 
 
 # --- as a source ---------------------------------------------------------------------------------------------------
@@ -199,7 +199,7 @@ async def test_and_over_rest(start_tap, start_mirror):
     tap = start_tap()
     mirror = start_mirror(tap)
     url = f"http://127.0.0.1:{mirror.rest}/v1/models/{MODEL}"
-    async with reading(tap) as take, httpx.AsyncClient(timeout=30) as http:
+    async with reading(tap) as take, httpx.AsyncClient(timeout=90) as http:
         for number, way in enumerate((":predict", "/labels/stable:predict", "/versions/1:predict")):
             answer = await http.post(url + way, json={"instances": [float(number), 5.0]})
             assert answer.json() == {"predictions": [10.0 * number, 50.0]}
@@ -218,7 +218,7 @@ async def test_a_request_has_the_id_that_its_user_knows(start_tap, start_mirror,
     mirror = start_mirror(tap)
     async with reading(tap) as take:
         await call(mirror.grpc, [one_body(1.0, label="stable")], metadata=[("loan-id", "4711")])
-        async with httpx.AsyncClient(timeout=30) as http:
+        async with httpx.AsyncClient(timeout=90) as http:
             url = f"http://127.0.0.1:{mirror.rest}/v1/models/{MODEL}:predict"
             await http.post(url, json={"instances": [2.0]}, headers={"Loan-Id": "4712"})
         assert {values(request)[0]: request.id for request in await take(2)} == {1.0: "4711", 2.0: "4712"}
@@ -246,7 +246,7 @@ async def test_a_tap_that_is_dead_or_stuck_costs_users_nothing_but_copies(start_
     tap.process.send_signal(signal.SIGKILL if how == "killed" else signal.SIGSTOP)
     try:
         answers = await call(mirror.grpc, [one_body(2.0, label="stable")] * 5)
-        async with httpx.AsyncClient(timeout=30) as http:
+        async with httpx.AsyncClient(timeout=90) as http:
             url = f"http://127.0.0.1:{mirror.rest}/v1/models/{MODEL}:predict"
             rest = [await http.post(url, json={"instances": [2.0]}) for _ in range(5)]
     finally:
@@ -294,7 +294,7 @@ async def test_garbage_is_counted_by_reason_and_ends_nothing(start_tap):
         with pytest.raises(grpc.aio.AioRpcError, match="RESOURCE_EXHAUSTED"):
             await call(tap.grpc, [one_body(*[1.0] * 50_000)])
         url = f"{tap.url}/v1/models/{MODEL}:predict"
-        async with httpx.AsyncClient(timeout=30) as http:
+        async with httpx.AsyncClient(timeout=90) as http:
             for content in (b"no json", b'{"instances": ["text"]}', b"x" * 200_000, b"[" * 50_000):
                 assert (await http.post(url, content=content)).status_code == 204
             assert (await http.post(f"{tap.url}/v1/models/another:predict", content=b"{}")).status_code == 204
