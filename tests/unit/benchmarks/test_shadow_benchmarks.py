@@ -26,6 +26,12 @@ def test_tensors_has_a_row_for_each_size(root):
     assert "| 50,000 |" in done.stdout
 
 
+def test_added_latency_is_shown_with_its_interval(root):
+    done = run(root, "added_latency.py", "--blocks", "2", "--seconds", "1", "--rate", "50")
+    assert done.returncode == 0, done.stderr
+    assert "| 50 | 5 | 2 x 2 |" in done.stdout
+
+
 def test_past_the_socket_no_pair_is_lost(root):
     done = run(root, "soak.py", "past", "--pairs", "5000")
     assert "| not accounted for | 0 |" in done.stdout, done.stderr
@@ -35,6 +41,7 @@ def test_past_the_socket_no_pair_is_lost(root):
     ("script", "words", "says"),
     [
         ("shadow.py", ["--rounds", "0"], "must be at least 1"),
+        ("added_latency.py", ["--blocks", "1"], "must be at least 2"),
         ("tensors.py", ["--rounds", "0"], "must be at least 1"),
         ("soak.py", ["wire", "--seconds", "0"], "must be positive"),
     ],
