@@ -232,3 +232,10 @@ def test_servers_that_are_all_gone_do_not_end_a_rollback_while_the_gateway_still
     back = step(a_ramp(Phase.ROLLING_BACK), replace(looked(Progress.BEHIND), gone=left)).after
     assert (back.phase, back.present) == (Phase.ROLLING_BACK, ())
     assert step(back, replace(looked(), progress={})).after.phase is Phase.ROLLED_BACK
+
+
+@pytest.mark.parametrize("behind", [looked(canary=Progress.BEHIND), looked(Progress.BEHIND), looked(Progress.UNSEEN)])
+def test_the_first_step_waits_until_the_canarys_servers_give_users_the_new_version(behind: Looked) -> None:
+    ready = a_ramp(promoted=(CANARY,))
+    assert step(ready, behind).after.step == 0
+    assert step(ready, looked()).after.step == 1
