@@ -65,7 +65,7 @@ def test_cost_is_measured_for_each_kind_of_evidence_beside_a_plain_mean(root, tm
     done = benchmark(root, "--batches", "3", "--table", page, script="judge_cost.py")
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split(" | ") for line in page.read_text().splitlines() if line.startswith("| ")][2:]
-    assert len(rows) == 14
+    assert len(rows) == 18
     assert all(float(row[2]) > 0 and int(row[5].replace(",", "")) > 100 for row in rows)
 
 
