@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -13,15 +12,15 @@ from pathlib import Path
 import httpx
 import s3fs
 
+from haldane.testing.sandboxes import free_port
+
 
 @contextmanager
 def bucket(name: str) -> Iterator[str]:
     """The URL of an empty bucket, and the environment that leads there, as a user would set it."""
     program = shutil.which("moto_server", path=str(Path(sys.executable).parent))
     assert program, 'moto is missing: pip install "haldane[test]"'
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     address = f"http://127.0.0.1:{port}"
     process = subprocess.Popen(
         [program, "-H", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

