@@ -129,7 +129,9 @@ class Observer:
         """
         if found is None and path not in self._shelves:
             log.info("storage_not_seen", base_path=path, why="no such directory for this process; servers may have it")
-        self._shelves[path] = storage.listed(self._shelves.get(path, {}), found or {}, self._clock.now())
+        at = self._clock.now()
+        self._shelves[path] = storage.listed(self._shelves.get(path, {}), found or {}, at)
+        self._on_shelf(path, self._shelves[path], at)
 
     def _expected(self, server: ServerName) -> Expected | None:
         if self._wanted is None:

@@ -77,7 +77,7 @@ def read(page: str) -> LoadCounters:
     return LoadCounters({("/models/m", 3): {"success": success, "fail": fail}}, int(corrupt))
 
 
-def an_observer(*pages: str | Exception | None, sinks=None, wanted=None, pace=None, base=BASE):
+def an_observer(*pages: str | Exception | None, sinks=None, wanted=None, pace=None, base=BASE, on_shelf=None):
     registry = CollectorRegistry()
     observer = Observer(
         {R0.name: Page(*pages), R1.name: Page()},  # type: ignore[dict-item]
@@ -88,6 +88,7 @@ def an_observer(*pages: str | Exception | None, sinks=None, wanted=None, pace=No
         clock=Clock(),
         wanted=wanted,
         pace=pace or Pace(scrape=0.001, tell=0.01, retry=0.001),
+        on_shelf=on_shelf or (lambda path, shelf, at: None),
     )
 
     def value(name: str, **labels: str) -> float | None:
@@ -126,6 +127,15 @@ def test_a_condition_is_a_gauge_that_falls_back_to_zero():
     assert value("haldane_condition", condition="failed_load", model="m") == 1
     observer.on_view(R0, a_view(ONE, VersionStatus(3, AVAILABLE)))
     assert value("haldane_condition", condition="failed_load", model="m") == 0
+
+
+def test_each_listing_is_told_with_since_when_a_version_has_been_listed_just_so():
+    told = []
+    observer, _ = an_observer(on_shelf=lambda path, shelf, at: told.append((path, at, shelf[3].since)))
+    observer.on_listing("/models/m", {3: {"saved_model.pb": 9}})
+    observer._clock.at = 1030.0
+    observer.on_listing("/models/m", {3: {"saved_model.pb": 9}})
+    assert told == [("/models/m", 1000.0, 1000.0), ("/models/m", 1030.0, 1000.0)]
 
 
 def test_loads_are_counted_from_status_where_a_server_has_no_metrics_page():
