@@ -15,6 +15,8 @@ def test_shadow_compares_the_product_with_a_bare_loop_and_h2load(root, need_bina
     need_binary("nginx")
     need_binary("h2load")
     done = run(root, "shadow.py", "--calls", "2000", "--rounds", "1")
+    if "a call failed; nothing is measured here" in done.stderr:  # beside all other tests one may come too late
+        done = run(root, "shadow.py", "--calls", "2000", "--rounds", "1")
     assert done.returncode == 0, done.stderr
     for side in ("h2load, one connection", "bare `grpc.aio` loop", "Haldane, one process", "Haldane, two processes"):
         assert f"| {side} |" in done.stdout
