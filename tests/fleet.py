@@ -214,3 +214,15 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def trio(tmp_path: Path) -> Iterator[Fleet]:
+    """The same, of three servers."""
+    made = Fleet(tmp_path, size=3)
+    made.add(1)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()

@@ -301,7 +301,7 @@ class Listener:
     def __init__(self) -> None:
         self.taken: list[Announcement] = []
         self.away = True
-        self.supervisor = SimpleNamespace(labels=SimpleNamespace(telemetry=Telemetry.on(CollectorRegistry())))
+        self.intake = SimpleNamespace(telemetry=Telemetry.on(CollectorRegistry()))
 
     async def announce(self, one: Announcement) -> bool:
         if self.away:
@@ -313,7 +313,7 @@ class Listener:
 
     @property
     def unreadable(self) -> float | None:
-        registry = self.supervisor.labels.telemetry.registry
+        registry = self.intake.telemetry.registry
         return registry.get_sample_value("haldane_releases_total", {"model": "credit", "result": "unreadable"})
 
 

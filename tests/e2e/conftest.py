@@ -1,5 +1,5 @@
-"""Two running toy sandboxes for every test of this folder."""
+"""Running toy sandboxes, two or three, for every test of this folder."""
 
-from tests.fleet import fleet
+from tests.fleet import fleet, trio
 
-__all__ = ["fleet"]
+__all__ = ["fleet", "trio"]

@@ -15,17 +15,6 @@ STEPS = ["10%", "50%", "100%"]
 SHARE = 'haldane_gateway_share_seen_ratio{gateway="way"} '
 
 
-@pytest.fixture
-def trio(tmp_path: Path) -> Iterator[Fleet]:
-    made = Fleet(tmp_path, size=3)
-    made.add(1)
-    try:
-        made.start()
-        yield made
-    finally:
-        made.close()
-
-
 Start = Callable[[str], Gateway]
 
 

@@ -1,22 +1,8 @@
 """Clients that name no version: the canary lives on servers of its own, and promotion is loading."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
 from tests.fleet import MODEL, AgentProcess, Fleet
-
-
-@pytest.fixture
-def trio(tmp_path: Path) -> Iterator[Fleet]:
-    made = Fleet(tmp_path, size=3)
-    made.add(1)
-    try:
-        made.start()
-        yield made
-    finally:
-        made.close()
 
 
 def run(fleet: Fleet) -> AgentProcess:

@@ -7,7 +7,6 @@ import re
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -37,18 +36,6 @@ ANSWERS = {
 }
 NEWLINE = "other\nteam"
 PAGE_BYTES = 50 * 1000 * 1000
-
-
-@pytest.fixture
-def prometheus(
-    fleet: Fleet, need_binary: Callable[[str], str], free_port: Callable[[], int], tmp_path: Path
-) -> Iterator[Prometheus]:
-    """Scrapes one sandbox under two names, so that both sides of a query are always equal."""
-    targets = dict.fromkeys(("stable", "canary"), fleet.first.admin_port)
-    with closing(Prometheus(need_binary("prometheus"), tmp_path, free_port(), targets)) as made:
-        made.start()
-        made.wait(lambda: made.series("process_resident_memory_bytes") == 2)
-        yield made
 
 
 def judged_by(fleet: Fleet, prometheus: Prometheus, role: str, queries: list[str]) -> AgentProcess:

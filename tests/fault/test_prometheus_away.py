@@ -1,25 +1,9 @@
 """Prometheus goes away while a rollout is judged: its gauges have no data, and nothing is decided by that."""
 
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
-import pytest
 from tests.fleet import AgentProcess, Fleet
 from tests.prometheus import Prometheus
-
-
-@pytest.fixture
-def prometheus(
-    fleet: Fleet, need_binary: Callable[[str], str], free_port: Callable[[], int], tmp_path: Path
-) -> Iterator[Prometheus]:
-    """Scrapes one sandbox under two names, so that both sides of a query are always equal."""
-    targets = dict.fromkeys(("stable", "canary"), fleet.first.admin_port)
-    with closing(Prometheus(need_binary("prometheus"), tmp_path, free_port(), targets)) as made:
-        made.start()
-        made.wait(lambda: made.series("process_resident_memory_bytes") == 2)
-        yield made
 
 
 def run(fleet: Fleet, prometheus: Prometheus, role: str, *, budget: str) -> tuple[AgentProcess, str]:

@@ -45,7 +45,7 @@ async def _one(model: ModelName, message: Message, letters: Letters | None, agen
     except OtherEvent:
         return  # a topic may carry more than releases
     except BadEvent as error:
-        agent.supervisor.labels.telemetry.releases.labels(model, "unreadable").inc()
+        agent.intake.telemetry.releases.labels(model, "unreadable").inc()
         log.warning("release_unreadable", model=model, message=message.where, detail=str(error))
         if letters is not None:
             await letters.put(message, str(error))

@@ -5,7 +5,7 @@ the data of such an event must be. Source: CloudEvents 1.0.2, HTTP and Kafka
 protocol bindings.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from haldane.domain.fleet import ModelName
@@ -39,7 +39,7 @@ def over_kafka(headers: Mapping[str, bytes], value: bytes) -> Announcement:
     return _announcement(lambda: from_kafka_event(KafkaMessage(dict(headers), None, value)))
 
 
-def _announcement(read: Any) -> Announcement:
+def _announcement(read: Callable[[], Any]) -> Announcement:
     try:
         event = read()
         kind, source, name, data = event.get_type(), event.get_source(), event.get_id(), event.get_data()
