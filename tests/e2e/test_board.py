@@ -59,7 +59,13 @@ def answer(prometheus: Prometheus, query: str, *, now: bool) -> list[Any]:
     return found
 
 
-def a_day(fleet: Fleet, agent: AgentProcess) -> None:
+def scraped(prometheus: Prometheus) -> None:
+    """Waits until the agent's page as it is now has been read: the next step may end what it shows."""
+    now, up = time.time(), 'up{job="haldane"}'
+    prometheus.wait(lambda: prometheus.series(f"({up} == 1) and timestamp({up}) > {now}") == 1)
+
+
+def a_day(fleet: Fleet, agent: AgentProcess, prometheus: Prometheus) -> None:
     """A good version, one on trial while a server is in trouble, a broken and a wrong one; then a server restarts."""
     fleet.add(2)
     agent.wait_phase(agent.begin(2), "SUCCEEDED")
@@ -74,13 +80,16 @@ def a_day(fleet: Fleet, agent: AgentProcess) -> None:
     ):
         fleet.break_(0, kind="fail", **fault)
         agent.wait(lambda name=series: f"haldane_{name}_total{{" in agent.get("/metrics").text, series)
+        scraped(prometheus)
         fleet.mend(0)
     agent.post(f"/v1/rollouts/{trial}/commands", kind="abort").raise_for_status()
     agent.wait_phase(trial, "ROLLED_BACK")
     fleet.add(4, "corrupt_pb")
     agent.wait_phase(agent.begin(4), "ROLLED_BACK")
+    scraped(prometheus)
     fleet.add(5, k=20.0)
     agent.wait_phase(agent.begin(5), "ROLLED_BACK")
+    scraped(prometheus)
     fleet.restart(1)
 
 
@@ -106,7 +115,7 @@ def test_every_query_of_every_board_gives_something(
     with closing(Prometheus(need_binary("prometheus"), tmp_path, port, {"haldane": page}, more=more)) as prometheus:
         prometheus.start()
         prometheus.wait(lambda: prometheus.series("up == 1") == 3)
-        a_day(fleet, agent)
+        a_day(fleet, agent, prometheus)
         due = {one for path in BOARDS for one in asked(prometheus, load(path)) if not NEVER_HERE.search(one[0])}
         assert len(due) > 60
         deadline = time.monotonic() + 60
