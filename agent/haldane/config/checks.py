@@ -8,9 +8,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from haldane.config.fleetchecks import POLLED_LABELS, canaries, lists, servers
+from haldane.config.models import ModelSection
 from haldane.config.problems import Loc
 from haldane.config.quantities import is_loopback
-from haldane.config.sections import Config, ModelSection
+from haldane.config.sections import Config
 from haldane.config.tap import RecordSection
 from haldane.config.traffic import (
     FILE_SOURCES,

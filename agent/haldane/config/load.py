@@ -15,7 +15,8 @@ from haldane.config.fleetchecks import polled
 from haldane.config.marks import Marked, read_yaml
 from haldane.config.problems import ConfigError, Loc, Problem, dotted
 from haldane.config.secrets import read_secrets
-from haldane.config.sections import Config, ServerSection
+from haldane.config.sections import Config
+from haldane.config.servers import ServerSection
 from haldane.domain.fleet import ServerConfig
 from haldane.domain.rollout import Mode
 

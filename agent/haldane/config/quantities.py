@@ -65,6 +65,7 @@ ShareOrAll = Annotated[float, BeforeValidator(_share_or_all)]
 Size = Annotated[int, BeforeValidator(_size)]
 Address = Annotated[str, AfterValidator(address_of)]
 HttpUrl = Annotated[str, AfterValidator(_http)]
+Name = Annotated[str, Field(pattern=r"^[^\s/]+$", max_length=200)]
 
 
 def is_loopback(address: str) -> bool:

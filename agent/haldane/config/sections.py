@@ -1,4 +1,4 @@
-"""Every setting: its default, unit, range and reason stand where it is declared.
+"""The whole file. Every setting's default, unit, range and reason stand where it is declared.
 
 The reference page is made from these docstrings (tools/make_reference.py).
 Paths are absolute once loaded; relative ones resolve against the config file.
@@ -7,7 +7,7 @@ Paths are absolute once loaded; relative ones resolve against the config file.
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr
 
@@ -15,201 +15,25 @@ from haldane.config.analysis import AnalysisSection
 from haldane.config.base import Section
 from haldane.config.discover import DiscoverSection
 from haldane.config.freeze import FreezeSection
-from haldane.config.gateways import DEFAULT_STEPS, GatewaySection, Steps
+from haldane.config.gateways import GatewaySection
+from haldane.config.models import ModelSection
 from haldane.config.notify import WebhookSection
 from haldane.config.outputs import OutputsSection
 from haldane.config.people import PersonSection
-from haldane.config.quantities import Address, Duration, DurationOrZero, HttpUrl, Size
-from haldane.config.releases import ReleasesSection
+from haldane.config.plan import PlanSection
+from haldane.config.quantities import Address, Duration, DurationOrZero, HttpUrl, Name
 from haldane.config.resources import PrometheusSection
+from haldane.config.servers import ServerSection, TlsSection
+from haldane.config.shadow import ShadowSection
 from haldane.config.tap import TapSection
-from haldane.config.traffic import GoldenSection, LabelsSection, TrafficSection, golden_form
-from haldane.domain.fleet import Clients, ModelEntry, ModelName, Placement, Server, ServerConfig, ServerName
+from haldane.config.traffic import TrafficSection
+from haldane.domain.fleet import ModelName, Placement, Server, ServerConfig, ServerName
 from haldane.domain.rollout import Mode, Plan
 from haldane.judge.outputs import OutputKind
 from haldane.judge.rules import Rules
-from haldane.rollout.wanted import stable_of
 
 DEFAULT_LISTEN = "127.0.0.1:8620"
 DEFAULT_STATE_DIR = "haldane-state"
-
-Name = Annotated[str, Field(pattern=r"^[^\s/]+$", max_length=200)]
-
-
-class ServerSection(Section):
-    """One TensorFlow Serving process. Plain "HOST:PORT" stands for {address: HOST:PORT}."""
-
-    address: Address
-    """HOST:PORT of its gRPC listener."""
-
-    name: Name = ""
-    """How it is called in status, metrics and records; its address when not given. Keep it when the address changes."""
-
-    metrics_url: HttpUrl | None = None
-    """Its Prometheus page, e.g. http://HOST:8501/monitoring/prometheus/metrics. `enforce` needs it: it is the only way
-    to see, before the first reload, whether a server holds models that the config lacks."""
-
-    process_url: HttpUrl | None = None
-    """Page with the CPU seconds and resident bytes of its process (gauges cpu, memory, memory_growth), which Serving
-    does not export itself: that of a process exporter, e.g. http://HOST:9256/metrics, or any page with
-    process_cpu_seconds_total and process_resident_memory_bytes."""
-
-    process_group: str = ""
-    """Its `groupname` on that page, when it is a process exporter's."""
-
-    canary: bool = False
-    """A dedicated canary server, which takes no user traffic (placement: own_replicas)."""
-
-    config_file: Path | None = None
-    """The model config file that this server polls (--model_config_file_poll_wait_seconds), which must be writable from
-    here and its alone. The server is then changed through it, since it would undo every reload: the models looked after
-    are changed in place, comments and other models stay."""
-
-
-class ShadowSection(Section):
-    """How hard shadowing may press on the servers."""
-
-    rate: Annotated[float, Field(gt=0, le=100_000)] = 50.0
-    """Pairs a second over all servers; each pair is one call to stable and one to canary."""
-
-    grpc_threads: Annotated[int, Field(ge=1)] = 32
-    """--grpc_max_threads of the servers; Serving itself takes four for each CPU. A call that finds none free is refused
-    at once, a user's like one of ours."""
-
-    concurrency: Annotated[int, Field(ge=1, le=1000)] | None = None
-    """Pairs in flight on one server, of two calls each; by default as many as take a quarter of grpc_threads."""
-
-    bytes_in_flight: Size = 64 << 20
-    """Bytes of requests on the way to one server; a request larger than this goes alone."""
-
-    deadline: Duration = timedelta(seconds=2)
-    """For each call; a canary answer later than this counts as an error of the canary."""
-
-    aa_share: Annotated[float, Field(ge=0, le=0.5)] = 0.05
-    """Share of pairs sent to stable twice: the noise floor."""
-
-    @property
-    def pairs_at_once(self) -> int:
-        """Pairs in flight on one server: two calls each, on a quarter of its threads."""
-        return self.concurrency or max(1, self.grpc_threads // 8)
-
-
-class PlanSection(Section):
-    """Time limits and pace of a rollout."""
-
-    load: Duration = timedelta(minutes=10)
-    """For the new version to be loaded and to answer on every server."""
-
-    bake: DurationOrZero = timedelta(minutes=5)
-    """How long harm is still watched for after the last server was promoted, with the old version kept loaded."""
-
-    change: Duration = timedelta(minutes=2)
-    """For a server to settle after a label was moved or a rollback sent."""
-
-    at_once: Annotated[int, Field(ge=1)] = 1
-    """Servers promoted at the same time."""
-
-    approvals: Annotated[int, Field(ge=0, le=10)] = 0
-    """How many `people` must approve what has passed before it is promoted; who started the rollout does not count."""
-
-    traffic_steps: Steps | None = None
-    """Shares of users' calls that gateways send to the canary's servers (placement: own_replicas) after a PASS, one
-    after the other, before any other server is changed. ["1%", "5%", "10%", "25%", "50%", "100%"] where `gateways` are
-    given; [] for no steps."""
-
-    step: Duration = timedelta(minutes=2)
-    """Least time at each step."""
-
-    step_pairs: Annotated[int, Field(ge=1)] = 200
-    """Least pairs judged at each step."""
-
-    step_budget: Duration = timedelta(minutes=30)
-    """How long to wait at a step for its evidence; then the rollout is held."""
-
-    def plan(self) -> Plan:
-        """The same as the rollout keeps it."""
-        return Plan(
-            load_seconds=self.load.total_seconds(),
-            bake_seconds=self.bake.total_seconds(),
-            change_seconds=self.change.total_seconds(),
-            at_once=self.at_once,
-            approvals=self.approvals,
-            traffic_steps=DEFAULT_STEPS if self.traffic_steps is None else self.traffic_steps,
-            step_seconds=self.step.total_seconds(),
-            step_pairs=self.step_pairs,
-            step_budget_seconds=self.step_budget.total_seconds(),
-        )
-
-
-def _stable(value: Any) -> Any:
-    number = int(value) if isinstance(value, str) and value.isdecimal() else value
-    if number is None or number == "none" or (type(number) is int and number >= 0):
-        return number
-    raise ValueError(f"must be a version number, or none where no version has been released yet; got {value!r}")
-
-
-class ModelSection(Section):
-    """One model to look after."""
-
-    clients: Clients
-    """How clients name it: `label` (model_spec.version_label: stable) or `unversioned` (name only). Serving cannot
-    tell, so it must be said."""
-
-    placement: Placement | None = None
-    """Where the canary runs: `same_entry` (beside stable on every server; the default for label) or `own_replicas`
-    (only on servers with canary: true; the only safe one for unversioned)."""
-
-    stable: Annotated[int | Literal["none"] | None, BeforeValidator(_stable)] = None
-    """The version users get now; needed when model_config_file does not say it by one specific version or a `stable`
-    label. `none`: no version has been released yet, and the first is to be judged on absolute limits."""
-
-    def at_rest(self, entry: ModelEntry | None) -> int | None:
-        """The version users are declared to get; None when nothing says it, or there is none yet."""
-        if self.stable is None:
-            return stable_of(entry) if entry else None
-        return None if self.stable == "none" else self.stable
-
-    traffic: TrafficSection | None = None
-    """Requests to shadow. Without it nothing can be judged, and a rollout is inconclusive."""
-
-    golden: Annotated[GoldenSection | None, BeforeValidator(golden_form)] = None
-    """Rows of known answer, sent in full as soon as the canary can be asked, each once, before any traffic: accuracy
-    has its first data at once."""
-
-    labels: LabelsSection | None = None
-    """Right answers come later (`labels: {}` for all defaults): accuracy and loss then need no data at the start."""
-
-    releases: ReleasesSection | None = None
-    """Releases that are announced start a rollout by themselves (`releases: {}` for POST /v1/events alone)."""
-
-    analysis: AnalysisSection | None = None
-    """Replaces the top-level analysis for this model."""
-
-    outputs: OutputsSection | None = None
-    """Replaces the top-level outputs for this model."""
-
-    published: Annotated[str, Field(pattern=r"^(/|[a-z0-9]+://)")] | None = None
-    """Where the model was published (`haldane release publish --to`): a directory or URL. There the agent reads a
-    version's manifest, to compare what lies at its base_path, and the answers it gave when it was validated. By
-    default those beside the version count."""
-
-    @property
-    def where(self) -> Placement:
-        """The placement, or its default."""
-        return self.placement or Placement.SAME_ENTRY
-
-
-class TlsSection(Section):
-    """TLS to the servers; with cert and key, mutual."""
-
-    ca: Path
-    """PEM file of the authority that signed the servers' certificates."""
-
-    cert: Path | None = None
-    """PEM file of our own certificate."""
-
-    key: Path | None = None
-    """PEM file of its private key."""
 
 
 def _server_forms(value: Any) -> Any:

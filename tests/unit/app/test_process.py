@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from haldane.adapters.sql import open_store
 from haldane.app import process
-from haldane.config.sections import ModelSection
+from haldane.config.models import ModelSection
 from haldane.domain.fleet import Clients
 from haldane.domain.rollout import Mode, Phase
 from haldane.engine.desk import Desk

@@ -4,7 +4,7 @@ import pytest
 from haldane import wire
 from haldane.adapters.replay import Replay
 from haldane.app.sources import Onward, answered_by, each_file, first_request, named, open_source
-from haldane.config.sections import ModelSection
+from haldane.config.models import ModelSection
 from haldane.domain.traffic import Api, Outcome, Request, Status
 from haldane.files import FileSet
 from haldane.ports import Flaw, Malformed, Refused, Unavailable

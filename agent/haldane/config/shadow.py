@@ -1,0 +1,37 @@
+"""How hard shadowing may press on the servers."""
+
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import Field
+
+from haldane.config.base import Section
+from haldane.config.quantities import Duration, Size
+
+
+class ShadowSection(Section):
+    """How hard shadowing may press on the servers."""
+
+    rate: Annotated[float, Field(gt=0, le=100_000)] = 50.0
+    """Pairs a second over all servers; each pair is one call to stable and one to canary."""
+
+    grpc_threads: Annotated[int, Field(ge=1)] = 32
+    """--grpc_max_threads of the servers; Serving itself takes four for each CPU. A call that finds none free is refused
+    at once, a user's like one of ours."""
+
+    concurrency: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Pairs in flight on one server, of two calls each; by default as many as take a quarter of grpc_threads."""
+
+    bytes_in_flight: Size = 64 << 20
+    """Bytes of requests on the way to one server; a request larger than this goes alone."""
+
+    deadline: Duration = timedelta(seconds=2)
+    """For each call; a canary answer later than this counts as an error of the canary."""
+
+    aa_share: Annotated[float, Field(ge=0, le=0.5)] = 0.05
+    """Share of pairs sent to stable twice: the noise floor."""
+
+    @property
+    def pairs_at_once(self) -> int:
+        """Pairs in flight on one server: two calls each, on a quarter of its threads."""
+        return self.concurrency or max(1, self.grpc_threads // 8)
