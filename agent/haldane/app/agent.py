@@ -31,7 +31,7 @@ from haldane.judge.rules import Rules
 from haldane.ports import Clock, Refused, Router, Store, Unavailable
 from haldane.release.check import problem
 from haldane.rollout.wanted import STABLE, Watched
-from haldane.web.api import Unknown
+from haldane.web.problem import Unknown
 from haldane.web.story import AgentStatus, Story
 
 log = structlog.get_logger()

@@ -5,12 +5,10 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from haldane.config.discover import SOURCES
-from haldane.config.problems import Loc
+from haldane.config.problems import Found, Loc
 from haldane.config.sections import Config
 from haldane.domain.fleet import ModelName, ServerConfig
 from haldane.domain.rollout import Mode
-
-Found = Iterator[tuple[Loc, str]]
 
 POLLED_LABELS = (
     "servers[].config_file: the file will hold labels, so its server must run with"

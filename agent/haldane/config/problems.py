@@ -1,9 +1,10 @@
 """A mistake in a config file: where it stands, what it is, what would be right."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 Loc = tuple[str | int, ...]
+Found = Iterator[tuple[Loc, str]]  # what a check finds: where, and what would be right
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ from haldane.ports import Refused
 from haldane.rollout.machine import step
 from haldane.testing.builders import MODEL, a_rollout, a_view
 from haldane.testing.pairs import metric, pairs, rules
-from haldane.web.api import AgentStatus, Story, Unknown
+from haldane.web.problem import Unknown
+from haldane.web.story import AgentStatus, Story
 
 START = 1_760_000_000.0
 RULES = rules(metric("errors", "1pp"), metric("accuracy", "1pp"), metric("latency", "+15%"))

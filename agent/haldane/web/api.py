@@ -33,11 +33,10 @@ It may raise `Unknown` (404), `Refused` or `StaleWrite` (409), `Unavailable`
 """
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Protocol
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -49,21 +48,16 @@ from haldane.domain.people import Person, Right, right_for
 from haldane.domain.record import Record, to_line
 from haldane.domain.release import Announcement
 from haldane.domain.rollout import CommandKind, Rollout, RolloutId, Transition
-from haldane.ports import PortError, Refused, StaleWrite, Unavailable
 from haldane.web.events import MOST_EVENT_BYTES, BadEvent, OtherEvent, over_http
 from haldane.web.jsonform import as_json
 from haldane.web.labels import MOST_LABELS, MOST_LABELS_BYTES, BadLabel, read_labels
 from haldane.web.people import Keys, refusal
 from haldane.web.problem import Problem
+from haldane.web.requests import guarded, read_body, read_bytes, read_number
 from haldane.web.sentences import explained
 from haldane.web.story import AgentStatus, Story
 
 LANGUAGES = ("en", "zh")
-MOST_BODY_BYTES = 64 * 1024  # a command is a few hundred bytes; more is a mistake or an attack
-
-
-class Unknown(LookupError):
-    """No such rollout or model; the message names it and what there is instead."""
 
 
 class Agent(Protocol):
@@ -107,74 +101,6 @@ class Agent(Protocol):
         """Its case file as an NPZ archive, in pieces; each may take a moment, so they are asked for in a thread."""
 
 
-Handler = Callable[[Request], Awaitable[Response]]
-
-
-def guarded(handler: Handler) -> Handler:
-    """The handler with every expected failure turned into {"error": sentence} and the right status."""
-
-    async def answer(request: Request) -> Response:
-        try:
-            return await handler(request)
-        except Problem as problem:
-            status, error = problem.status, str(problem)
-        except Unknown as unknown:
-            status, error = HTTPStatus.NOT_FOUND, str(unknown.args[0] if unknown.args else unknown)
-        except (Refused, StaleWrite) as refused:
-            status, error = HTTPStatus.CONFLICT, refused.detail
-        except Unavailable as away:
-            status, error = HTTPStatus.SERVICE_UNAVAILABLE, str(away)
-        except PortError as other:
-            status, error = HTTPStatus.BAD_GATEWAY, str(other)
-        headers = {"WWW-Authenticate": 'Bearer realm="haldane"'} if status == HTTPStatus.UNAUTHORIZED else None
-        return JSONResponse({"error": error}, status_code=status, headers=headers)
-
-    return answer
-
-
-async def read_bytes(request: Request, most: int) -> bytes:
-    """The body; 413 when it is larger."""
-    raw = bytearray()
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > most:
-            raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {most} bytes")
-    return bytes(raw)
-
-
-async def read_body(request: Request, fields: Mapping[str, type]) -> dict[str, Any]:
-    """The JSON object of the body with exactly these fields; 422 with all mistakes otherwise."""
-    try:
-        body = json.loads(await read_bytes(request, MOST_BODY_BYTES))
-    except (ValueError, RecursionError) as error:
-        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"the body is not JSON: {error}") from None
-    if not isinstance(body, dict):
-        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "the body must be a JSON object")
-    mistakes = [f"{key}: unknown field" for key in body if key not in fields]
-    mistakes += [_mistake(key, kind, body.get(key)) for key, kind in fields.items() if not _fits(body.get(key), kind)]
-    if mistakes:
-        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(mistakes))
-    return body
-
-
-def _fits(value: object, kind: type) -> bool:
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    return isinstance(value, str) and bool(value.strip())
-
-
-def _mistake(key: str, kind: type, value: object) -> str:
-    want = "a version number (0 or more)" if kind is int else "text that is not empty"
-    return f"{key}: missing, must be {want}" if value is None else f"{key}: must be {want}, got {value!r:.60}"
-
-
-def _number(request: Request, name: str, default: int, most: int) -> int:
-    text = request.query_params.get(name, str(default))
-    if not text.isdecimal():
-        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name}: must be a whole number, got {text!r:.60}")
-    return min(int(text), most)
-
-
 class Api:
     """The /v1 routes over one agent."""
 
@@ -203,7 +129,7 @@ class Api:
         return JSONResponse(as_json(self._agent.status()))
 
     async def rollouts(self, request: Request) -> Response:
-        found = await self._agent.rollouts(_number(request, "limit", 100, 1000))
+        found = await self._agent.rollouts(read_number(request, "limit", 100, 1000))
         return JSONResponse({"rollouts": as_json(list(found))})
 
     async def rollout(self, request: Request) -> Response:
@@ -234,13 +160,13 @@ class Api:
     async def records(self, request: Request) -> Response:
         name = RolloutId(request.path_params["rollout"])
         await self._agent.rollout(name)
-        after, limit = _number(request, "after", 0, 2**53), _number(request, "limit", 1000, 10_000)
+        after, limit = read_number(request, "after", 0, 2**53), read_number(request, "limit", 1000, 10_000)
         found = await self._agent.records(name, after=after, limit=limit)
         return JSONResponse({"records": as_json(list(found))})
 
     async def log(self, request: Request) -> Response:
         """Not `as_json`: a hash covers every number as it was stored."""
-        after, limit = _number(request, "after", 0, 2**53), _number(request, "limit", 1000, 10_000)
+        after, limit = read_number(request, "after", 0, 2**53), read_number(request, "limit", 1000, 10_000)
         found = await self._agent.records(None, after=after, limit=limit)
         return Response("".join(to_line(record) + "\n" for record in found), media_type="application/x-ndjson")
 
@@ -308,4 +234,4 @@ class Api:
         return JSONResponse(told, status_code=HTTPStatus.ACCEPTED)
 
 
-__all__ = ["Agent", "AgentStatus", "Api", "Story", "Unknown"]
+__all__ = ["Agent", "AgentStatus", "Api", "Story"]

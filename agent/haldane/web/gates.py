@@ -15,9 +15,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from haldane.judge.answer import Answer, Reply, reply_on
-from haldane.web.api import MOST_BODY_BYTES, Agent, Unknown, guarded, read_bytes
+from haldane.web.api import Agent
 from haldane.web.chinese import in_chinese
-from haldane.web.problem import Problem
+from haldane.web.problem import Problem, Unknown
+from haldane.web.requests import MOST_BODY_BYTES, guarded, read_bytes
 
 MOST_ROLLOUTS = 1000  # how far back the rollout of a version is looked for
 

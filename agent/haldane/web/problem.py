@@ -1,4 +1,4 @@
-"""An answer of the API that is not 2xx."""
+"""Why an answer of the API is not 2xx."""
 
 from http import HTTPStatus
 
@@ -9,3 +9,7 @@ class Problem(Exception):
     def __init__(self, status: HTTPStatus, error: str) -> None:
         super().__init__(error)
         self.status = status
+
+
+class Unknown(LookupError):
+    """No such rollout or model; the message names it and what there is instead."""

@@ -26,7 +26,7 @@ from haldane.ports import Refused, Unavailable
 from haldane.rollout.revert import revert_id
 from haldane.telemetry import Telemetry
 from haldane.testing.builders import MODEL, a_rollout, a_view, an_entry
-from haldane.web.api import Unknown
+from haldane.web.problem import Unknown
 from haldane.web.sentences import explained
 
 

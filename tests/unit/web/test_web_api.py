@@ -13,8 +13,8 @@ from haldane.domain.record import first_break, from_line
 from haldane.domain.rollout import Phase
 from haldane.telemetry import Telemetry
 from haldane.testing.gallery import MemoryAgent, a_story, canary_pairs
-from haldane.web.api import MOST_BODY_BYTES
 from haldane.web.labels import MOST_LABELS, MOST_LABELS_BYTES
+from haldane.web.requests import MOST_BODY_BYTES
 from haldane.web.server import make_app
 from haldane.web.view import view
 
