@@ -27,21 +27,23 @@ receivers:
 
 
 class Pager:
-    """A webhook receiver: the pages Alertmanager delivered, in order."""
+    """A webhook receiver: the pages Alertmanager delivered, in order; those of the dead man's switch apart."""
 
     def __init__(self) -> None:
         pages: queue.Queue[Any] = queue.Queue()
+        alive: queue.Queue[Any] = queue.Queue()
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                pages.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                page = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                (alive if _watching(page) else pages).put(page)
                 self.send_response(200)
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
                 """Quiet."""
 
-        self.pages = pages
+        self.pages, self.alive = pages, alive
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.port = self.server.server_address[1]
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
@@ -49,9 +51,18 @@ class Pager:
     async def next(self) -> Any:
         return await asyncio.to_thread(self.pages.get, timeout=30)
 
+    async def living(self) -> Any:
+        """The next page of the dead man's switch."""
+        return await asyncio.to_thread(self.alive.get, timeout=30)
+
     def close(self) -> None:
         self.server.shutdown()
         self.server.server_close()
+
+
+def _watching(page: Any) -> bool:
+    labels = page.get("commonLabels", {}) if isinstance(page, dict) else {}
+    return bool(labels.get("alertname") == "HaldaneWatching")
 
 
 class Process:

@@ -228,7 +228,7 @@ VALUES = {
     "metric": "C",
     "mode": 1,
     "model": "M",
-    "notifier": 1,
+    "notifier": 2,
     "phase": len(Phase),
     "reason": 8,
     "right": len(Right),
@@ -279,13 +279,13 @@ def metrics_page() -> str:
         " it. Times are Unix seconds. Beside these stand the usual `process_cpu_seconds_total`,"
         " `process_resident_memory_bytes`, `process_start_time_seconds`, `process_virtual_memory_bytes`,"
         " `process_open_fds` and `process_max_fds` of the agent.\n",
-        "Labels come from closed sets: no series carries a rollout's id, or anything out of a request. *How many* is"
-        " the most series there can be: M models in the config, S servers, D lists of `discover`, L labels"
-        " looked for (`stable` and `canary`), C checks of a model's rules with their slices, V versions of a model:"
-        " those loading, loaded or failed now, and of the two counters of loads all that were loaded since the agent"
-        " started. A series is there once it has something to say, and a check's last ruling stays until the model's"
-        " next rollout. With one model, two servers and two checks 90 of them were counted after a promotion, those of"
-        " the process included.\n",
+        "Labels come from closed sets: no series carries a rollout's id, or anything out of a request. *How many*"
+        " is the most series there can be: M models in the config, S servers, D lists of `discover`, G gateways, L"
+        " labels looked for (`stable` and `canary`), C checks of a model's rules with their slices, V versions of a"
+        " model: those loading, loaded or failed now, or with something wrong, and of the two counters of loads all"
+        " that were loaded since the agent started. A series is there once it has something to say, and a check's"
+        " last ruling stays until the model's next rollout. With one model, two servers and two checks 90 of them"
+        " were counted after a promotion, those of the process included.\n",
         SERIES_TABLE, *_series(Telemetry.on(CollectorRegistry())), "",
         "Alerts on them: [rules/haldane.yml](../../rules/haldane.yml), each with a [runbook](../runbooks/README.md);"
         " [boards](../howto/dashboards.md) that show them.\n",

@@ -102,7 +102,12 @@ class Telemetry:
                 ["model", "version"],
                 registry=registry,
             ),
-            condition=Gauge("condition", "1 while the condition holds.", ["condition", "model"], **own),
+            condition=Gauge(
+                "condition",
+                "Always 1, and there while the condition holds; version and model are empty where it is of none.",
+                ["condition", "model", "version"],
+                **own,
+            ),
             reloads=Counter("reloads_total", "Configs sent to a server.", ["server", "result"], **own),
             share_wanted=Gauge(
                 "gateway_share_wanted_ratio",

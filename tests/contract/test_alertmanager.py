@@ -123,6 +123,19 @@ async def test_an_alert_ends_by_itself_when_the_agent_is_gone(process: Process, 
     assert (await pager.next())["status"] == "resolved"
 
 
+async def test_the_dead_mans_switch_comes_with_nothing_wrong_and_ends_with_the_agent(
+    process: Process, pager: Pager
+) -> None:
+    process.start()
+    async with open_alertmanager(process.url, now=time.time, keep_seconds=1.0) as sink:
+        await sink.tell([])
+    page = await pager.living()
+    [alert] = page["alerts"]
+    assert (page["status"], alert["labels"]) == ("firing", {"alertname": "HaldaneWatching", "severity": "info"})
+    assert (await pager.living())["status"] == "resolved"
+    assert pager.pages.empty()
+
+
 async def test_an_address_that_is_no_alertmanager_refuses(pager: Pager) -> None:
     async with open_alertmanager(f"http://127.0.0.1:{pager.port}/", now=time.time) as sink:
         await sink.tell([FAILED])  # anything that answers 200 is believed

@@ -36,4 +36,4 @@ def test_a_version_that_someone_else_loads_is_told_and_unloaded(fleet: Fleet) ->
     agent.wait(lambda: serving() == [1], "unloaded")
     assert unapproved(fleet) == [(MODEL, 2, ["r1"])]  # gone at once, and told all the same
     page = agent.get("/metrics").text
-    assert f'haldane_condition{{condition="unapproved_version",model="{MODEL}"}} 1.0' in page
+    assert f'haldane_condition{{condition="unapproved_version",model="{MODEL}",version="2"}} 1.0' in page

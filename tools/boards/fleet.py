@@ -84,8 +84,8 @@ def _tables() -> list[Panel]:
         rows(
             "Wrong now",
             "Each has its alert and its runbook. A condition without a model is one of a server.",
-            (f"max by (condition, model) (haldane_condition{{{MODEL}}}) == 1", "holds"),
-            order=["condition", "model"],
+            (f"max by (condition, model, version) (haldane_condition{{{MODEL}}})", "holds"),
+            order=["condition", "model", "version"],
             hidden=["holds"],
             overrides=[column("condition", steps=[(None, RED)])],
             none="nothing",

@@ -40,15 +40,15 @@ def _figures() -> list[Panel]:
     return [
         number(
             "Failed load now",
-            "Models with a version that failed to load and is still wanted.",
-            (f'sum(haldane_condition{{condition="failed_load", {MODEL}}}) or vector(0)', "models"),
+            "Versions that failed to load and are still wanted.",
+            (f'sum(haldane_condition{{condition="failed_load", {MODEL}}}) or vector(0)', "versions"),
             steps=WELL_AT_ZERO,
             width=6,
         ),
         number(
             "Load stuck now",
-            "Models with a version that has been loading for longer than others took.",
-            (f'sum(haldane_condition{{condition="load_stuck", {MODEL}}}) or vector(0)', "models"),
+            "Versions that have been loading for longer than others took.",
+            (f'sum(haldane_condition{{condition="load_stuck", {MODEL}}}) or vector(0)', "versions"),
             steps=WELL_AT_ZERO,
             width=6,
         ),
@@ -83,8 +83,9 @@ def _conditions() -> Panel:
     return states(
         "Conditions over time",
         "When a load had failed or hung, a label named nothing, or a version was missing or unasked for.",
-        (f"max by (condition, model) (haldane_condition{{{MODEL}}})", "{{condition}} {{model}}"),
-        values={0: ("no", GREEN), 1: ("yes", RED)},
+        (f"max by (condition, model, version) (haldane_condition{{{MODEL}}})", "{{condition}} {{model}} {{version}}"),
+        values={1: ("yes", RED)},
+        none="none",
         width=WHOLE // 2,
     )
 

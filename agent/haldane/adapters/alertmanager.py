@@ -3,8 +3,8 @@
 Alertmanager forgets an alert whose `endsAt` has passed, so each telling renews
 it and a dead agent's alerts end by themselves. Nothing is lost while
 Alertmanager is away: the next telling says the whole state again, and what
-ended meanwhile is resolved then. Owns: the alert's form and its life. Leaves
-to `engine.observe` when to tell.
+ended meanwhile is resolved then. A dead man's switch goes with each telling.
+Owns: the alert's form and its life. Leaves to `engine.observe` when to tell.
 
 Source: prometheus/alertmanager api/v2/openapi.yaml (postAlerts).
 """
@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 
 from haldane.domain.fleet import Condition
-from haldane.judge.alerts import alert_of, runbook, summary
+from haldane.judge.alerts import alert_of, runbook, summary, watching
 from haldane.ports import Refused, Unavailable
 
 _PATH = "/api/v2/alerts"
@@ -41,6 +41,7 @@ class Alertmanager:
         self._http, self._name, self._now = http, name, now
         self._keep_seconds, self._labels, self._link = keep_seconds, labels, link
         self._told: dict[Identity, Condition] = {}  # what Alertmanager may still hold as firing
+        self._watching = watching(now())
 
     async def tell(self, firing: Sequence[Condition]) -> None:
         """Say the whole state: renew what fires, end what no longer does.
@@ -52,10 +53,9 @@ class Alertmanager:
         holds = {_identity(condition): condition for condition in firing}
         ended = [condition for identity, condition in self._told.items() if identity not in holds]
         self._told |= holds  # before sending: an answer that is lost may have been taken
-        alerts = [self._alert(condition, now + self._keep_seconds) for condition in holds.values()]
+        alerts = [self._alert(one, now + self._keep_seconds) for one in (self._watching, *holds.values())]
         alerts += [self._alert(condition, now) for condition in ended]
-        if alerts:
-            await self._post(alerts)
+        await self._post(alerts)
         self._told = holds
 
     async def _post(self, alerts: list[dict[str, Any]]) -> None:
@@ -92,10 +92,11 @@ def labels_of(condition: Condition) -> dict[str, str]:
 def annotations_of(condition: Condition) -> dict[str, str]:
     """What a person reads at three in the morning."""
     servers = ", ".join(condition.servers)
+    where = f"On {servers}: " if servers else ""
     return {
         "summary": summary(condition),
         "summary_zh": summary(condition, "zh"),
-        "description": f"On {servers}: {condition.detail}",
+        "description": where + condition.detail,
         "servers": servers,
         "runbook_url": runbook(condition.name),
     }

@@ -51,11 +51,15 @@ class Gauges:
         self._telemetry.forget_server(server)
 
     def show_conditions(self, conditions: Sequence[Condition]) -> None:
-        """1 for each that holds, 0 for one that held before."""
-        now = {(condition.name, condition.model) for condition in conditions}
-        for series in self._conditions | now:
-            self._telemetry.condition.labels(*series).set(1 if series in now else 0)
-        self._conditions |= now
+        """1 for each that holds; of one that is over nothing stays, since versions come without an end."""
+        now: set[Series] = {
+            (one.name, one.model, "" if one.version is None else str(one.version)) for one in conditions
+        }
+        for series in now:
+            self._telemetry.condition.labels(*series).set(1)
+        for series in self._conditions - now:
+            self._telemetry.condition.remove(*series)
+        self._conditions = now
 
 
 def _label_values(server: ServerName, view: ReplicaView | None) -> dict[Series, int]:

@@ -17,8 +17,10 @@ _ALERT = {
     "server_unseen": ("HaldaneServerUnseen", "page"),
     "server_restarted": ("HaldaneServerRestarted", "info"),
     "unapproved_version": ("HaldaneUnapprovedVersion", "page"),
+    "watching": ("HaldaneWatching", "info"),
 }
 _SUMMARY = {
+    "watching": ("Haldane is watching", "Haldane 正在监视"),
     "failed_load": ("{model} version {version} failed to load", "{model} 的版本 {version} 加载失败"),
     "load_stuck": ("{model} version {version} has been loading for too long", "{model} 的版本 {version} 加载时间过长"),
     "upload_incomplete": (
@@ -45,6 +47,13 @@ _SUMMARY = {
         "{model} 的版本 {version} 已加载，但无人要求加载",
     ),
 }
+
+
+def watching(since: float) -> Condition:
+    """The dead man's switch: told with every telling, so that its absence says that nobody tells any more."""
+    return Condition(
+        "watching", "", None, (), "comes for as long as the agent tells; when it stops, so do all others", since
+    )
 
 
 def alert_of(name: str) -> tuple[str, str]:

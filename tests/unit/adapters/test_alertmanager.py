@@ -10,8 +10,8 @@ from haldane.domain.fleet import Condition
 from haldane.judge.conditions import Name
 
 
-@pytest.mark.parametrize("name", list(Name))
-def test_each_condition_has_a_runbook_and_the_severity_of_its_rule(name: Name, root: Path) -> None:
+@pytest.mark.parametrize("name", [*Name, "watching"])
+def test_each_condition_has_a_runbook_and_the_severity_of_its_rule(name: str, root: Path) -> None:
     condition = Condition(name, "m", 3, ("r0", "r1"), "why", 0.0)
     labels, annotations = labels_of(condition), annotations_of(condition)
     rules = yaml.safe_load((root / "rules" / "haldane.yml").read_text())

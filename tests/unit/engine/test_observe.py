@@ -121,12 +121,15 @@ def test_a_view_is_shown_as_gauges_and_what_is_gone_is_not_left_on_the_board():
     assert value("haldane_last_look_timestamp_seconds", server="r0") == 5
 
 
-def test_a_condition_is_a_gauge_that_falls_back_to_zero():
+def test_a_condition_is_a_series_by_version_for_as_long_as_it_holds():
     observer, value = an_observer()
+    failed = {"condition": "failed_load", "model": "m", "version": "3"}
     observer.on_view(R0, a_view(ONE, FAILED_3))
-    assert value("haldane_condition", condition="failed_load", model="m") == 1
+    assert value("haldane_condition", **failed) == 1
     observer.on_view(R0, a_view(ONE, VersionStatus(3, AVAILABLE)))
-    assert value("haldane_condition", condition="failed_load", model="m") == 0
+    assert value("haldane_condition", **failed) is None
+    observer.on_view(R0, a_view(ONE, VersionStatus(3, AVAILABLE), VersionStatus(4, END, "DATA_LOSS", "cut")))
+    assert value("haldane_condition", **{**failed, "version": "4"}) == 1
 
 
 def test_each_listing_is_told_with_since_when_a_version_has_been_listed_just_so():
