@@ -42,7 +42,7 @@ def pod(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", [*AGENTS, "discovery.yaml"])
 def test_every_object_keeps_to_the_schema(name, version):
     for document in documents(name):
         kubernetes_validate.validate(document, version, strict=True)
@@ -81,6 +81,15 @@ def test_the_pod_has_no_right_it_does_not_use(name):
     assert f"--uid {spec['securityContext']['runAsUser']} " in (ROOT / "Dockerfile").read_text()
     writable = {mount["name"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
     assert writable == {"state", "tmp"}
+
+
+def test_finding_servers_takes_one_right_more_and_the_agents_own_account_has_it():
+    [rule] = one("discovery.yaml", "Role")["rules"]
+    assert rule == {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list"]}
+    binding = one("discovery.yaml", "RoleBinding")
+    assert binding["roleRef"]["name"] == one("discovery.yaml", "Role")["metadata"]["name"]
+    [subject] = binding["subjects"]
+    assert (subject["kind"], subject["name"]) == ("ServiceAccount", pod("haldane.yaml")["serviceAccountName"])
 
 
 @pytest.mark.parametrize("name", AGENTS)

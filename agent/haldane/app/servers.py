@@ -27,16 +27,21 @@ OPEN_RETRY_SECONDS = 5.0
 
 
 def open_list(section: DiscoverSection) -> ServerList:
-    """The list that a section of `discover` means. Refused where DNS is asked and this machine has no DNS server."""
+    """The list that a section of `discover` means. Refused where there is no DNS server or cluster to ask."""
     form = Form(
         port=section.port,
         metrics_port=section.metrics_port,
         metrics_path=section.metrics_path,
         canary=section.canary,
     )
-    if section.dns is None:
-        assert section.file is not None
+    if section.file is not None:
         return FileList(section.title, section.file, form)
+    if section.kubernetes is not None:
+        from haldane.adapters.kubernetes import EndpointSlices
+
+        namespace, _, service = section.kubernetes.partition("/")
+        return EndpointSlices(section.title, namespace, service, section.port_name, form)
+    assert section.dns is not None
     from haldane.adapters.dns_list import DnsList
 
     host, _, port = (section.resolver or "").rpartition(":")

@@ -9,6 +9,7 @@ from pydantic import Field
 from haldane.config.base import Section
 from haldane.config.quantities import Address, Duration
 
+_NAME = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"  # RFC 1123 label, as Kubernetes has them
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -29,6 +30,13 @@ class DiscoverSection(Section):
 
     resolver: Address | None = None
     """HOST:PORT of the DNS server to ask; the system's own by default."""
+
+    kubernetes: Annotated[str, Field(pattern=rf"^{_NAME}/{_NAME}$")] | None = None
+    """NAMESPACE/SERVICE: every pod behind that Service is a server, ready or not, by its EndpointSlices. Needs the
+    extra `kubernetes` and the right to list them."""
+
+    port_name: str | None = None
+    """Name of the Service's port that is the gRPC listener; needed where it has several and `port` is not given."""
 
     port: Port | None = None
     """Port of the gRPC listener: needed for A and AAAA, in place of the listed one otherwise. A file whose targets are
@@ -53,7 +61,9 @@ class DiscoverSection(Section):
 
     @property
     def kind(self) -> str:
-        """What is listed, in a word: file, A, AAAA or SRV."""
+        """What is listed, in a word: file, pods, A, AAAA or SRV."""
+        if self.kubernetes is not None:
+            return "pods"
         if self.dns is None:
             return "file"
         return self.record or ("SRV" if self.dns.startswith("_") else "A")
@@ -61,12 +71,13 @@ class DiscoverSection(Section):
     @property
     def title(self) -> str:
         """How it is called in status, metrics and logs."""
-        return f"file {self.file}" if self.dns is None else f"{self.kind} {self.dns}"
+        return f"{self.kind} {next(str(getattr(self, name)) for name in self.given)}"
 
     @property
     def pages(self) -> bool:
         """Whether the list can tell where each server's metrics page is; a file may, server by server."""
-        return self.kind == "file" or self.metrics_port is not None or (self.port is not None and self.kind == "SRV")
+        listed = self.port is not None and self.kind in ("SRV", "pods")
+        return self.kind == "file" or self.metrics_port is not None or listed
 
 
-SOURCES = ("file", "dns")
+SOURCES = ("file", "dns", "kubernetes")

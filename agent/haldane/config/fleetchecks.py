@@ -64,6 +64,8 @@ def lists(config: Config) -> Found:
             yield loc, f"an {one.kind} record names no port; give port: that of the gRPC listener"
         if one.dns is None and (one.record or one.resolver):
             yield (*loc, "record" if one.record else "resolver"), "belongs to dns"
+        if one.kubernetes is None and one.port_name is not None:
+            yield (*loc, "port_name"), "belongs to kubernetes"
         if one.resolver is not None and not _is_ip(one.resolver.rpartition(":")[0].strip("[]")):
             yield (*loc, "resolver"), f"must be an IP address with a port, such as 10.0.0.2:53; got {one.resolver}"
         if config.mode is Mode.ENFORCE and not one.pages:

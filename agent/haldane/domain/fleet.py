@@ -57,6 +57,7 @@ class Server:
     metrics_url: str | None = None
     dedicated_canary: bool = False  # takes no user traffic (Placement.OWN_REPLICAS)
     config_file: str | None = None  # the model config file it polls, through which it is changed; None: by reload
+    process: str = ""  # which one of that name it is, where a list tells (a pod's uid): another one remembers nothing
 
 
 class Policy(StrEnum):

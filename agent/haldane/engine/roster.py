@@ -123,7 +123,7 @@ class Roster:
         listed = {server.name: server for servers in self._known.values() for server in servers}
         for name, server in listed.items():
             known = self._tasks.get(name)
-            if known is not None and known[0] != server:  # the same name at another address is another process
+            if known is not None and known[0] != server:  # the same name elsewhere, or another pod, is another process
                 await self._end(name)
             if name not in self._tasks:
                 self._tasks[name] = server, group.create_task(self.look_after(server), name=f"server {name}")

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -90,6 +91,19 @@ async def test_servers_come_at_once_and_leave_a_minute_after_they_left_the_list(
         await office.turn(1)
         assert sorted(office.desk.servers) == ["a", "c"]
         assert office.ended == ["b:8500"]
+
+
+async def test_another_pod_of_the_same_name_and_address_is_another_process():
+    names = AList()
+    names.says = [replace(server("a"), process="first")]
+    async with Office(names=names) as office:
+        await office.turn()
+        await office.turn()
+        assert (office.begun, office.ended) == (["a:8500"], [])
+        names.says = [replace(server("a"), process="second")]
+        await office.turn()
+        await asyncio.sleep(0)
+        assert (office.begun, office.ended) == (["a:8500"] * 2, ["a:8500"])
 
 
 async def test_one_that_comes_back_within_the_minute_never_left():
