@@ -223,7 +223,10 @@ class Store(Protocol):
 
     def record(self, kind: str, data: dict[str, Any], *, rollout: str = "", model: str = "") -> Record: ...
 
-    def records(self, rollout: RolloutId | None = None, *, after: int = 0, limit: int = 1000) -> list[Record]: ...
+    def records(
+        self, rollout: RolloutId | None = None, *, kinds: Collection[str] = (), after: int = 0, limit: int = 1000
+    ) -> list[Record]:
+        """Oldest first: those of one rollout, or of all; of these kinds, or of any."""
 
     def hold_lease(self, holder: str, *, seconds: float) -> bool:
         """Take or renew the one lease; False while another holds it."""

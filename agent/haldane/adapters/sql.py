@@ -10,7 +10,7 @@ a page that draws a long evidence log must not keep the lease from being renewed
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -246,10 +246,14 @@ class SqlStore:
         connection.execute(sa.insert(RECORDS).values(**record_to_row(record)))
         return record
 
-    def records(self, rollout: RolloutId | None = None, *, after: int = 0, limit: int = 1000) -> list[Record]:
+    def records(
+        self, rollout: RolloutId | None = None, *, kinds: Collection[str] = (), after: int = 0, limit: int = 1000
+    ) -> list[Record]:
         query = sa.select(RECORDS).where(RECORDS.c.seq > after).order_by(RECORDS.c.seq).limit(limit)
         if rollout is not None:
             query = query.where(RECORDS.c.rollout == rollout)
+        if kinds:
+            query = query.where(RECORDS.c.kind.in_(sorted(kinds)))
         with self._reading() as connection:
             return [record_from_row(row) for row in connection.execute(query).mappings()]
 

@@ -19,9 +19,10 @@ from haldane.domain.fleet import Clients, Condition, ModelName, ModelView, Place
 from haldane.domain.labels import Label, Receipt
 from haldane.domain.people import Person, Right
 from haldane.domain.record import Record
-from haldane.domain.release import Announcement
+from haldane.domain.release import Announcement, Hold
 from haldane.domain.rollout import Command, CommandKind, Mode, Rollout, RolloutId, Transition
 from haldane.engine.desk import Desk
+from haldane.engine.holds import Holds
 from haldane.engine.intake import Intake
 from haldane.engine.judging import rules_of
 from haldane.engine.labels import Labels
@@ -64,6 +65,10 @@ class Agent:
     waiting: dict[str, str] = field(default_factory=dict)  # what is not ready yet -> why
     starting: asyncio.Lock = field(default_factory=asyncio.Lock)  # two at once would both find no other rollout
     intake: Intake = field(init=False)  # it starts rollouts of this agent
+    held: Holds = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.held = Holds(self.store, self.clock)
 
     def unready(self) -> Sequence[str]:
         unseen = [
@@ -95,6 +100,7 @@ class Agent:
             tap=self.tap.counts,
             tap_away=self.tap.away,
             lists=dict(self.desk.lists),
+            holds=self.held.known(),
             gateways=dict(self.desk.gateways),
             share=self.desk.wanted_share(),
             trouble={str(server): why for server, why in (self.desk.trouble | self.desk.refusals).items()},
@@ -249,6 +255,21 @@ class Agent:
     ) -> Transition:
         await self.rollout(rollout)
         return await self.supervisor.command(rollout, Command(self.clock.now(), kind, by, why, known))
+
+    # --- holds ----------------------------------------------------------------------------------------------------
+
+    async def holds(self) -> Sequence[Hold]:
+        return await self.held.standing()
+
+    async def hold(self, model: str, version: int, *, by: str, why: str, until: float | None) -> Hold:
+        name = ModelName(model)
+        self._check_known(name)
+        if version > MOST_VERSION:
+            raise Refused(model, f"{version} is not a version: Serving knows 0 to {MOST_VERSION}")
+        return await self.held.put(name, version, by=by, why=why, until=until)
+
+    async def end_hold(self, model: str, version: int, *, by: str, why: str) -> None:
+        await self.held.end(ModelName(model), version, by=by, why=why)
 
     async def denied(self, person: Person, right: Right, model: str) -> None:
         log.warning("denied", by=person.name, right=right, model=model)

@@ -82,6 +82,7 @@ async def _run(config: Config, stack: AsyncExitStack) -> None:
     agent, observer, late, shelves = _assemble(parts, told.sinks)
     roster = open_roster(parts, observer, agent.supervisor)
     agent.unread = lambda: roster.unread
+    await agent.holds()  # what is shown of them is what was read last
     token = api_token(config)
     log.info("started", mode=config.mode, listen=config.listen, servers=len(parts.clients), version=haldane.__version__)
     async with asyncio.TaskGroup() as group:
@@ -138,6 +139,7 @@ async def _supervise(parts: Parts, agent: Agent, late: LateWatch, acting: Iterab
     while True:
         try:
             put_at_rest(parts.config, parts.desk, await asyncio.to_thread(parts.store.settled))
+            await agent.holds()
             await agent.supervisor.take_up()
             for rollout in parts.desk.live():
                 agent.history.take_over(rollout.id)

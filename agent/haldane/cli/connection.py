@@ -29,6 +29,17 @@ class Connection:
         """The JSON of that path; leaves with the right exit code when there is none."""
         return self._call("GET", path, params=query)
 
+    def maybe(self, path: str) -> Any | None:
+        """The JSON of that path; None where no agent answers with it."""
+        import httpx
+
+        try:
+            with httpx.Client(timeout=3.0, trust_env=False) as http:
+                reply = http.get(self.agent + path)
+                return reply.json() if reply.is_success else None
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+            return None
+
     def post(self, path: str, body: dict[str, Any]) -> Any:
         """The JSON answer to that body; leaves with the right exit code when it is refused."""
         return self._call("POST", path, json=body)

@@ -10,6 +10,7 @@ import click
 
 from haldane.cli.connection import Connection, agent_options
 from haldane.cli.exits import INCONCLUSIVE, REFUSED, leave
+from haldane.cli.hold import holds_of, told
 from haldane.cli.shelf import failures, output_option, shelf_at, storage_option
 from haldane.cli.shown import console, print_json, table
 
@@ -32,8 +33,8 @@ def gc_(connection: Connection, model: str, where: str, keep: int, delete: bool,
     """Delete versions of MODEL that nobody needs; without --delete only say which.
 
     Asks the agent what is in use. Never deletes what is labelled or loaded on
-    any server, stable, on trial or baking, what the last promotion came from,
-    or what nobody published. Deletes nothing while the agent cannot see a server.
+    any server, stable, on trial or baking, on hold, what the last promotion
+    came from, or what nobody published. Deletes nothing while the agent cannot see a server.
 
     \b
       haldane release gc credit_risk --from s3://models
@@ -91,6 +92,8 @@ def _in_use(connection: Connection, model: str) -> Mapping[int, Sequence[str]]:
         leave(INCONCLUSIVE, f"the agent does not see {model} on {where}, so what is loaded there is not known;"
                             " nothing is deleted")  # fmt: skip
     uses: dict[int, list[str]] = defaultdict(list)
+    for version, one in holds_of(connection.get("/v1/holds"), model).items():
+        uses[version].append(told(one))
     for version, reason in _uses(status, connection.get("/v1/rollouts", limit=1000)["rollouts"], model):
         uses[version].append(reason)
     return uses

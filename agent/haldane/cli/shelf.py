@@ -1,12 +1,15 @@
 """`haldane release list`, `show` and `verify`: what is stored of a model."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from haldane.cli.connection import Connection, agent_options
 from haldane.cli.exits import FAIL, INFRASTRUCTURE, REFUSED, leave
+from haldane.cli.hold import holds_of
+from haldane.cli.hold import told as told_hold
 from haldane.cli.shown import console, print_json, table
 
 if TYPE_CHECKING:
@@ -37,12 +40,24 @@ def shelf_at(where: str, model: str) -> "Shelf":
     return Shelf(open_storage(where), model)
 
 
+def _holds(connection: Connection, model: str) -> Mapping[int, Mapping[str, Any]]:
+    """The model's versions on hold; none, and a word on it, where no agent says."""
+    found = connection.maybe("/v1/holds")
+    if found is None:
+        click.echo(f"holds are not shown: no agent answers at {connection.agent} (see --agent)", err=True)
+        return {}
+    return holds_of(found, model)
+
+
 @click.command("list")
 @click.argument("model")
 @storage_option
 @output_option
-def list_(model: str, where: str, output: str) -> None:
+@agent_options
+def list_(connection: Connection, model: str, where: str, output: str) -> None:
     """Every version number of MODEL that was ever given, and where it stands.
+
+    Holds are the agent's to know; where none answers, that is said.
 
     \b
       haldane release list credit_risk --from s3://models
@@ -55,9 +70,11 @@ def list_(model: str, where: str, output: str) -> None:
         shelf = shelf_at(where, model)
         states = shelf.states()
         known = {version: shelf.release(version) for version, state in states.items() if state is not State.UNKNOWN}
+    holds = _holds(connection, model)
     if output == "json":
         rows = [
-            {"version": version, "state": state} | (known[version].model_dump() if version in known else {})
+            {"version": version, "state": state, "hold": holds.get(version)}
+            | (known[version].model_dump() if version in known else {})
             for version, state in states.items()
         ]
         print_json(rows)
@@ -66,8 +83,9 @@ def list_(model: str, where: str, output: str) -> None:
     for version, state in states.items():
         one = known.get(version)
         told = (f"{one.size_bytes:,}", one.digest[:12], one.published_at, one.published_by) if one else ("",) * 4
-        cells.append([str(version), str(state), *told])
-    console().print(table(model, ("version", "state", "bytes", "SHA-256", "published", "by"), cells))
+        held = told_hold(holds[version]) if version in holds else ""
+        cells.append([str(version), str(state), *told, held])
+    console().print(table(model, ("version", "state", "bytes", "SHA-256", "published", "by", "hold"), cells))
 
 
 @click.command()
@@ -75,8 +93,11 @@ def list_(model: str, where: str, output: str) -> None:
 @click.argument("version", type=int)
 @storage_option
 @click.option("--manifest", is_flag=True, help="The SHA-256 of every file instead, as sha256sum writes it.")
-def show(model: str, version: int, where: str, manifest: bool) -> None:
+@agent_options
+def show(connection: Connection, model: str, version: int, where: str, manifest: bool) -> None:
     """What is known of one VERSION of MODEL: files, checks, metadata, who and when.
+
+    Also whether it is on hold, where the agent answers.
 
     \b
       haldane release show credit_risk 5 --from s3://models
@@ -95,7 +116,12 @@ def show(model: str, version: int, where: str, manifest: bool) -> None:
             click.echo(text_of(shelf.manifest(found)), nl=False)
             return
         state = shelf.states()[version]
-    told = {"state": str(state)} | found.model_dump(mode="json", exclude={"schema_number"})
+    held = _holds(connection, model).get(version)
+    told = (
+        {"state": str(state)}
+        | ({"hold": told_hold(held)} if held else {})
+        | found.model_dump(mode="json", exclude={"schema_number"})
+    )
     click.echo(yaml.safe_dump(told, sort_keys=False, allow_unicode=True), nl=False)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from haldane.cli.connection import Connection, agent_options
+from haldane.cli.hold import told
 from haldane.cli.shown import ROLLOUT_COLUMNS, ago, console, print_json, rollout_rows, table
 from haldane.rollout.ramp import percent
 
@@ -52,16 +53,18 @@ def parts(found: dict[str, Any]) -> Iterator[Any]:
     for server in found["servers"]:  # below the table: such a reason is long
         if found["seen"].get(server["name"]) is None:
             yield f"{server['name']} is not seen: {found['trouble'].get(server['name'], 'no answer yet')}\n"
+    for one in found.get("holds", ()):
+        yield f"{one['model']} {one['version']} is {told(one)}\n"
     for title, says in found.get("lists", {}).items():
         yield f"{title}: {says}\n"
     for model, reasons in found.get("unusable", {}).items():
-        told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-        yield f"{model}: records of its traffic that cannot be used: {told}\n"
+        counts = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+        yield f"{model}: records of its traffic that cannot be used: {counts}\n"
     if away := found.get("tap_away"):
         yield f"the tap is away: {away}\n"
     for model, counted in sorted(found.get("tap", {}).items()):
-        told = ", ".join(f"{count:,} {what}" for what, count in sorted(counted.items()))
-        yield f"mirrored calls of {model or 'no model of ours'}: {told}\n"
+        counts = ", ".join(f"{count:,} {what}" for what, count in sorted(counted.items()))
+        yield f"mirrored calls of {model or 'no model of ours'}: {counts}\n"
     for name, seen in sorted(found.get("gateways", {}).items()):
         yield _gateway_line(name, seen, found.get("share"))
     if found["rollouts"]:

@@ -24,7 +24,7 @@ class PersonSection(Section):
 
     rights: Annotated[tuple[Right, ...], Field(min_length=1)]
     """`start` rollouts, `announce` releases, `operate` (pause, resume, abort), `approve` what has passed, `promote` on
-    their own word, `label` (hand in right answers)."""
+    their own word, `label` (hand in right answers), `hold` (keep versions from being deleted, and end that)."""
 
     models: Annotated[tuple[str, ...], Field(min_length=1)] = ("*",)
     """Of which models: names, or patterns such as finance/*."""

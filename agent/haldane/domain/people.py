@@ -17,6 +17,7 @@ class Right(StrEnum):
     APPROVE = "approve"  # what has passed and waits for approval
     PROMOTE = "promote"  # on a person's word instead of the evidence's
     LABEL = "label"  # hand in right answers
+    HOLD = "hold"  # keep a version from being deleted, and end that
 
 
 def right_for(kind: CommandKind) -> Right:

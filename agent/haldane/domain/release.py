@@ -1,4 +1,4 @@
-"""A release that was announced: somebody says that a version is there to be rolled out."""
+"""What people say of versions: that one is there to be rolled out, or must not be deleted."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,3 +23,18 @@ class Announcement:
     version: int
     by: str
     why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Somebody's word that a version's files must stay. Wall-clock seconds; `until` None: until somebody ends it."""
+
+    model: ModelName
+    version: int
+    by: str
+    why: str
+    since: float
+    until: float | None = None
+
+    def stands(self, at: float) -> bool:
+        return self.until is None or at < self.until

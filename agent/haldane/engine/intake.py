@@ -168,7 +168,8 @@ class Intake:
         self._read = True
 
     async def _records(self, after: int) -> list[Record]:
-        return await asyncio.to_thread(lambda: self.store.records(None, after=after, limit=_PAGE))
+        kinds = (ANNOUNCED, STARTED, REFUSED, PASSED_OVER)
+        return await asyncio.to_thread(lambda: self.store.records(None, kinds=kinds, after=after, limit=_PAGE))
 
     def _remember(self, record: Record) -> None:
         data = record.data

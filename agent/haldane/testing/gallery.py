@@ -13,7 +13,7 @@ from haldane.domain.fleet import Condition, ModelName, Server, ServerName
 from haldane.domain.labels import Label, Receipt
 from haldane.domain.people import Person, Right
 from haldane.domain.record import Record, chain
-from haldane.domain.release import Announcement
+from haldane.domain.release import Announcement, Hold
 from haldane.domain.rollout import Command, CommandKind, Mode, Phase, Rollout, RolloutId, Transition
 from haldane.domain.traffic import Batch
 from haldane.judge.analysis import trace
@@ -98,6 +98,7 @@ class MemoryAgent:
     labels: dict[int, Label] = field(default_factory=dict)
     announced: set[str] = field(default_factory=set)
     refused: list[tuple[str, Right, str]] = field(default_factory=list)
+    held: dict[int, Hold] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def add(self, story: Story) -> Story:
@@ -119,6 +120,7 @@ class MemoryAgent:
             rollouts=tuple(one.rollout for one in self.stories.values() if not one.rollout.phase.final),
             conditions=self.conditions,
             trouble={"r1": "connection refused"},
+            holds=tuple(self.held.values()),
         )
 
     async def start(self, model: str, version: int, *, by: str, why: str) -> Rollout:
@@ -148,6 +150,20 @@ class MemoryAgent:
         fresh = one.key not in self.announced
         self.announced.add(one.key)
         return fresh
+
+    async def holds(self) -> Sequence[Hold]:
+        return list(self.held.values())
+
+    async def hold(self, model: str, version: int, *, by: str, why: str, until: float | None) -> Hold:
+        if model != MODEL:
+            raise Unknown(f"model {model!r} is not in the config; it has {MODEL}")
+        one = Hold(model=MODEL, version=version, by=by, why=why, since=START, until=until)
+        self.held[version] = one
+        return one
+
+    async def end_hold(self, model: str, version: int, *, by: str, why: str) -> None:
+        if self.held.pop(version, None) is None:
+            raise Refused(model, f"version {version} is not held")
 
     async def put_labels(self, model: str, labels: Sequence[Label]) -> Receipt:
         if model != MODEL:

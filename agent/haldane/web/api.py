@@ -26,6 +26,9 @@ It may raise `Unknown` (404), `Refused` or `StaleWrite` (409), `Unavailable`
 | POST /v1/rollouts/ID/commands | pause, resume, promote or abort: `{"kind", "by", "why"}` |
 | POST /v1/events | a release is announced, as a CloudEvent (202; `taken` is false for one told before) |
 | POST /v1/labels | right answers of `?model=NAME`, as JSON lines or a list of `{"request", "label"}` |
+| GET /v1/holds | versions that must not be deleted, as the store has them now |
+| POST /v1/holds | hold one: `{"model", "version", "by", "why"}`, and `"until"` in seconds since 1970 if it ends |
+| POST /v1/holds/end | end one: `{"model", "version", "by", "why"}` |
 | GET /v1/verdict | pass, fail, wait or inconclusive on `?model=NAME&version=N`, for Argo Rollouts |
 | POST /v1/gates/promote | 200 when the answer is pass, else 409; a body as Flagger posts it |
 | POST /v1/gates/rollback | 200 when the answer is fail, else 409 |
@@ -46,7 +49,7 @@ from haldane.domain.evidence import Ruling
 from haldane.domain.labels import Label, Receipt
 from haldane.domain.people import Person, Right, right_for
 from haldane.domain.record import Record, to_line
-from haldane.domain.release import Announcement
+from haldane.domain.release import Announcement, Hold
 from haldane.domain.rollout import CommandKind, Rollout, RolloutId, Transition
 from haldane.web.events import MOST_EVENT_BYTES, BadEvent, OtherEvent, over_http
 from haldane.web.jsonform import as_json
@@ -82,6 +85,15 @@ class Agent(Protocol):
     ) -> Transition:
         """Stored when it returns. Unknown, or Refused (also by the machine: `Transition.refused`)."""
 
+    async def holds(self) -> Sequence[Hold]:
+        """Those that stand, read from the store: what is deleted next rests on them."""
+
+    async def hold(self, model: str, version: int, *, by: str, why: str, until: float | None) -> Hold:
+        """Stored when it returns. Unknown for a model that is not in the config, Refused when `until` is past."""
+
+    async def end_hold(self, model: str, version: int, *, by: str, why: str) -> None:
+        """Stored when it returns. Refused when no such hold stands."""
+
     async def put_labels(self, model: str, labels: Sequence[Label]) -> Receipt:
         """Stored when it returns. Unknown for a model that is not watched, Refused when it expects no labels."""
 
@@ -99,6 +111,14 @@ class Agent(Protocol):
 
     async def archive(self, rollout: RolloutId) -> Iterator[bytes]:
         """Its case file as an NPZ archive, in pieces; each may take a moment, so they are asked for in a thread."""
+
+
+async def allowed(agent: Agent, person: Person, right: Right, model: str) -> Person:
+    """The same person, when they may; Problem otherwise, on record when it is somebody known."""
+    if not person.may(right, model):
+        await agent.denied(person, right, model)
+        raise Problem(HTTPStatus.FORBIDDEN, refusal(person, right, model))
+    return person
 
 
 class Api:
@@ -211,12 +231,7 @@ class Api:
         return JSONResponse(told, status_code=HTTPStatus.ACCEPTED)
 
     async def _allowed(self, request: Request, right: Right, model: str, says: str = "") -> Person:
-        """Who asks, when they may; Problem otherwise, on record when it is somebody known."""
-        person = self._keys.who(request, says)
-        if not person.may(right, model):
-            await self._agent.denied(person, right, model)
-            raise Problem(HTTPStatus.FORBIDDEN, refusal(person, right, model))
-        return person
+        return await allowed(self._agent, self._keys.who(request, says), right, model)
 
     async def events(self, request: Request) -> Response:
         self._keys.who(request)

@@ -1,7 +1,7 @@
 """Reading what a request brings, and turning what goes wrong into an answer."""
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -48,8 +48,8 @@ async def read_bytes(request: Request, most: int) -> bytes:
     return bytes(raw)
 
 
-async def read_body(request: Request, fields: Mapping[str, type]) -> dict[str, Any]:
-    """The JSON object of the body with exactly these fields; 422 with all mistakes otherwise."""
+async def read_body(request: Request, fields: Mapping[str, type], optional: Collection[str] = ()) -> dict[str, Any]:
+    """The JSON object of the body with exactly these fields, less those `optional`; 422 with all mistakes otherwise."""
     try:
         body = json.loads(await read_bytes(request, MOST_BODY_BYTES))
     except (ValueError, RecursionError) as error:
@@ -57,7 +57,8 @@ async def read_body(request: Request, fields: Mapping[str, type]) -> dict[str, A
     if not isinstance(body, dict):
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "the body must be a JSON object")
     mistakes = [f"{key}: unknown field" for key in body if key not in fields]
-    mistakes += [_mistake(key, kind, body.get(key)) for key, kind in fields.items() if not _fits(body.get(key), kind)]
+    wanted = {key: kind for key, kind in fields.items() if key in body or key not in optional}
+    mistakes += [_mistake(key, kind, body.get(key)) for key, kind in wanted.items() if not _fits(body.get(key), kind)]
     if mistakes:
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(mistakes))
     return body
@@ -70,7 +71,7 @@ def _fits(value: object, kind: type) -> bool:
 
 
 def _mistake(key: str, kind: type, value: object) -> str:
-    want = "a version number (0 or more)" if kind is int else "text that is not empty"
+    want = "a whole number, 0 or more" if kind is int else "text that is not empty"
     return f"{key}: missing, must be {want}" if value is None else f"{key}: must be {want}, got {value!r:.60}"
 
 

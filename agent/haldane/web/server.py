@@ -23,6 +23,7 @@ from haldane.domain.people import Person
 from haldane.ports import Refused
 from haldane.web.api import Agent, Api
 from haldane.web.gates import Gates
+from haldane.web.holds import HoldRoutes
 from haldane.web.pages import Pages
 from haldane.web.people import Keys
 
@@ -71,11 +72,13 @@ def make_app(
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), headers={"content-type": content_type})
 
+    keys = Keys(token, people)
     routes = [
         Route("/-/healthy", healthy),
         Route("/-/ready", ready),
         Route("/metrics", metrics),
-        *Api(agent, Keys(token, people)).routes(),
+        *Api(agent, keys).routes(),
+        *HoldRoutes(agent, keys).routes(),
         *Gates(agent).routes(),
         *Pages(agent).routes(),
     ]

@@ -10,6 +10,7 @@ from tests import api
 
 from haldane.cli import main
 from haldane.domain.fleet import ServerName
+from haldane.domain.release import Hold
 from haldane.domain.rollout import Phase
 from haldane.release.manifest import listing, manifest
 from haldane.release.publish import Origin, publish
@@ -109,6 +110,50 @@ def test_a_version_that_failed_somewhere_stays(shelf, address, agent):
     agent.seen = {R0: a_view(5, failed=(2,)), R1: a_view(5)}
     told = {one["version"]: one for one in json.loads(gc(shelf, address, "-o", "json").stdout)}
     assert told[2] == {"version": 2, "delete": False, "why": "failed on r0, whose config may still name it"}
+
+
+def release(*arguments):
+    return CliRunner().invoke(main, ["release", *map(str, arguments)])
+
+
+def test_what_is_on_hold_stays_and_says_by_whom_and_why_until_the_hold_is_ended(shelf, address, tmp_path):
+    (tmp_path / "token").write_text("t0ken")
+    to = ("--agent", address, "--token-file", tmp_path / "token")
+    made = release("hold", MODEL, 2, "--why", "audit", "--until", "2100-01-01", *to)
+    assert made.exit_code == 0, made.output
+    assert "until 2100-01-01 00:00 UTC: audit" in made.stdout
+    told = {one["version"]: one for one in json.loads(gc(shelf, address, "-o", "json").stdout)}
+    assert told[2]["delete"] is False
+    assert told[2]["why"].startswith("on hold by ") and told[2]["why"].endswith("until 2100-01-01 00:00 UTC: audit")
+    assert gc(shelf, address, "--delete", "--keep", "1").exit_code == 0
+    assert 2 in shelf.published()
+    kept = ("--from", shelf.storage.name, "--agent", address)
+    listed = {one["version"]: one for one in json.loads(release("list", MODEL, *kept, "-o", "json").stdout)}
+    assert (listed[2]["hold"]["why"], listed[9]["hold"]) == ("audit", None)
+    assert "on hold by" in release("show", MODEL, 2, *kept).stdout
+    assert f"{MODEL} 2 is on hold by" in CliRunner().invoke(main, ["status", "--agent", address]).stdout
+    assert release("unhold", MODEL, 2, "--why", "audited", *to).exit_code == 0
+    assert release("unhold", MODEL, 2, "--why", "audited", *to).exit_code == 5
+    assert gc(shelf, address, "--delete", "--keep", "1").exit_code == 0
+    assert 2 not in shelf.published()
+
+
+def test_a_hold_set_while_others_are_deleted_counts(shelf, address, agent, monkeypatch):
+    delete = Shelf.delete
+
+    def and_hold(self, version, note):
+        delete(self, version, note)
+        agent.held[4] = Hold(model=MODEL, version=4, by="ada", why="wait", since=0.0)
+
+    monkeypatch.setattr(Shelf, "delete", and_hold)
+    result = gc(shelf, address, "--delete")
+    assert f"{MODEL} 4 stays: on hold by ada" in result.stderr
+    assert shelf.published() == [9, 8, 7, 6, 5, 4, 1]
+
+
+def test_where_no_agent_answers_the_list_says_that_holds_are_not_shown(shelf):
+    result = release("list", MODEL, "--from", shelf.storage.name, "--agent", "http://127.0.0.1:1")
+    assert (result.exit_code, "holds are not shown" in result.stderr) == (0, True)
 
 
 def test_without_the_agent_or_with_another_models_nothing_is_deleted(shelf, address):

@@ -1,5 +1,6 @@
 """Each person by a token of their own: what they may, under which name, and what is denied on record."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -13,9 +14,11 @@ from haldane.web.server import make_app
 
 ADA = Person("ada", frozenset({Right.START, Right.OPERATE}), ("cred*",))
 BOB = Person("bob", frozenset({Right.APPROVE}))
+CAL = Person("cal", frozenset({Right.HOLD}))
 EVE = Person("eve", frozenset(Right), ("fraud",))
 OWN = "the-agents-own-token"
 PEOPLE = [("ada-ada-ada-ada-ada-ada", ADA), ("bob-bob-bob-bob-bob-bob", BOB), ("eve-eve-eve-eve-eve-eve", EVE)]
+HOLD = {"model": "credit", "version": 3, "by": "x", "why": "audit"}
 START = {"model": "credit", "version": 7, "by": "somebody", "why": "retrained"}
 
 
@@ -24,8 +27,10 @@ def agent() -> MemoryAgent:
     return MemoryAgent()
 
 
-async def post(agent: MemoryAgent, token: str, path: str, body: dict[str, Any]) -> httpx.Response:
-    app = make_app(agent, registry=CollectorRegistry(), token=OWN, people=PEOPLE)
+async def post(
+    agent: MemoryAgent, token: str, path: str, body: dict[str, Any], people: Sequence[tuple[str, Person]] = PEOPLE
+) -> httpx.Response:
+    app = make_app(agent, registry=CollectorRegistry(), token=OWN, people=people)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://agent") as http:
         return await http.post(path, json=body, headers={"Authorization": f"Bearer {token}"} if token else {})
 
@@ -74,3 +79,20 @@ async def test_commands_take_rights_of_their_own(agent: MemoryAgent, token: str,
     body = {"kind": kind, "by": "x", "why": "because"}
     answer = await post(agent, token, "/v1/rollouts/credit-2-test/commands", body)
     assert answer.status_code == status, answer.text
+
+
+async def test_a_hold_takes_its_right_and_has_the_name_of_the_token(agent: MemoryAgent) -> None:
+    assert (await post(agent, PEOPLE[0][0], "/v1/holds", HOLD)).status_code == 403
+    assert agent.refused == [("ada", Right.HOLD, "credit")]
+    people = [*PEOPLE, ("cal-cal-cal-cal-cal-cal", CAL)]
+    made = await post(agent, people[-1][0], "/v1/holds", {**HOLD, "until": 2_000_000_000}, people)
+    assert (made.status_code, made.json()["hold"]["by"], made.json()["hold"]["until"]) == (200, "cal", 2e9)
+    assert (await post(agent, PEOPLE[0][0], "/v1/holds/end", HOLD)).status_code == 403
+    assert (await post(agent, people[-1][0], "/v1/holds/end", HOLD, people)).status_code == 200
+    assert agent.held == {}
+
+
+@pytest.mark.parametrize("until", ["soon", -1, None, True])
+async def test_a_hold_with_an_end_that_is_no_time_is_refused(agent: MemoryAgent, until: object) -> None:
+    answer = await post(agent, OWN, "/v1/holds", {**HOLD, "until": until})
+    assert (answer.status_code, "until" in answer.json()["error"], agent.held) == (422, True, {})

@@ -131,6 +131,13 @@ class StoreContract:
         assert [record.seq for record in store.records(RolloutId("a"), after=1, limit=1)] == [3]
         assert store.records(after=2**53) == []
 
+    def test_records_are_read_by_kind(self, store: Store) -> None:
+        for kind in ("version_held", "config_sent", "hold_ended", "version_held"):
+            store.record(kind, {})
+        assert [record.seq for record in store.records(kinds={"version_held", "hold_ended"}, limit=2)] == [1, 3]
+        assert [record.seq for record in store.records(kinds=("version_held",), after=1)] == [4]
+        assert store.records(kinds=("unheard_of",)) == []
+
     def test_writers_at_the_same_time_lose_nothing_and_do_not_break_the_chain(self, stores: Stores) -> None:
         ready = threading.Barrier(4)
 
