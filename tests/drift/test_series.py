@@ -19,6 +19,10 @@ from haldane.telemetry import TapTelemetry, Telemetry
 ROOT = Path(__file__).resolve().parents[2]
 RULES = sorted(path for path in (ROOT / "rules").glob("*.yml") if not path.stem.endswith("_test"))
 FROM_PROMETHEUS = {"up"}
+ON_NO_BOARD = {
+    "haldane_tap_build_info": "whether a tap answers is haldane_tap_up; its version is of use when something is wrong",
+    "process_virtual_memory_bytes": "says nothing of a process that maps files; what is resident is shown",
+}
 WORDS = {"and", "or", "unless", "by", "on", "without", "ignoring", "group_left", "group_right", "offset", "bool"}
 
 
@@ -76,14 +80,30 @@ def test_rules_use_only_series_that_someone_exports(rule):
     assert series_in(rule["expr"]) <= known
 
 
+def shown(path: Path) -> set[str]:
+    """The names of all series that a board asks for."""
+    board = load(path)
+    asked = [*(query for query, _ in queries(board)), *(variable.series for variable in variables(board).values())]
+    return set().union(*(series_in(expression) for expression in asked))
+
+
 @pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.name)
 def test_boards_use_only_series_that_someone_exports(path):
     known = exported_names() | serving_names() | recorded_names()
-    board = load(path)
-    asked = [*(query for query, _ in queries(board)), *(variable.series for variable in variables(board).values())]
-    used = set().union(*(series_in(expression) for expression in asked))
-    assert used
-    assert used <= known
+    assert shown(path)
+    assert shown(path) <= known
+
+
+def test_every_series_of_ours_is_on_a_board_or_left_out_for_a_reason():
+    used = set().union(*(shown(path) for path in BOARDS))
+    assert exported_names() - used == ON_NO_BOARD.keys()
+
+
+def test_no_rule_or_board_takes_a_sum_of_serving():
+    """Pages write numbers with six digits, so a sum of microseconds that has grown hides what was added to it."""
+    used = set().union(*(shown(path) for path in BOARDS), *(series_in(rule["expr"]) for rule in rules()))
+    assert any(name.endswith("_bucket") for name in used)
+    assert [name for name in used & serving_names() if name.endswith("_sum")] == []
 
 
 def test_every_alert_says_how_bad_it_is_and_where_its_runbook_lies():

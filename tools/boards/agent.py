@@ -2,7 +2,7 @@
 
 from grafana_foundation_sdk.models import dashboard
 from tools.boards.frame import assemble
-from tools.boards.panels import BLUE, GREEN, ORANGE, RED, THIRD, Panel, lines, number
+from tools.boards.panels import BLUE, GREEN, ORANGE, QUARTER, RED, THIRD, Panel, lines, number
 
 OF_AGENT = "* on (job, instance) group_left () haldane_build_info"  # of the many processes that export these
 
@@ -68,9 +68,15 @@ def _sees() -> list[Panel]:
             width=THIRD,
         ),
         lines(
-            "Pages that could not be read",
-            "Unreadable lines and pages of Serving, by reason. Readings from them are missing, never zero.",
-            ("sum by (server, reason) (rate(haldane_scrape_errors_total[$__rate_interval]))", "{{server}} {{reason}}"),
+            "What could not be looked at",
+            "Unreadable lines and pages of Serving, base paths and lists of servers, by reason. What they would have"
+            " said is missing, never zero.",
+            ("sum by (server, reason) (rate(haldane_scrape_errors_total[$__rate_interval]))", "{{server}}: {{reason}}"),
+            ("sum by (reason) (rate(haldane_storage_errors_total[$__rate_interval]))", "base paths: {{reason}}"),
+            (
+                "sum by (list, reason) (rate(haldane_server_list_errors_total[$__rate_interval]))",
+                "{{list}}: {{reason}}",
+            ),
             unit="ops",
             none="none",
             most=0.1,
@@ -99,11 +105,12 @@ def _does() -> list[Panel]:
     return [
         lines(
             "Changes of phase",
-            "Stored ones over all models, since the agent started.",
+            "Stored ones over all models, since the agent started; and promotions that late labels took back.",
             ("sum by (phase) (haldane_rollout_transitions_total)", "{{phase}}"),
+            ("sum(haldane_promotions_taken_back_total)", "promotion taken back"),
             stepped=True,
             most=1,
-            width=THIRD,
+            width=QUARTER,
         ),
         lines(
             "Configs sent",
@@ -111,7 +118,7 @@ def _does() -> list[Panel]:
             ("sum by (result) (haldane_reloads_total)", "{{result}}"),
             stepped=True,
             most=1,
-            width=THIRD,
+            width=QUARTER,
         ),
         lines(
             "Notifications",
@@ -124,7 +131,16 @@ def _does() -> list[Panel]:
             none="none",
             most=0.1,
             steps=((None, GREEN), (1, ORANGE)),
-            width=THIRD,
+            width=QUARTER,
+        ),
+        lines(
+            "Wanted and not allowed",
+            "What people who are known asked for and may not, by the right they lack; since the agent started.",
+            ("sum by (right) (haldane_denied_total)", "{{right}}"),
+            stepped=True,
+            none="none",
+            most=1,
+            width=QUARTER,
         ),
     ]
 

@@ -193,4 +193,29 @@ def _around() -> list[Panel]:
             none="no tap",
             width=HALF,
         ),
+        lines(
+            "Shares set on gateways",
+            "Orders of the agent to each gateway, by result, since it started.",
+            ("sum by (gateway, result) (haldane_gateway_orders_total)", "{{gateway}} {{result}}"),
+            unit="none",
+            none="no gateway",
+            stepped=True,
+        ),
+        lines(
+            "Calls that reached the tap",
+            "Mirrored ones a second by what they were. Only ok ones are of a model here.",
+            ("sum by (model, result) (rate(haldane_tap_received_total[$__rate_interval]))", "{{model}} {{result}}"),
+            unit="reqps",
+            none="no tap",
+        ),
+        lines(
+            "What became of them",
+            "Calls a second that the tap drew to be shadowed or recorded. Only given ones have arrived.",
+            (
+                f"sum by (model, use, result) (rate(haldane_tap_copies_total{{{MODEL}}}[$__rate_interval]))",
+                "{{model}} {{use}}: {{result}}",
+            ),
+            unit="reqps",
+            none="no tap",
+        ),
     ]

@@ -19,7 +19,7 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 SOURCE = dashboard.DataSourceRef(type_val="prometheus", uid="${datasource}")
 GREEN, ORANGE, RED, BLUE, GREY = "green", "orange", "red", "blue", "text"
-HALF, THIRD, WHOLE = 12, 8, 24  # widths; Grafana's grid has 24 columns
+QUARTER, THIRD, HALF, WHOLE = 6, 8, 12, 24  # widths; Grafana's grid has 24 columns
 # Serving's numbers; of the versions that ended the agent shows only those that failed.
 VERSION_STATES = {
     10: ("starting", GREY),
@@ -66,10 +66,14 @@ def number(
     steps: Steps = ((None, BLUE),),
     named: bool = False,
     by_name: Mapping[str, tuple[str, str]] | None = None,
+    values: Mapping[int, tuple[str, str]] | None = None,
     none: str = "none",
     width: int = 4,
 ) -> Panel:
-    """One figure a series, as it is now; `named`: with its legend; `by_name`: only that, in these words' colours."""
+    """One figure a series, as it is now; `named`: with its legend; `by_name`: only that, in these words' colours.
+
+    `values`: words for figures, in their colours.
+    """
     text = common.BigValueTextMode.VALUE_AND_NAME if named else common.BigValueTextMode.AUTO
     last = build.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(False)
     panel = (
@@ -89,6 +93,7 @@ def number(
         .span(width)
         .height(4)
     )
+    panel = panel.mappings(names(values)) if values else panel
     for word, (_, colour) in (by_name or {}).items():
         panel = panel.override_by_name(word, [DynamicConfigValue(id_val="color", value=fixed(colour))])
     return panel

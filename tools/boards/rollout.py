@@ -78,14 +78,12 @@ def _figures() -> list[Panel]:
             (f"haldane_rollout_phase{{{MODEL}}} == 1", "{{phase}}"),
             by_name=words.PHASES,
             none="no rollout",
-            width=6,
         ),
         number(
             "Verdict",
             "What all checks together say so far: pass, fail, continue, or inconclusive when the budget is spent.",
             (f"haldane_verdict{{{MODEL}}} == 1", "{{verdict}}"),
             by_name=words.VERDICTS,
-            width=6,
         ),
         number(
             "In this phase for",
@@ -99,6 +97,12 @@ def _figures() -> list[Panel]:
             (f"max by (label) (haldane_label_version{{{MODEL}}})", "{{label}}"),
             named=True,
             none="no labels",
+        ),
+        number(
+            "Stable fails",
+            "Servers of stable fail more shadow requests than a baseline may. While they do nothing is promoted.",
+            (f"max(haldane_stable_failing{{{MODEL}}})", "fails"),
+            values={0: ("no", GREEN), 1: ("yes", RED)},
         ),
         number(
             "Servers set aside",
@@ -191,8 +195,9 @@ def _pairs() -> Sequence[Panel]:
     return [
         lines(
             "Pairs that count",
-            "Shadow pairs a second: ab compares the versions, aa stable with itself.",
+            "Shadow pairs a second: ab compares the versions, aa stable with itself; and all that were sent.",
             (f"sum by (kind) (rate(haldane_pairs_total{{{MODEL}}}[$__rate_interval]))", "{{kind}}"),
+            (f"sum(rate(haldane_pairs_sent_total{{{MODEL}}}[$__rate_interval]))", "sent"),
             unit="reqps",
             width=THIRD,
         ),
