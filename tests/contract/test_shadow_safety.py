@@ -14,15 +14,18 @@ from tests.shadowing import Bench, bench_in
 from haldane import wire
 from haldane.domain.fleet import ModelName, ServerName
 from haldane.domain.rollout import Phase
-from haldane.domain.traffic import Api, Batch, Request
+from haldane.domain.traffic import Api, Batch, Request, Status
 from haldane.engine.addressing import Addressing
+from haldane.engine.batchwaits import BatchWaits
 from haldane.engine.pairing import ShadowLimits, pairs
 from haldane.judge.outputs import OutputRule
 from haldane.serving.client import open_client
+from haldane.serving.exposition import load_counters
 from haldane.serving.shadow import Scorer
 from haldane.telemetry import Telemetry
 from haldane.testing.builders import a_rollout
 from haldane.testing.fake_serving import FakeServing, serving
+from haldane.testing.sandboxes import Sandbox, affine_request
 
 
 @pytest_asyncio.fixture
@@ -78,6 +81,29 @@ def refuse(fake: FakeServing) -> None:
 
 def hang(fake: FakeServing) -> None:
     fake.hang(wire.PREDICT)
+
+
+async def test_waits_for_a_batch_are_seen_on_the_page_of_a_server_that_batches(tmp_path: Path) -> None:
+    """First batches are due at once, then after a tenth of a second: calls wait for others that never come."""
+    parameters, waits = tmp_path / "batching.txt", BatchWaits()
+    flags = ["--enable_batching", f"--batching_parameters_file={parameters}"]
+    with Sandbox(tmp_path / "server", flags=flags) as sandbox:
+        sandbox.add("credit", 1)
+        for timeout, crowded in ((0, False), (100_000, True)):
+            parameters.write_text(f"max_batch_size {{ value: 32 }} batch_timeout_micros {{ value: {timeout} }}")
+            await asyncio.to_thread(sandbox.start, sandbox.config(sandbox.entry("credit", 1)), rest=True)
+            async with open_client(sandbox.server) as client, asyncio.timeout(60):
+                for calls in (0, 10):
+                    for _ in range(calls):
+                        deadline = asyncio.get_running_loop().time() + 10.0
+                        request = affine_request(1.0)
+                        answer = await client.predict(ModelName("credit"), request, version=1, deadline=deadline)
+                        assert answer.status is Status.OK, answer
+                    page = await client.scrape()
+                    assert page is not None
+                    waits.on_scrape(sandbox.server.name, load_counters(page).queued)
+            assert waits.crowded(sandbox.server.name) is crowded
+            sandbox.stop()
 
 
 class Endless:

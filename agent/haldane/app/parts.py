@@ -27,6 +27,7 @@ from haldane.domain.fleet import Availability, ModelEntry, ModelName, ServerConf
 from haldane.domain.rollout import Rollout, RolloutId
 from haldane.domain.traffic import Batch, Request
 from haldane.engine.addressing import current
+from haldane.engine.batchwaits import BatchWaits
 from haldane.engine.desk import Desk
 from haldane.engine.footprint import Footprints
 from haldane.engine.judging import Progress
@@ -68,6 +69,7 @@ class Parts:
     lease: Lease
     gauges_from: Sources
     footprints: Footprints
+    batch_waits: BatchWaits
     clock: SystemClock = field(default_factory=SystemClock)
     routers: Mapping[str, Router] = field(default_factory=dict)
     sources: dict[ModelName, Source] = field(default_factory=dict)
@@ -202,6 +204,7 @@ class Parts:
             keep=keep if rules.late_labels else None,
             slices=rules.slices,
             finished=source.finished if isinstance(source, Topic) else lambda _: None,
+            crowded=self.batch_waits.crowded,
             switched=lambda server: progress.switchback is not None and progress.switchback.aa(server),
         )
         async with aclosing(batches):
@@ -239,10 +242,12 @@ async def open_parts(config: Config, stack: AsyncExitStack) -> Parts:
     gauges_from = await open_sources(config, stack)
     kinds = {rule.kind for name in config.models for rule in config.rules_of(name).gauges}
     footprints = Footprints(gauges_from.processes if Gauge.MEMORY in kinds else {})
+    longest = config.shadow.batching_delay
+    waits = BatchWaits(longest.total_seconds() if longest else None)
     desk = _desk(config, store)
     routers = await open_routers(config, desk, stack)
     desk.gateways |= {name: GatewayView(None, "it has not been looked at yet") for name in routers}
-    return Parts(config, clients, store, desk, telemetry, lease, gauges_from, footprints, routers=routers)
+    return Parts(config, clients, store, desk, telemetry, lease, gauges_from, footprints, waits, routers=routers)
 
 
 def tls_of(config: Config) -> Tls | None:

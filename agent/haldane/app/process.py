@@ -218,6 +218,7 @@ def _assemble(parts: Parts, sinks: Mapping[str, AlertSink]) -> tuple[Agent, Obse
         wanted=desk.decided if desk.mode is Mode.ENFORCE else None,
         list_storage=listing if parts.config.list_every else None,
         on_shelf=on_shelf,
+        on_queued=parts.batch_waits.on_scrape,
         pace=ObserverPace(listing=parts.config.list_every.total_seconds()),
     )
     for rollout in reversed(parts.store.rollouts()):

@@ -95,6 +95,7 @@ def _in_fleet(parts: Parts, observer: Observer, server: Server, client: ServingC
         parts.clients.pop(server.name, None)
         parts.gauges_from.drop(server.name)
         parts.footprints.drop(server.name)
+        parts.batch_waits.drop(server.name)
         parts.desk.drop_server(server.name)
         observer.drop(server.name)
 

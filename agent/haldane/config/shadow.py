@@ -28,6 +28,10 @@ class ShadowSection(Section):
     deadline: Duration = timedelta(seconds=2)
     """For each call; a canary answer later than this counts as an error of the canary."""
 
+    batching_delay: Duration | None = None
+    """With --enable_batching: nothing is shadowed on a server where half of the calls wait longer than this for a
+    batch, as its metrics page says. By default three times its shortest such wait, and at least 10 ms more."""
+
     aa_share: Annotated[float, Field(ge=0, le=0.5)] = 0.05
     """Share of pairs sent to stable twice: the noise floor."""
 

@@ -32,6 +32,11 @@ class Feed:
         self._ended = True
         self._some.set()
 
+    @property
+    def over(self) -> bool:
+        """Nothing is left, and nothing more comes."""
+        return self._ended and not self._waiting
+
     def waiting(self) -> Request | None:
         """The next one, None when there is none just now."""
         if not self._waiting:

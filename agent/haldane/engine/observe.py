@@ -57,6 +57,7 @@ class Observer:
         wanted: Callable[[ServerName], ServerConfig] | None = None,
         list_storage: ListStorage | None = None,
         on_shelf: Callable[[str, storage.Shelf, float], None] = lambda path, shelf, at: None,
+        on_queued: Callable[[ServerName, Mapping[float, float]], None] = lambda server, queued: None,
         bounds: Bounds | None = None,
         pace: Pace | None = None,
     ) -> None:
@@ -64,7 +65,7 @@ class Observer:
         self._read, self._clock, self._wanted = read, clock, wanted
         self._telemetry, self._gauges = telemetry, Gauges(telemetry)
         self._bounds, self._pace = bounds or Bounds(), pace or Pace()
-        self._list_storage, self._on_shelf = list_storage, on_shelf
+        self._list_storage, self._on_shelf, self._on_queued = list_storage, on_shelf, on_queued
         self._entries = {entry.name: entry for entry in base.models if entry.base_path}
         self._shelves: dict[str, storage.Shelf] = {}  # by base path without a last slash
         self._paths = {entry.name: entry.base_path for entry in base.models}
@@ -119,6 +120,7 @@ class Observer:
             if (model := owner.get(path)) is not None:
                 self._tally((server, model, version), by_counter=loads)
         self._counters[server] = counters
+        self._on_queued(server, counters.queued)
         self._telemetry.scrape_errors.labels(server, "corrupt_line").inc(counters.corrupt)
         self._refresh()
 

@@ -84,6 +84,7 @@ async def pairs(
     keep: Keep | None = None,
     slices: Sequence[Slice] = (),
     switched: Callable[[ServerName], bool] = lambda _: False,
+    crowded: Callable[[ServerName], bool] = lambda _: False,
     finished: Callable[[Request], None] = lambda _: None,
 ) -> AsyncGenerator[Batch, None]:
     """Batches of counted pairs, ascending in `seq`, until the source ends or every server was stopped.
@@ -96,7 +97,8 @@ async def pairs(
     it, so that a later run leaves them alone too. `keep` is handed the answers of each pair whose truth
     is not known, before its batch, maybe from another thread. `slices` are those of the rollout's rules.
     `finished` is told of each request whose pair is back or was set aside.
-    `switched` is asked once for each pair sent: whether it must be A/A, whatever chance says.
+    `switched` is asked once for each pair sent: whether it must be A/A, whatever chance says; `crowded` once
+    for each turn: whether that server has too much to do to be shadowed.
     """
     stopped = set() if stopped is None else stopped
     lanes = [
@@ -133,6 +135,7 @@ async def pairs(
         telemetry,
         stopped,
         switched,
+        crowded,
         finished,
     )
     tasks = shadow.start()
@@ -163,11 +166,13 @@ class _Shadow:
         telemetry: Telemetry,
         stopped: set[ServerName],
         switched: Callable[[ServerName], bool],
+        crowded: Callable[[ServerName], bool],
         finished: Callable[[Request], None],
     ) -> None:
         self._rollout, self._lanes, self._source, self._limits = rollout, lanes, source, limits
         self._batches, self._address, self._masked, self._elapsed = batches, address, masked, elapsed
         self._telemetry, self._stopped, self._switched, self._finished = telemetry, stopped, switched, finished
+        self._crowded = crowded
         self._first_seq = self._next_seq = self._told_seq = next_seq
         self._handed_on = self._aside = 0  # of those sent
         self._draws = _draws(rollout.seed, next_seq)
@@ -221,13 +226,13 @@ class _Shadow:
 
     async def _work(self, lane: _Lane) -> None:
         loop = asyncio.get_running_loop()
-        while not lane.stopped:
+        while not (lane.stopped or self._feed.over):  # it ends, too, where its server is not shadowed just now
             if (wait := lane.pace.wait_seconds(loop.time())) > 0:
                 await asyncio.sleep(wait)
             while self._batches.full:
                 self._batches.room.clear()
                 await self._batches.room.wait()
-            reason = lane.throttle.turn(loop.time())
+            reason = lane.throttle.turn(loop.time(), crowded=self._crowded(lane.name))
             if reason is not None:
                 self._telemetry.shed.labels(self._rollout.model, reason).inc()
                 await asyncio.sleep(0)

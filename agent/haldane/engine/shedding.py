@@ -1,8 +1,8 @@
 """How much one server may be shadowed right now: a pace, and a loop closed on stable's own health.
 
 Pure but for the time that is passed in (loop time, seconds). A shadow call is
-worth nothing when it slows a user's: the moment stable is slow or failing, this
-goes to zero, and it returns slowly.
+worth nothing when it slows a user's: the moment stable is slow or failing, or
+the server is too busy (`batchwaits`), this goes to zero, and it returns slowly.
 """
 
 from collections import deque
@@ -44,7 +44,7 @@ class Throttle:
     slowdown: float  # shed when the recent median exceeds the best one times this
     slack_seconds: float  # and by more than this
     level: float = 1.0
-    shed_for: str = ""  # why it is below full: "slow", "errors" or ""
+    shed_for: str = ""  # why it is below full: "slow", "errors", "batching" or ""
     _readings: deque[tuple[float, float, bool]] = field(default_factory=lambda: deque(maxlen=256))
     _best: float = float("inf")
     _looked: float = float("-inf")
@@ -60,8 +60,11 @@ class Throttle:
         if now - self._looked >= _LOOK_EVERY_SECONDS:
             self._look(now)
 
-    def turn(self, now: float) -> str | None:
-        """Use this turn (None), or leave it out because of this."""
+    def turn(self, now: float, *, crowded: bool = False) -> str | None:
+        """Use this turn (None), or leave it out because of this. `crowded`: calls wait too long for a batch there."""
+        if crowded:
+            self.shed_for, self.level, self._credit = "batching", _RETURN_LEVEL, 1.0
+            return self.shed_for
         if now < self._closed_until:
             return self.shed_for
         self._credit += self.level

@@ -17,12 +17,14 @@ Directory = tuple[str, int]  # base path without a last slash, version
 class LoadCounters(NamedTuple):
     """One scrape: load attempts that ended, by directory and "success" or "fail"; lines that could not be read.
 
-    `seconds`: how long an attempt took on average, without warm-up.
+    `seconds`: how long an attempt took on average, without warm-up. `queued`: of the calls there,
+    those that waited at most so many seconds for a batch; empty where nothing is batched.
     """
 
     attempts: Mapping[Directory, Mapping[str, float]]
     corrupt: int = 0
     seconds: Mapping[Directory, float] = {}
+    queued: Mapping[float, float] = {}
 
 
 _BEGUN = frozenset(Availability) - {Availability.START}

@@ -33,7 +33,7 @@ def make_executor(flags: CommandLine, metrics: Metrics, runner: Runner) -> Execu
     if flags.executor == "toy":
         from haldane.sandbox.toy import ToyExecutor
 
-        return ToyExecutor(metrics)
+        return ToyExecutor(metrics, _batching(flags, metrics))
     if flags.executor != "tensorflow":
         raise StatusError(_INVALID, f"--executor must be tensorflow or toy, got {flags.executor!r}")
     if importlib.util.find_spec("tensorflow") is None:  # said now, not at the first load

@@ -11,7 +11,7 @@ to write them, how to run them.
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +56,13 @@ def write(directory: Path, recipe: str, **settings: Any) -> None:
 
 
 class ToyExecutor:
-    """Loads toy version directories; counts load attempts as TensorFlow's runtime does."""
+    """Loads toy version directories; counts load attempts as TensorFlow's runtime does.
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+    `prepare` is applied to every loaded servable before it is served (batching).
+    """
+
+    def __init__(self, metrics: Metrics, prepare: Callable[[Servable, str], Servable] | None = None) -> None:
+        self._metrics, self._prepare = metrics, prepare
 
     def load(self, model: str, path: str) -> Servable:
         """StatusError NOT_FOUND without the file, DATA_LOSS when it is unreadable."""
@@ -73,9 +76,9 @@ class ToyExecutor:
         started = time.monotonic()
         status = "fail"
         try:
-            servable = ToyServable(_settings(file, path))
+            servable: Servable = ToyServable(_settings(file, path))
             status = "success"
-            return servable
+            return servable if self._prepare is None else self._prepare(servable, path)
         finally:
             self._metrics.count_load_attempt(path, status, (time.monotonic() - started) * 1e6)
 

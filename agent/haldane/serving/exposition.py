@@ -20,10 +20,12 @@ from haldane.judge.loads import Directory, LoadCounters
 LOAD_ATTEMPTS = "tensorflow:cc:saved_model:load_attempt_count"
 LOAD_LATENCY = "tensorflow:cc:saved_model:load_latency"
 REQUESTS = "tensorflow:serving:request_count"
+QUEUED = "tensorflow:serving:batching_session:queuing_latency_bucket"  # with --enable_batching, over all models
 _KEPT = {
     LOAD_ATTEMPTS: ("model_path", "status"),
     LOAD_LATENCY: ("model_path",),
     REQUESTS: ("model_name", "status"),
+    QUEUED: ("le",),
 }
 
 _NAME = re.compile(r":?[a-zA-Z_][a-zA-Z0-9_:]*")
@@ -31,6 +33,7 @@ _LABEL = r'[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\]|\\.)*"'
 _SERIES = re.compile(rf":?([a-zA-Z_][a-zA-Z0-9_:]*)\{{((?:{_LABEL},?)*)\}}")
 _ONE_LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 _ESCAPE = re.compile(r"\\(.)")
+_BOUND = re.compile(r"\+Inf|[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?")
 _VERSION = re.compile(r"\s*[+-]?[0-9]+\s*")  # what Serving takes for a version directory's name
 
 _REMEMBERED_CHARS = 1000  # a name as long as a request may be is not worth remembering
@@ -54,12 +57,14 @@ class MetricsPage:
     """The counters we use of one page.
 
     `load_attempts` by (model path, "success" or "fail"); `requests` by (model
-    name as clients wrote it, status); `load_micros` by model path; `corrupt` lines could not be read.
+    name as clients wrote it, status); `load_micros` by model path; `queued` by the longest wait for a batch
+    in microseconds, as text; `corrupt` lines could not be read.
     """
 
     load_attempts: Counts = field(default_factory=dict)
     requests: Counts = field(default_factory=dict)
     load_micros: Counts = field(default_factory=dict)
+    queued: Counts = field(default_factory=dict)
     corrupt: int = 0
 
 
@@ -92,7 +97,7 @@ def parse(page: str) -> MetricsPage:
             kept[name][key] = kept[name].get(key, 0.0) + value
         else:
             corrupt += 1
-    return MetricsPage(kept[LOAD_ATTEMPTS], kept[REQUESTS], kept[LOAD_LATENCY], corrupt)
+    return MetricsPage(kept[LOAD_ATTEMPTS], kept[REQUESTS], kept[LOAD_LATENCY], kept[QUEUED], corrupt)
 
 
 def _find_place(series: str) -> Place:
@@ -109,7 +114,7 @@ def _find_place(series: str) -> Place:
     if not match:
         return _BROKEN
     found = {key: _ESCAPE.sub(r"\1", text) for key, text in _ONE_LABEL.findall(match[2])}
-    if any(label not in found for label in labels):
+    if any(label not in found for label in labels) or (plain == QUEUED and not _BOUND.fullmatch(found["le"])):
         return _BROKEN
     return plain, tuple(found[label] for label in labels)
 
@@ -160,11 +165,12 @@ def base_paths_seen(page: MetricsPage) -> frozenset[str]:
 
 
 def load_counters(page: str) -> LoadCounters:
-    """What `judge.loads` needs of a page: ended load attempts by version directory and status, and what they took."""
+    """What the watch over a server needs of its page: load attempts that ended, what they took, waits for a batch."""
     read = parse(page)
     attempts: dict[Directory, dict[str, float]] = {}
     for status in sorted({status for _, status in read.load_attempts}):
         for path, count in loads(read, status).items():
             attempts.setdefault(path, {})[status] = count
     took = {(path.base_path, path.version): seconds for path, seconds in load_seconds(read).items()}
-    return LoadCounters(attempts, read.corrupt, took)
+    queued = {float(bound) / 1e6: count for (bound,), count in read.queued.items()}
+    return LoadCounters(attempts, read.corrupt, took, queued)

@@ -386,6 +386,15 @@ async def test_a_stable_that_slows_down_is_left_alone_and_counted():
     assert len(server.calls) - before <= 2 * 2 * 4  # only what was out
 
 
+async def test_a_server_with_a_crowded_batching_queue_is_left_alone_and_counted_and_the_other_is_not():
+    servers = {"r0": FakeServer(), "r1": FakeServer()}
+    run = Run(servers, rollout=a_rollout(Phase.SHADOWING, servers=("r0", "r1")), crowded=lambda server: server == "r0")
+    assert len(await run.rows()) == 50
+    assert not servers["r0"].calls
+    assert servers["r1"].calls
+    assert run.counted("shadow_shed_total", reason="batching") > 0
+
+
 async def test_a_loading_model_masks_the_pairs_it_may_slow():
     found = await Run(masked=lambda server: server == "r0").rows()
     assert found["masked"].all()

@@ -57,6 +57,17 @@ def test_shadowing_returns_slowly_and_then_fully():
     assert throttle.shed_for == ""
 
 
+def test_a_crowded_server_gets_no_turn_and_then_slowly_all_again():
+    throttle = a_throttle()
+    feed(throttle, start=0, seconds=2, latency=0.002)
+    assert {throttle.turn(2 + step / 200, crowded=True) for step in range(200)} == {"batching"}
+    soon = feed(throttle, start=3, seconds=1, latency=0.002)
+    assert 1 <= soon <= 40  # of 200
+    feed(throttle, start=4, seconds=15, latency=0.002)
+    assert feed(throttle, start=19, seconds=1, latency=0.002) == 200
+    assert throttle.shed_for == ""
+
+
 def test_a_stable_that_stays_slow_is_tried_ever_more_rarely():
     throttle = a_throttle()
     feed(throttle, start=0, seconds=2, latency=0.002)

@@ -112,6 +112,31 @@ def test_load_counters_are_by_version_directory_and_status():
     assert counters.corrupt == 1
 
 
+QUEUED = ':tensorflow:serving:batching_session:queuing_latency_bucket{thread_pool_name="%s",le="%s"} %s'
+
+
+def test_waits_for_a_batch_are_in_seconds_and_of_all_thread_pools_together():
+    lines = [
+        QUEUED % row
+        for row in [("a", "100", 1), ("a", "1.2e+06", 3), ("a", "+Inf", 4), ("b", "100", 2), ("b", "+Inf", 2)]
+    ]
+    assert exposition.load_counters("\n".join(lines)).queued == {1e-4: 3, 1.2: 3, float("inf"): 6}
+
+
+def test_waits_for_a_batch_are_read_from_the_recorded_page_of_a_real_server():
+    page = Path(__file__).parents[2] / "contract/serving/recorded/metrics/batching_empty_batch.prom"
+    queued = exposition.load_counters(page.read_text()).queued
+    assert len(queued) == 53
+    assert queued[1e-4] == 2
+    assert queued[float("inf")] == 4
+
+
+@pytest.mark.parametrize("bound", ["", "x", "nan", "1e", "."])
+def test_a_bound_that_is_no_number_is_a_line_that_cannot_be_read(bound):
+    counters = exposition.load_counters(PAGE + QUEUED % ("", bound, 5))
+    assert (counters.corrupt, counters.queued) == (1, {})
+
+
 def test_recorded_pages_of_a_real_server_are_read_without_loss():
     pages = sorted((Path(__file__).parents[2] / "contract").rglob("*.prom"))
     if not pages:
