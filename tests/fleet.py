@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from haldane.serving import modelconfig
-from haldane.testing.sandboxes import TOY, Sandbox, free_port
+from haldane.testing.sandboxes import FORKED, TOY, Sandbox, Spawn, free_port
 
 MODEL = "scorer"
 HALDANE = str(Path(sys.executable).parent / "haldane")
@@ -121,9 +121,15 @@ class Fleet:
         size: int = 2,
         flags: tuple[str, ...] = ("--load_retry_interval_micros=200000",),
         command: str = TOY,
+        spawn: Spawn | None = None,
     ) -> None:
+        """`spawn`: forks of a fork server, which come up sooner than processes of `command`."""
         self.directory = directory
-        self.sandboxes = [Sandbox(directory, name=f"r{i}", flags=flags, command=command) for i in range(size)]
+        if spawn is not None:
+            command, flags = FORKED, ("--executor=toy", *flags)
+        self.sandboxes = [
+            Sandbox(directory, name=f"r{i}", flags=flags, command=command, spawn=spawn) for i in range(size)
+        ]
         for sandbox in self.sandboxes:
             sandbox.models = directory / "models"
             sandbox.flags = (*sandbox.flags, f"--admin_port={sandbox.admin_port}")

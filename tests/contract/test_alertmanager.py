@@ -146,7 +146,7 @@ async def test_an_address_that_is_no_alertmanager_refuses(pager: Pager) -> None:
             await other.tell([FAILED])
 
 
-async def test_the_first_failed_attempt_of_a_load_reaches_the_pager_while_serving_still_retries(
+async def test_trap_15_the_first_failed_attempt_of_a_load_reaches_the_pager_while_serving_still_retries(
     process: Process, pager: Pager, sink: Alertmanager, tmp_path: Path
 ) -> None:
     process.start()

@@ -1,6 +1,7 @@
 """Users of a model all the while: every answer they get is held against what is right."""
 
 import asyncio
+import math
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -19,7 +20,10 @@ RIGHT = 10.0  # of x = 1, whichever version answers
 
 @dataclass
 class Seen:
-    """What users saw: right answers, errors by code, and wrong answers in words."""
+    """What users saw: right answers, errors by code, and wrong answers in words.
+
+    NaN is an error of the server's own: who gets it knows that it is none of the answers there could be.
+    """
 
     answers: int = 0
     errors: Counter[str] = field(default_factory=Counter)
@@ -66,5 +70,7 @@ class Bystanders:
         reply = wire.PredictResponse.FromString(answer)
         version, value = reply.model_spec.version.value, list(reply.outputs["y"].float_val)
         self.seen.answers += 1
-        if value != [RIGHT] or version not in self._allowed:
+        if any(math.isnan(one) for one in value) and version in self._allowed:
+            self.seen.errors["NaN"] += 1
+        elif value != [RIGHT] or version not in self._allowed:
             self.seen.wrong.append(f"{address}: version {version} said {value}")

@@ -19,7 +19,7 @@ from tests.postgresql import Cluster
 
 from haldane.adapters.sql import open_store
 from haldane.domain.record import first_break
-from haldane.testing.sandboxes import Sandbox, free_port
+from haldane.testing.sandboxes import Sandbox, Spawn, free_port
 
 AGENTS_GROUP = 4242  # what a partition tells the agent's packets by
 STATE_MEGABYTES = 16
@@ -31,11 +31,12 @@ Find = Callable[[str], str]
 class LabelledFleet(Fleet):
     """Servers that boot with `stable` on version 1, as docs/howto say they should."""
 
-    def __init__(self, directory: Path, size: int) -> None:
+    def __init__(self, directory: Path, size: int, spawn: Spawn | None) -> None:
         super().__init__(
             directory,
             size,
             flags=("--load_retry_interval_micros=200000", "--allow_version_labels_for_unavailable_models=true"),
+            spawn=spawn,
         )
 
     def start(self) -> None:
@@ -91,13 +92,15 @@ class Stage:
 
 
 @contextmanager
-def stage(directory: Path, size: int, needs: set[str], find: Find, **config: Any) -> Iterator[Stage]:
+def stage(
+    directory: Path, size: int, needs: set[str], find: Find, *, spawn: Spawn | None = None, **config: Any
+) -> Iterator[Stage]:
     """`needs`: "group", "other", "postgresql", "small disk", "clock"; `find` gives programs or says what is missing."""
     if needs & {"group", "small disk"} and os.geteuid() != 0:
         says = "only root may cut a process off or mount a small disk"
         (pytest.fail if IN_CI else pytest.skip)(says)
     with ExitStack() as ending:
-        fleet = LabelledFleet(directory, size)
+        fleet = LabelledFleet(directory, size, spawn)
         ending.callback(fleet.close)
         fleet.add(1)
         cluster = ending.enter_context(_cluster(directory, find)) if "postgresql" in needs else None

@@ -6,7 +6,7 @@ In CI a sample on four servers; `make faults` runs all of it on twenty and write
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
@@ -16,6 +16,9 @@ from tests.fault.bystanders import Bystanders
 from tests.fault.faults import FAULTS, Fault
 from tests.fault.stage import PLENTY_SECONDS, LabelledFleet, Stage, stage
 from tests.fleet import MODEL, Fleet
+
+from haldane.sandbox.forkserver import ForkServer
+from haldane.testing.sandboxes import Spawn
 
 EVERYTHING = os.environ.get("HALDANE_FAULTS") == "all"
 ROWS = os.environ.get("HALDANE_FAULT_ROWS")  # a file that a line of JSON is added to for each run
@@ -38,8 +41,6 @@ SAMPLE = {
     ("PostgreSQL away for 5 s", "PROMOTING"),
 }
 CELLS = [(fault, moment) for fault in FAULTS for moment in MOMENTS if EVERYTHING or (fault.name, moment) in SAMPLE]
-
-
 NAMES = [f"{fault.strike.__name__}-{moment}" for fault, moment in CELLS]
 
 
@@ -59,12 +60,20 @@ class Row:
     lost: int
 
 
+@pytest.fixture(scope="module")
+def spawn() -> Iterator[Spawn | None]:
+    """The whole matrix starts its servers as forks, or it would wait for them most of the time."""
+    if not EVERYTHING:
+        yield None
+        return
+    with ForkServer() as server:
+        yield server.spawn
+
+
 @pytest.mark.timeout(420)
-@pytest.mark.parametrize(
-    ("fault", "moment"), CELLS, ids=[f"{fault.strike.__name__}-{moment}" for fault, moment in CELLS]
-)
+@pytest.mark.parametrize(("fault", "moment"), CELLS, ids=NAMES)
 def test_users_of_stable_are_never_wronged_and_nothing_is_lost(
-    fault: Fault, moment: str, tmp_path: Path, need_binary: Callable[[str], str]
+    fault: Fault, moment: str, tmp_path: Path, need_binary: Callable[[str], str], spawn: Spawn | None
 ) -> None:
     factor = MOMENTS[moment]
     config = {
@@ -79,7 +88,7 @@ def test_users_of_stable_are_never_wronged_and_nothing_is_lost(
         },
         "plan": {"load": "60s", "bake": "3s", "change": "60s"},
     }
-    with stage(tmp_path, SIZE, set(fault.needs), need_binary, **config) as made:
+    with stage(tmp_path, SIZE, set(fault.needs), need_binary, spawn=spawn, **config) as made:
         recipe = {"recipe": "slow_load", "seconds": 3} if moment == "LOADING" else {}
         made.fleet.add(2, **{"k": factor, **recipe})
         addresses = [one.server.address for one in made.fleet.sandboxes]

@@ -175,7 +175,7 @@ async def test_nothing_starts_beside_a_live_rollout_or_before_the_lease_is_held(
         await place.start()
 
 
-async def test_a_version_that_failed_before_needs_a_new_number(place):
+async def test_trap_16_a_version_that_failed_before_needs_a_new_number(place):
     place.desk.put_view(ServerName("r1"), a_view(1, failed=(2,), server="r1"))
     with pytest.raises(Refused, match=r"failed to load on r1 before \(DATA_LOSS\)"):
         await place.start()

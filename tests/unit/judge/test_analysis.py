@@ -282,6 +282,17 @@ def test_a_time_out_is_an_error_a_wrong_answer_and_the_deadline() -> None:
     assert of(ruling, "latency").estimate > 10  # type: ignore[operator]
 
 
+def test_trap_19_a_canary_is_not_the_faster_for_failing_its_slow_requests_at_once() -> None:
+    """In Serving's own histogram of latency it would be: that holds successes only."""
+    fails = np.arange(4000) % 10 == 0
+    batch = noisy(4000, slow=1.0, canary_status=np.where(fails, Status.INTERNAL, Status.OK))
+    batch["canary_seconds"][fails] = 1e-5
+    ruling = ruled(rules(ERRORS, LATENCY), batch)
+    assert ruling.verdict is Verdict.FAIL
+    assert ruling.named == ("errors",)
+    assert of(ruling, "latency").estimate == pytest.approx(0.0, abs=0.02)
+
+
 def test_a_pair_that_failed_on_both_sides_is_dropped_and_counted() -> None:
     analysis = Analysis(rules(ERRORS))
     analysis.fold(pairs(30, stable_status=Status.INVALID, canary_status=Status.INVALID))

@@ -109,7 +109,7 @@ def test_counters_of_a_new_process_start_from_zero():
     [a_view(ONE, a_status(3, AVAILABLE)), a_view(ONE, FAILED_3, a_status(4, AVAILABLE))],
     ids=["loaded after all", "a higher version took its place"],
 )
-def test_a_failed_load_is_over_when_something_better_serves(better):
+def test_trap_16_a_failed_load_is_told_until_something_better_serves(better):
     assert Watch().look(a_view(ONE, FAILED_3)).look(better).names == []
 
 
@@ -147,7 +147,7 @@ def test_a_version_that_fails_on_many_servers_is_one_condition():
     assert (one.servers, one.since, one.detail) == ((R0, R1), 5.0, "DATA_LOSS: cannot parse")
 
 
-def test_loading_for_too_long_is_stuck_unless_it_is_known_to_have_failed():
+def test_trap_15_loading_for_too_long_is_stuck_unless_it_is_known_to_have_failed():
     watch = Watch().look(a_view(ONE, LOADING_3)).look(a_view(ONE, LOADING_3), after=BOUNDS.load)
     assert watch.names == [Name.LOAD_STUCK]
     assert watch.scrape(1).names == [Name.FAILED_LOAD]
@@ -184,7 +184,7 @@ def test_a_load_that_may_just_take_long_is_given_its_time(seconds, attempts):
     assert watch.look(a_view(ONE, LOADING_3), after=BOUNDS.slow + 1).names == []
 
 
-def test_a_stale_start_is_never_stuck():
+def test_trap_17_a_stale_start_is_never_stuck():
     start = a_view(ONE, a_status(3, START))
     assert Watch().look(start).look(start, after=10 * BOUNDS.load).names == []
 
@@ -217,7 +217,7 @@ def test_a_failed_load_is_still_told_while_its_server_cannot_be_seen():
     assert Watch().look(a_view(FAILED_3)).look(None).names == [Name.FAILED_LOAD]
 
 
-def test_a_version_nobody_asked_for_is_told_after_an_unload_would_be_done():
+def test_trap_23_a_version_nobody_asked_for_is_told_after_an_unload_would_be_done():
     two = a_view(ONE, a_status(2, AVAILABLE))
     watch = Watch().look(two, expected=wants(1))
     assert watch.names == []
