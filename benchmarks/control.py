@@ -1,30 +1,35 @@
 #!/usr/bin/env python3
 """From a proof of harm to a whole fleet turned back and seen to be: the agent's own control, on 1 to 100 servers.
 
-    python benchmarks/control.py [--servers 1 10 50 100] [--runs 3] [--models 5]
+    python benchmarks/control.py [--servers 1 10 50 100] [--runs 3] [--models 5] [--table docs/benchmarks.md]
 
 The clock starts when the verdict reaches the rollout, and the rollback is stored before anything is sent. `safe`: every
-server has been seen to answer users with the old version again. `settled`: the new version is unloaded, too, which
-waits for Serving's poll (1 s). Store, audit records and looks at all models are those of the agent. The servers are
-sandboxes with toy models on the same machine, so that they share its cores with the agent. `bare reload` is one reload
-of the same config that changes nothing, to one server of the fleet.
+server has been seen to answer users with the old version again, and a gateway to send its canary servers nobody.
+`settled`: the new version is unloaded, too, which waits for Serving's poll (1 s). Store, audit records and looks at all
+models are those of the agent. The servers are sandboxes with toy models on the same machine, so that they share its
+cores with the agent. `bare reload` is one reload of the same config that changes nothing, to one server of the fleet.
+The gateway is a HAProxy, where there is one: a server in ten is a canary server, and they have half of the calls.
 """
 
 import argparse
 import asyncio
 import random
+import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry
+from trials.gateway import haproxy
+from trials.page import Block, markdown_table
 
+from haldane.adapters.haproxy import HAProxy
 from haldane.adapters.sql import SqlStore, open_store
 from haldane.domain.evidence import Verdict
 from haldane.domain.fleet import Clients, ModelName, ModelView, Placement, ServerConfig
@@ -32,6 +37,7 @@ from haldane.domain.rollout import Judged, Mode, Phase, Plan, Progress, Rollout,
 from haldane.engine.converge import Converge
 from haldane.engine.deliberate import Deliberate
 from haldane.engine.desk import Desk
+from haldane.engine.gateway import Gateway
 from haldane.sandbox.forkserver import ForkServer
 from haldane.serving.client import ServingClient, open_client
 from haldane.telemetry import Telemetry
@@ -39,6 +45,8 @@ from haldane.testing.sandboxes import FORKED, Sandbox, affine_request
 
 MODEL = ModelName("m0")
 PATIENT = Plan(bake_seconds=1e9, change_seconds=1e9, load_seconds=1e9)
+BEFORE_GATEWAY = "label, with a gateway"
+HEAD = ("servers", "clients", "safe s", "longest", "settled s", "bare reload ms", "safe / bare")
 
 
 class WallClock:
@@ -63,10 +71,12 @@ class Fleet:
     store: SqlStore
     clients: Sequence[ServingClient]
     clients_are: Clients
+    gateway: bool = False
 
     async def rolled_back(self, run: int) -> tuple[float, float]:
         """Promote everywhere, show harm, and wait: seconds until users are safe, and until all is settled."""
         names = tuple(self.desk.servers)
+        canary = tuple(name for name, server in self.desk.servers.items() if server.dedicated_canary)
         rollout = Rollout(
             id=RolloutId(f"{self.clients_are}-{run}"),
             model=MODEL,
@@ -81,6 +91,16 @@ class Fleet:
             phase=Phase.BAKING,
             phase_since=time.time(),
         )
+        if self.gateway:  # all waves over, the last step of traffic still on; held, or it would go on to the bake
+            rollout = replace(
+                rollout,
+                dedicated=canary,
+                placement=Placement.OWN_REPLICAS,
+                plan=replace(PATIENT, traffic_steps=(0.5,)),
+                step=1,
+                phase=Phase.HELD,
+                held_from=Phase.PROMOTING,
+            )
         self.desk.put_rollout(rollout, self.store.commit(rollout, None, []))
         await self.desk.wait_until(lambda: self._all_settled(rollout))
         writer = Deliberate(
@@ -96,9 +116,12 @@ class Fleet:
         return safe, time.perf_counter() - began
 
     def _all_settled(self, rollout: Rollout) -> bool:
-        return set(self.desk.looked(rollout, 0.0).progress.values()) == {Progress.SETTLED}
+        looked = self.desk.looked(rollout, 0.0)
+        return {*looked.progress.values(), looked.gateway} == {Progress.SETTLED}
 
     def _all_safe(self) -> bool:
+        if any(view.share != 0.0 for view in self.desk.gateways.values()):
+            return False
         seen = [view.models.get(MODEL, ModelView()) if view else ModelView() for view in self.desk.views.values()]
         if self.clients_are is Clients.LABEL:
             return all(model.labels.get("stable") == 1 for model in seen)
@@ -113,10 +136,12 @@ class Fleet:
 
 @asynccontextmanager
 async def open_fleet(
-    boxes: Sequence[Sandbox], base: ServerConfig, clients_are: Clients, url: str
+    boxes: Sequence[Sandbox], base: ServerConfig, clients_are: Clients, url: str, gateway: Path | None
 ) -> AsyncIterator[Fleet]:
-    """The agent's tasks for these servers, at the pace of the agent's defaults."""
-    desk = Desk(mode=Mode.ENFORCE, servers={box.server.name: box.server for box in boxes}, base=base, watched={})
+    """The agent's tasks for these servers, at the pace of the agent's defaults. `gateway`: a HAProxy's socket."""
+    canary = {box.server.name for box in canary_servers(boxes)} if gateway else set()
+    servers = [replace(box.server, dedicated_canary=box.server.name in canary) for box in boxes]
+    desk = Desk(mode=Mode.ENFORCE, servers={server.name: server for server in servers}, base=base, watched={})
     desk.put_stable(MODEL, 1, 1, clients_are, provable=True)
     desk.golden[MODEL] = affine_request(1.0)
     store, telemetry = open_store(url), Telemetry.on(CollectorRegistry())
@@ -128,7 +153,7 @@ async def open_fleet(
         return ""
 
     async with AsyncExitStack() as opened:
-        clients = [await opened.enter_async_context(open_client(box.server)) for box in boxes]
+        clients = [await opened.enter_async_context(open_client(server)) for server in servers]
         tasks = [
             asyncio.create_task(
                 Converge(
@@ -144,8 +169,16 @@ async def open_fleet(
             )
             for client in clients
         ]
+        if gateway:
+            router = HAProxy(
+                str(gateway),
+                "serving",
+                servers=lambda: {str(name): one.dedicated_canary for name, one in desk.servers.items()},
+            )
+            turning = Gateway("haproxy", router, desk, telemetry, may_act=lambda: True, note=note)
+            tasks.append(asyncio.create_task(turning.run()))
         try:
-            yield Fleet(desk, store, clients, clients_are)
+            yield Fleet(desk, store, clients, clients_are, gateway is not None)
         finally:
             for task in tasks:
                 task.cancel()
@@ -153,9 +186,15 @@ async def open_fleet(
             store.close()
 
 
-async def measure(boxes: Sequence[Sandbox], base: ServerConfig, clients_are: Clients, url: str, runs: int) -> Found:
+def canary_servers(boxes: Sequence[Sandbox]) -> Sequence[Sandbox]:
+    return boxes[: max(1, len(boxes) // 10)]
+
+
+async def measure(
+    boxes: Sequence[Sandbox], base: ServerConfig, clients_are: Clients, url: str, runs: int, gateway: Path | None = None
+) -> Found:
     found = Found([], [], [])
-    async with open_fleet(boxes, base, clients_are, url) as fleet:
+    async with open_fleet(boxes, base, clients_are, url, gateway) as fleet:
         for run in range(runs):
             safe, settled = await fleet.rolled_back(run)
             found.safe.append(safe)
@@ -164,11 +203,16 @@ async def measure(boxes: Sequence[Sandbox], base: ServerConfig, clients_are: Cli
     return found
 
 
-def row(servers: int, clients: Clients, found: Found) -> str:
+def row(servers: int, clients: str, found: Found) -> tuple[str, ...]:
     safe, settled, bare = (statistics.median(each) for each in (found.safe, found.settled, found.bare))
     return (
-        f"| {servers} | {clients} | {safe:.3f} | {max(found.safe):.3f} | {settled:.2f} "
-        f"| {1000 * bare:.1f} | {safe / bare:.0f} |"
+        f"{servers}",
+        clients,
+        f"{safe:.3f}",
+        f"{max(found.safe):.3f}",
+        f"{settled:.2f}",
+        f"{1000 * bare:.1f}",
+        f"{safe / bare:.0f}",
     )
 
 
@@ -177,10 +221,11 @@ def main() -> None:
     parser.add_argument("--servers", type=int, nargs="+", default=[1, 10, 50, 100])
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--models", type=int, default=5, help="models on each server; one of them is rolled back")
+    parser.add_argument("--table", type=Path, help="page to write the figures into")
     args = parser.parse_args()
+    block = Block(args.table, "control") if args.table else None
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    print("| servers | clients | safe s | longest | settled s | bare reload ms | safe / bare |")
-    print("| ---: | --- | ---: | ---: | ---: | ---: | ---: |")
+    rows: list[tuple[str, ...]] = []
     with tempfile.TemporaryDirectory() as name, ForkServer() as forks, ExitStack() as running:
         folder = Path(name)
         boxes: list[Sandbox] = []
@@ -195,12 +240,28 @@ def main() -> None:
                     folder, name=f"r{len(boxes)}", flags=("--executor=toy",), command=FORKED, spawn=forks.spawn
                 )
                 boxes.append(running.enter_context(box.start(base)))
-            for clients in Clients:
-                url = f"sqlite:///{folder}/{servers}-{clients}.db"
-                print(
-                    row(servers, clients, asyncio.run(measure(boxes[:servers], base, clients, url, args.runs))),
-                    flush=True,
-                )
+            for found in each_kind(folder, boxes[:servers], base, args.runs):
+                rows.append(found)
+                print(" ".join(f"{cell:>12}" for cell in found), flush=True)
+    table = markdown_table(HEAD, rows)
+    print(table)
+    if block:
+        block.write(f"Median of {args.runs} runs.\n\n{table}")
+
+
+def each_kind(folder: Path, boxes: Sequence[Sandbox], base: ServerConfig, runs: int) -> Iterator[tuple[str, ...]]:
+    """One row for each kind of clients, and one with a gateway before more than one server."""
+
+    def url(kind: str) -> str:
+        return f"sqlite:///{folder}/{len(boxes)}-{kind}.db"
+
+    for clients in Clients:
+        yield row(len(boxes), clients, asyncio.run(measure(boxes, base, clients, url(clients), runs)))
+    binary = shutil.which("haproxy")
+    if len(boxes) > 1 and binary:
+        with haproxy(binary, folder, boxes, canary_servers(boxes)) as path:
+            found = asyncio.run(measure(boxes, base, Clients.LABEL, url("gateway"), runs, path))
+        yield row(len(boxes), BEFORE_GATEWAY, found)
 
 
 if __name__ == "__main__":
