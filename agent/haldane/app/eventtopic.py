@@ -5,7 +5,8 @@ from contextlib import AsyncExitStack
 
 import structlog
 
-from haldane.adapters.kafka import Feed, Letters, Message, open_feed, open_letters
+from haldane.adapters.kafka import Feed, Message, open_feed
+from haldane.adapters.outlet import Outlet, open_outlet
 from haldane.app.agent import Agent
 from haldane.app.sources import topic_terms
 from haldane.config.releases import ReleaseTopicSection
@@ -25,7 +26,8 @@ async def keep_listening(model: ModelName, section: ReleaseTopicSection, agent: 
             async with AsyncExitStack() as stack:
                 feed = await stack.enter_async_context(open_feed(terms))
                 wanted = section.dead_letters
-                letters = await stack.enter_async_context(open_letters(terms, wanted)) if wanted else None
+                opening = open_outlet(wanted, brokers=terms.brokers, settings=terms.settings) if wanted else None
+                letters = await stack.enter_async_context(opening) if opening else None
                 while True:
                     await _some(model, feed, letters, agent)
         except PortError as error:
@@ -33,13 +35,13 @@ async def keep_listening(model: ModelName, section: ReleaseTopicSection, agent: 
         await asyncio.sleep(RETRY_SECONDS)
 
 
-async def _some(model: ModelName, feed: Feed, letters: Letters | None, agent: Agent) -> None:
+async def _some(model: ModelName, feed: Feed, letters: Outlet | None, agent: Agent) -> None:
     for message in await feed.take():
         await _one(model, message, letters, agent)
         await feed.commit({message.partition: message.offset + 1})
 
 
-async def _one(model: ModelName, message: Message, letters: Letters | None, agent: Agent) -> None:
+async def _one(model: ModelName, message: Message, letters: Outlet | None, agent: Agent) -> None:
     try:
         announced = over_kafka(message.headers, message.value)
     except OtherEvent:
@@ -48,7 +50,8 @@ async def _one(model: ModelName, message: Message, letters: Letters | None, agen
         agent.intake.telemetry.releases.labels(model, "unreadable").inc()
         log.warning("release_unreadable", model=model, message=message.where, detail=str(error))
         if letters is not None:
-            await letters.put(message, str(error))
+            said = {"haldane-why": str(error).encode(), "haldane-from": message.where.encode()}
+            await letters.put(message.value, headers={**message.headers, **said})
         return
     if announced.model == model:
         await agent.announce(announced)

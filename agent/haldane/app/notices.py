@@ -11,14 +11,16 @@ from typing import Any
 import structlog
 
 from haldane.adapters.alertmanager import open_alertmanager
+from haldane.adapters.kafka import client_settings
+from haldane.adapters.outlet import open_notice_topic
 from haldane.adapters.webhook import open_webhook
 from haldane.app.parts import Parts
 from haldane.config import Config
 from haldane.domain.fleet import Condition
 from haldane.domain.record import Record
-from haldane.engine.notices import ConditionNotices, RecordNotices
+from haldane.engine.notices import ConditionNotices, Pace, RecordNotices
 from haldane.judge.alerts import alert_of, runbook, summary
-from haldane.ports import AlertSink, Notice
+from haldane.ports import AlertSink, Notice, Notifier
 from haldane.web.chinese import in_chinese
 
 log = structlog.get_logger()
@@ -116,7 +118,7 @@ class Told:
     """Who is told: sinks of conditions, and of the audit log."""
 
     sinks: dict[str, AlertSink] = field(default_factory=dict)
-    log: RecordNotices | None = None
+    logs: list[RecordNotices] = field(default_factory=list)
 
 
 async def open_told(config: Config, stack: AsyncExitStack, parts: Parts) -> Told:
@@ -129,20 +131,33 @@ async def open_told(config: Config, stack: AsyncExitStack, parts: Parts) -> Told
         section, secret = config.webhook, config.webhook_secret.get_secret_value()
         seconds = section.timeout.total_seconds()
         opening = open_webhook(section.url, secret, source=link, now=now, timeout_seconds=seconds)
-        webhook = await stack.enter_async_context(opening)
-        told.sinks["webhook"] = ConditionNotices(
-            webhook,
-            notice=of_condition,
-            journal=JsonFile(config.state_dir / "webhook-conditions.json"),
-            now=now,
-            may_tell=parts.lease.held,
-        )
-        told.log = RecordNotices(
+        _tell_all(told, "webhook", await stack.enter_async_context(opening), config, parts, Pace())
+    if (topic := config.notices_topic) is not None:
+        settings = client_settings(topic.settings_file, topic.topic)
+        out = open_notice_topic(topic.topic, brokers=topic.brokers, settings=settings, source=link)
+        # Whoever reads a topic wants all of it, in order: it is told until it is taken.
+        _tell_all(told, "topic", await stack.enter_async_context(out), config, parts, Pace(tries=None))
+    return told
+
+
+def _tell_all(told: Told, name: str, notifier: Notifier, config: Config, parts: Parts, pace: Pace) -> None:
+    """Conditions and the audit log to that notifier, each with a journal of its own."""
+    told.sinks[name] = ConditionNotices(
+        notifier,
+        notice=of_condition,
+        journal=JsonFile(config.state_dir / f"{name}-conditions.json"),
+        now=parts.clock.now,
+        may_tell=parts.lease.held,
+    )
+    told.logs.append(
+        RecordNotices(
             lambda after: parts.store.records(after=after),
-            webhook,
+            notifier,
+            name=name,
             notice=of_record,
-            journal=JsonFile(config.state_dir / "webhook-records.json"),
+            journal=JsonFile(config.state_dir / f"{name}-records.json"),
             may_tell=parts.lease.held,
             telemetry=parts.telemetry,
+            pace=pace,
         )
-    return told
+    )

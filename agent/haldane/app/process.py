@@ -91,8 +91,8 @@ async def _run(config: Config, stack: AsyncExitStack) -> None:
         group.create_task(serve(web, socket), name="web")
         group.create_task(parts.lease.run(), name="lease")
         group.create_task(_comfort("observer", observer.run), name="observer")
-        if told.log is not None:
-            group.create_task(_comfort("notices", told.log.run), name="notices")
+        for log_told in told.logs:
+            group.create_task(_comfort("notices", log_told.run), name="notices")
         group.create_task(_comfort("sources", parts.keep_preparing), name="sources")
         group.create_task(_comfort("footprints", parts.footprints.run), name="footprints")
         if config.tap is not None:

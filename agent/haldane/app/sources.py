@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from haldane.adapters.arrays import read_arrays
-from haldane.adapters.kafka import Topic, TopicTerms
+from haldane.adapters.kafka import Topic, TopicTerms, client_settings
 from haldane.adapters.replay import OnFlaw, Replay
 from haldane.adapters.tables import TableForm, read_table
 from haldane.config import ModelSection, TopicSection, TrafficSection
@@ -85,25 +85,12 @@ async def open_source(
 
 def topic_terms(section: TopicSection, group: str) -> TopicTerms:
     """How that topic is read; `group` when the config names none. Refused when settings_file cannot be understood."""
-    settings = {}
-    if (path := section.settings_file) is not None:
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise Refused(section.topic, f"settings_file: cannot read {path.name}: {error}") from error
-        for number, line in enumerate(lines, 1):
-            if not line.strip() or line.lstrip().startswith("#"):
-                continue
-            key, equals, value = line.partition("=")
-            if not equals:  # the line may hold a password, so it is not told
-                raise Refused(section.topic, f"settings_file: {path.name}:{number}: must be key=value")
-            settings[key.strip()] = value.strip()
     return TopicTerms(
         topic=section.topic,
         brokers=section.brokers,
         group=section.group or group,
         oldest=section.start == "oldest",
-        settings=settings,
+        settings=client_settings(section.settings_file, section.topic),
     )
 
 

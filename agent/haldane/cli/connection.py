@@ -29,13 +29,13 @@ class Connection:
         """The JSON of that path; leaves with the right exit code when there is none."""
         return self._call("GET", path, params=query)
 
-    def maybe(self, path: str) -> Any | None:
+    def maybe(self, path: str, **query: Any) -> Any | None:
         """The JSON of that path; None where no agent answers with it."""
         import httpx
 
         try:
             with httpx.Client(timeout=3.0, trust_env=False) as http:
-                reply = http.get(self.agent + path)
+                reply = http.get(self.agent + path, params=query or None)
                 return reply.json() if reply.is_success else None
         except (httpx.HTTPError, httpx.InvalidURL, ValueError):
             return None

@@ -9,6 +9,7 @@ import click
 from haldane.cli.connection import Connection, agent_options
 from haldane.cli.exits import FAIL, INCONCLUSIVE, INFRASTRUCTURE, PASS, TABLE
 from haldane.cli.shown import ago, change, print_json, rollout_table
+from haldane.cli.wait import wait_
 
 POLL_SECONDS = 0.5
 PROGRESS_SECONDS = 5.0  # a phase can last an hour; nobody should wonder whether anything happens
@@ -21,7 +22,7 @@ why_option = click.option("--why", required=True, help="Goes into the audit log 
 
 @click.group()
 def rollout() -> None:
-    """Start, list, show, pause, resume, approve, promote or abort rollouts."""
+    """Start, wait for, list, show, pause, resume, approve, promote or abort rollouts."""
 
 
 @rollout.command()
@@ -90,6 +91,7 @@ def _command(kind: str, does: str) -> click.Command:
     return send
 
 
+rollout.add_command(wait_)
 rollout.add_command(_command("pause", "Hold ROLLOUT_ID where it stands; harm still rolls it back."))
 rollout.add_command(_command("resume", "Go on with ROLLOUT_ID from where it was held."))
 rollout.add_command(_command("promote", "Promote ROLLOUT_ID now, on your word instead of the evidence's."))

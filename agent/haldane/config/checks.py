@@ -27,6 +27,8 @@ def across(config: Config) -> Found:
     yield from _doors(config)
     yield from _tap(config)
     yield from _gateways(config)
+    if config.notices_topic is not None:
+        yield from of_topic(config.notices_topic, ("notices_topic",))
     for name, model in config.models.items():
         loc: Loc = ("models", name)
         yield from _placement(config, model, loc)
@@ -35,6 +37,8 @@ def across(config: Config) -> Found:
             yield from of_golden(config, name, model, model.golden, (*loc, "golden"))
         if model.labels is not None and model.labels.kafka is not None:
             yield from of_topic(model.labels.kafka, (*loc, "labels", "kafka"))
+        if model.releases is not None and model.releases.kafka is not None:
+            yield from of_topic(model.releases.kafka, (*loc, "releases", "kafka"))
         if model.labels is not None and config.outputs_of(name).kind is OutputKind.ANY:
             yield (*loc, "labels"), SAY_KIND.format(name=name)
         yield from _gauges(config, name, model, loc)

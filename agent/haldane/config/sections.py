@@ -26,7 +26,7 @@ from haldane.config.resources import PrometheusSection
 from haldane.config.servers import ServerSection, TlsSection
 from haldane.config.shadow import ShadowSection
 from haldane.config.tap import TapSection
-from haldane.config.traffic import TrafficSection
+from haldane.config.traffic import BrokersSection, TrafficSection
 from haldane.domain.fleet import ModelName, Placement, Server, ServerConfig, ServerName
 from haldane.domain.rollout import Mode, Plan
 from haldane.judge.outputs import OutputKind
@@ -118,6 +118,10 @@ class Config(Section):
 
     webhook: WebhookSection | None = None
     """Who else is told."""
+
+    notices_topic: BrokersSection | None = None
+    """A Kafka topic that gets the notices that the webhook gets, as CloudEvents, those of a model in their order: at
+    least once, and later when the brokers are away (extras `kafka` and `notify`)."""
 
     tls: TlsSection | None = None
     """TLS to the servers; plain text when left out."""

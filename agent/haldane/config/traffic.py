@@ -19,11 +19,22 @@ def files_form(value: Any) -> Any:
 Files = Annotated[Path | str, BeforeValidator(files_form)]
 
 
-class TopicSection(Section):
+class BrokersSection(Section):
     """A Kafka topic. Needs `pip install "haldane[kafka]"`."""
 
     brokers: Annotated[str, Field(min_length=1)]
     """HOST:PORT of one broker, or of several with commas between."""
+
+    topic: Annotated[str, Field(min_length=1)]
+    """Its name."""
+
+    settings_file: Path | None = None
+    """The client's own settings, one key=value a line, as librdkafka names them: security.protocol, sasl.password,
+    session.timeout.ms."""
+
+
+class TopicSection(BrokersSection):
+    """A Kafka topic that is read."""
 
     topic: Annotated[str, Field(min_length=1)]
     """Its name. All its partitions are read; those added later, from the next rollout on."""
@@ -33,10 +44,6 @@ class TopicSection(Section):
 
     start: Literal["newest", "oldest"] = "newest"
     """Where to begin when the group has no place yet."""
-
-    settings_file: Path | None = None
-    """The client's own settings, one key=value a line, as librdkafka names them: security.protocol, sasl.password,
-    session.timeout.ms."""
 
 
 class RequestTopicSection(TopicSection):

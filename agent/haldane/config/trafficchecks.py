@@ -11,8 +11,8 @@ from haldane.config.traffic import (
     FILE_SOURCES,
     SIGNED_SOURCES,
     SOURCES,
+    BrokersSection,
     GoldenSection,
-    TopicSection,
     TrafficSection,
     golden_files,
     golden_kind,
@@ -45,7 +45,7 @@ def of_traffic(config: Config, name: str, model: ModelSection, loc: Loc) -> Foun
     yield from _label(config, name, traffic, loc)
 
 
-def of_topic(topic: TopicSection, loc: Loc) -> Found:
+def of_topic(topic: BrokersSection, loc: Loc) -> Found:
     path = topic.settings_file
     if path is not None and not path.is_file():
         yield (*loc, "settings_file"), f"no such file: {path}"

@@ -51,6 +51,7 @@ class Intake:
     terms: Mapping[ModelName, Terms]
     start: Start
     abort: Abort
+    dropped: dict[tuple[ModelName, int], str] = field(default_factory=dict)  # versions nothing came of, and why
     _pending: dict[str, Announcement] = field(default_factory=dict)
     _known: set[str] = field(default_factory=set)  # keys of all that was ever announced
     _tried: dict[str, tuple[float, str]] = field(default_factory=dict)  # since when it could not start, and why
@@ -71,6 +72,7 @@ class Intake:
             await self._record(ANNOUNCED, data, one)
             self._known.add(one.key)
             self._pending[one.key] = one
+            self.dropped.pop((one.model, one.version), None)
         log.info("release_announced", model=one.model, version=one.version, by=one.by)
         self._news.set()
         return True
@@ -139,6 +141,7 @@ class Intake:
         one, kind = dropped.one, REFUSED if dropped.refused else PASSED_OVER
         await self._record(kind, {"key": one.key, "version": one.version, "by": one.by, "why": dropped.why}, one)
         self._forget(one)
+        self.dropped[one.model, one.version] = dropped.why
         self.telemetry.releases.labels(one.model, kind.removeprefix("release_")).inc()
         log.info(kind, model=one.model, version=one.version, why=dropped.why)
 
@@ -172,17 +175,19 @@ class Intake:
         return await asyncio.to_thread(lambda: self.store.records(None, kinds=kinds, after=after, limit=_PAGE))
 
     def _remember(self, record: Record) -> None:
-        data = record.data
+        data, model = record.data, ModelName(record.model)
         if record.kind == ANNOUNCED:
+            self.dropped.pop((model, data["version"]), None)
             self._known.add(data["key"])
             self._pending[data["key"]] = Announcement(
                 key=data["key"],
-                model=ModelName(record.model),
+                model=model,
                 version=data["version"],
                 by=data["by"],
                 why=data["why"],
             )
         elif record.kind in (REFUSED, PASSED_OVER):
             self._pending.pop(data["key"], None)
+            self.dropped[model, data["version"]] = data["why"]
         elif record.kind == STARTED:
             self._pending.pop(data.get("announcement", ""), None)

@@ -6,6 +6,7 @@ holds up nothing but the notices to it.
 """
 
 import asyncio
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -104,24 +105,28 @@ class Pace:
     look: float = 2.0
     first_retry: float = 1.0
     most_retry: float = 60.0
-    tries: int = 8  # about two minutes in all
+    tries: int | None = 8  # about two minutes in all; None: until it is taken
 
 
 class RecordNotices:
-    """The audit log, told in its order. A notice is given up after its tries, so that the next ones come."""
+    """The audit log, told in its order; it is itself what keeps the notices that are not taken yet.
+
+    A notice is given up after its tries, so that the next ones come. `name` is the notifier's, on our metrics page.
+    """
 
     def __init__(
         self,
         records: Callable[[int], Sequence[Record]],
         notifier: Notifier,
         *,
+        name: str,
         notice: Callable[[Record], Notice | None],
         journal: Journal,
         may_tell: Callable[[], bool],
         telemetry: Telemetry,
         pace: Pace | None = None,
     ) -> None:
-        self._records, self._notifier, self._notice = records, notifier, notice
+        self._records, self._notifier, self._name, self._notice = records, notifier, name, notice
         self._journal, self._may_tell, self._telemetry = journal, may_tell, telemetry
         self._pace = pace or Pace()
 
@@ -152,18 +157,20 @@ class RecordNotices:
 
     async def _tell(self, notice: Notice) -> None:
         wait = self._pace.first_retry
-        for left in reversed(range(self._pace.tries)):
+        for tried in itertools.count(1):
             result = "told"
             try:
                 await self._notifier.tell(notice)
             except Unavailable:
-                result = "unavailable" if left else "given_up"
+                result = "given_up" if tried == self._pace.tries else "unavailable"
             except PortError as error:
                 result = error.reason
-            self._telemetry.notifications.labels("webhook", result).inc()
+            self._telemetry.notifications.labels(self._name, result).inc()
             if result != "unavailable":
                 if result != "told":
-                    log.warning("notice_not_taken", type=notice.type, subject=notice.subject, result=result)
+                    log.warning(
+                        "notice_not_taken", notifier=self._name, type=notice.type, subject=notice.subject, result=result
+                    )
                 return
             await asyncio.sleep(wait)
             wait = min(2 * wait, self._pace.most_retry)

@@ -30,10 +30,15 @@ class Reply:
     rollout: Rollout | None = None
 
 
-def reply_on(model: str, version: int, rollouts: Sequence[Rollout]) -> Reply:
-    """The answer for that version, from rollouts in the order newest first."""
+def reply_on(model: str, version: int, rollouts: Sequence[Rollout], *, dropped: str = "") -> Reply:
+    """The answer for that version, from rollouts in the order newest first.
+
+    `dropped`: why nothing came of its announcement, "" when it was not announced or still waits.
+    """
     own = [one for one in rollouts if one.model == model]
     found = next((one for one in own if one.new == version and one.reverts is None), None)
+    if found is None and dropped:
+        return Reply(Answer.INCONCLUSIVE, f"no rollout of version {version} was started: {dropped}")
     if found is None:
         return Reply(Answer.WAIT, f"no rollout of version {version} has been started")
     if revert := next((one for one in own if one.reverts == found.id), None):

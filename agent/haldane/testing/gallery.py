@@ -97,6 +97,7 @@ class MemoryAgent:
     conditions: tuple[Condition, ...] = ()
     labels: dict[int, Label] = field(default_factory=dict)
     announced: set[str] = field(default_factory=set)
+    dropped_for: dict[tuple[str, int], str] = field(default_factory=dict)
     refused: list[tuple[str, Right, str]] = field(default_factory=list)
     held: dict[int, Hold] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
@@ -164,6 +165,9 @@ class MemoryAgent:
     async def end_hold(self, model: str, version: int, *, by: str, why: str) -> None:
         if self.held.pop(version, None) is None:
             raise Refused(model, f"version {version} is not held")
+
+    def dropped(self, model: str, version: int) -> str:
+        return self.dropped_for.get((model, version), "")
 
     async def put_labels(self, model: str, labels: Sequence[Label]) -> Receipt:
         if model != MODEL:

@@ -77,6 +77,9 @@ class Agent(Protocol):
     async def announce(self, one: Announcement) -> bool:
         """Stored when it returns; False when it was known. Unknown, or Refused for a model that takes none."""
 
+    def dropped(self, model: str, version: int) -> str:
+        """Why nothing came of the announcement of that version; "" when it was not announced, or still waits."""
+
     async def denied(self, person: Person, right: Right, model: str) -> None:
         """Somebody who is known wanted what they may not; on record when it returns."""
 

@@ -59,7 +59,9 @@ class Gates:
         known = self._agent.status().stable
         if model not in known:
             raise Unknown(f"model {model!r} is not in the config; it has {', '.join(known) or 'none'}")
-        return _as_json(model, int(text), reply_on(model, int(text), await self._agent.rollouts(MOST_ROLLOUTS)))
+        version, rollouts = int(text), await self._agent.rollouts(MOST_ROLLOUTS)
+        reply = reply_on(model, version, rollouts, dropped=self._agent.dropped(model, version))
+        return _as_json(model, version, reply)
 
 
 def _as_json(model: str, version: int, reply: Reply) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Commands that talk to a running agent: what they print, and the exit code they leave with."""
 
 import json
+import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,12 +10,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from tests import api
+from tests.fleet import HALDANE
 
 from haldane.cli import main
 from haldane.domain.evidence import Verdict
 from haldane.domain.rollout import Phase
 from haldane.rollout.ramp import GatewayView
 from haldane.testing.gallery import MemoryAgent, a_story, canary_pairs
+from haldane.testing.sandboxes import free_port
 
 TOKEN = "t0ken"
 HARMFUL = a_story(batches=list(canary_pairs(1000, wrong=0.08)), phase=Phase.SHADOWING)
@@ -70,6 +74,57 @@ def test_status_says_what_a_gateway_does(agent, address, seen, share, says):
 def test_status_for_programs_is_json(address):
     result = run("status", "--agent", address, "-o", "json")
     assert json.loads(result.output)["mode"] == "enforce"
+
+
+@pytest.mark.parametrize(
+    ("phase", "verdict", "code"),
+    [
+        (Phase.SUCCEEDED, Verdict.PASS, 0),
+        (Phase.ROLLED_BACK, Verdict.FAIL, 1),
+        (Phase.HELD, Verdict.INCONCLUSIVE, 3),
+    ],
+)
+def test_waiting_for_a_version_ends_with_its_verdict(agent, address, phase, verdict, code):
+    agent.add(a_story(phase=phase, verdict=verdict, why="so it is"))
+    result = run("rollout", "wait", "credit", "2", "--agent", address)
+    assert (result.exit_code, "so it is" in result.output) == (code, True)
+
+
+def test_a_promotion_that_is_not_over_is_waited_for_and_the_time_that_is_over_told(agent, address):
+    agent.add(a_story(phase=Phase.BAKING, verdict=Verdict.PASS))
+    result = run("rollout", "wait", "credit", "2", "--agent", address, "--timeout", "0")
+    assert (result.exit_code, "0 s are over, and it goes on" in result.stderr) == (3, True)
+
+
+def test_a_version_whose_announcement_was_refused_is_not_waited_for(agent, address):
+    agent.dropped_for["credit", 7] = "it took too long"
+    result = run("rollout", "wait", "credit", "7", "--agent", address)
+    assert (result.exit_code, "it took too long" in result.output) == (3, True)
+
+
+def test_an_agent_that_is_restarted_is_waited_for(agent):
+    agent.add(a_story(phase=Phase.SHADOWING))
+    port = free_port()
+    waiting = [HALDANE, "rollout", "wait", "credit", "2", "--agent", f"127.0.0.1:{port}"]
+    with api.served(agent, TOKEN, port=port):
+        process = subprocess.Popen(waiting, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("SHADOWING")
+    agent.stories.clear()
+    agent.add(a_story(phase=Phase.SUCCEEDED, verdict=Verdict.PASS))
+    time.sleep(1.5)  # so that it finds nobody at least once
+    with api.served(agent, TOKEN, port=port):
+        assert process.wait(60) == 0
+
+
+def test_waiting_for_nobody_and_for_a_model_that_is_not_there_ends_at_once(address):
+    assert run("rollout", "wait", "fraud", "2", "--agent", address).exit_code == 2
+    assert run("rollout", "wait", "credit", "2", "--agent", "127.0.0.1:1").exit_code == 4
+
+
+def test_brokers_and_a_topic_belong_together():
+    result = run("release", "announce", "credit", "7", "--kafka", "127.0.0.1:1")
+    assert (result.exit_code, "--kafka and --topic belong together" in result.stderr) == (2, True)
 
 
 def test_a_release_is_announced_and_again_it_is_known(agent, address, state_dir):

@@ -133,6 +133,19 @@ async def test_what_cannot_start_is_tried_again_and_in_the_end_refused_with_its_
     assert value("haldane_releases_total", {"model": "credit", "result": "refused"}) == 1
 
 
+async def test_what_nothing_came_of_is_known_to_the_next_process_too_until_it_is_announced_again(
+    house: House, store: SqlStore
+) -> None:
+    await house.intake.take(replace(TWO, version=1))
+    await house.goes_on()
+    assert house.intake.dropped == {(MODEL, 1): "version 1 is stable already"}
+    after = House(store)
+    await after.goes_on()
+    assert after.intake.dropped == house.intake.dropped
+    await after.intake.take(replace(TWO, key="ci 2", version=1))
+    assert after.intake.dropped == {}
+
+
 async def test_a_model_that_takes_none_says_which_do(house: House) -> None:
     with pytest.raises(Refused, match=r"models\.fraud\.releases.*these do: credit"):
         await house.intake.take(replace(TWO, model=ModelName("fraud")))

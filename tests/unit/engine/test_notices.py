@@ -137,7 +137,7 @@ class Log:
         return [one for one in self.records if one.seq > after]
 
 
-async def all_told(log: Log, receiver: Receiver, journal: JsonFile) -> Telemetry:
+async def all_told(log: Log, receiver: Receiver, journal: JsonFile, tries: int | None = 3) -> Telemetry:
     """Run until the journal says that the whole log has been told."""
     telemetry, done = Telemetry.on(CollectorRegistry()), asyncio.Event()
 
@@ -149,11 +149,12 @@ async def all_told(log: Log, receiver: Receiver, journal: JsonFile) -> Telemetry
     notices = RecordNotices(
         since,
         receiver,
+        name="webhook",
         notice=of_record,
         journal=journal,
         may_tell=lambda: True,
         telemetry=telemetry,
-        pace=Pace(look=0.01, first_retry=0.001, most_retry=0.002, tries=3),
+        pace=Pace(look=0.01, first_retry=0.001, most_retry=0.002, tries=tries),
     )
     task = asyncio.create_task(notices.run())
     async with asyncio.timeout(10):
@@ -186,6 +187,15 @@ async def test_a_notice_is_tried_again_and_given_up_so_that_the_next_ones_come(j
     telemetry = await all_told(log, receiver, journal)
     assert [one.data["seq"] for one in receiver.told] == [1, 3]
     assert (count(telemetry, "told"), count(telemetry, "unavailable"), count(telemetry, "given_up")) == (2, 3, 1)
+
+
+async def test_without_a_limit_of_tries_nothing_is_given_up_and_the_order_stays(journal):
+    log, receiver = Log("phase_changed", "phase_changed"), Receiver(*[AWAY] * 20, None, NEVER)
+    journal.save({"after": 0})
+    log.add("phase_changed")
+    telemetry = await all_told(log, receiver, journal, tries=None)
+    assert [one.data["seq"] for one in receiver.told] == [1, 3]  # the second is refused, which is final
+    assert (count(telemetry, "unavailable"), count(telemetry, "refused")) == (20, 1)
 
 
 async def test_a_first_start_begins_at_the_end_of_the_log(journal):

@@ -55,6 +55,15 @@ async def test_before_a_rollout_has_begun_both_gates_are_shut_and_it_is_said_why
     assert await gates(http, model="credit", version="7") == (409, 409)
 
 
+async def test_an_announcement_that_nothing_came_of_is_no_verdict_and_is_not_waited_for(agent, http):
+    agent.dropped_for["credit", 7] = "version 7 is older than stable, which is 9; a person may start it by hand"
+    told = (await http.get("/v1/verdict?model=credit&version=7")).json()
+    assert (told["answer"], told["rollout"]) == ("inconclusive", None)
+    assert told["why"].startswith("no rollout of version 7 was started: version 7 is older than stable")
+    assert told["why_zh"] == "没有为版本 7 启动上线流程：版本 7 比稳定版本 9 更旧；可由人手动启动"
+    assert await gates(http, model="credit", version="7") == (409, 409)
+
+
 @pytest.mark.parametrize(
     ("query", "status"),
     [
