@@ -2,11 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -14,6 +11,7 @@ from haldane.adapters.alertmanager import open_alertmanager
 from haldane.adapters.kafka import client_settings
 from haldane.adapters.outlet import open_notice_topic
 from haldane.adapters.webhook import open_webhook
+from haldane.app.jsonfile import JsonFile
 from haldane.app.parts import Parts
 from haldane.config import Config
 from haldane.domain.fleet import Condition
@@ -88,29 +86,6 @@ def _subject(model: str, version: int | None) -> str:
 def _id(*parts: object) -> str:
     """Letters and digits only, whatever a model is called: it stands in a header."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
-
-
-class JsonFile:
-    """A Journal in one file, replaced as a whole."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def load(self) -> dict[str, Any]:
-        """What was saved; empty when there is nothing, or nothing that can be read."""
-        try:
-            found = json.loads(self._path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as error:
-            log.warning("journal_unreadable", file=self._path.name, detail=str(error), then="begun anew")
-            return {}
-        return found if isinstance(found, dict) else {}
-
-    def save(self, values: Mapping[str, Any]) -> None:
-        fresh = self._path.with_suffix(".new")
-        fresh.write_text(json.dumps(values), encoding="utf-8")
-        fresh.replace(self._path)
 
 
 @dataclass

@@ -1,8 +1,9 @@
 """The servers of the fleet: the lists they stand on, and what is done with one from when it is known until it left."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ import structlog
 
 from haldane.adapters.file_sd import FileList
 from haldane.adapters.listing import Form
+from haldane.app.jsonfile import JsonFile
 from haldane.app.parts import Parts, tls_of
 from haldane.config import Config, DiscoverSection
 from haldane.domain.fleet import ReplicaView, Server
 from haldane.engine.converge import Converge, Pace
 from haldane.engine.observe import Observer
-from haldane.engine.roster import Listed, Roster
+from haldane.engine.roster import Listed, Names, Roster
 from haldane.engine.supervisor import Supervisor
 from haldane.ports import PortError, ServerList
 from haldane.serving.client import ServingClient, open_client
@@ -56,13 +58,25 @@ def open_lists(config: Config) -> dict[str, Listed]:
 
 def open_roster(parts: Parts, observer: Observer, supervisor: Supervisor) -> Roster:
     """Who is in the fleet, by the lists of the config."""
+    memory = JsonFile(parts.config.state_dir / "servers.json")
     return Roster(
         desk=parts.desk,
         fixed=parts.config.fleet,
         lists=open_lists(parts.config),
         telemetry=parts.telemetry,
         look_after=lambda server: look_after(parts, observer, supervisor, server),
+        recalled=recalled(memory.load()),
+        remember=lambda known: memory.save({name: [asdict(one) for one in found] for name, found in known.items()}),
     )
+
+
+def recalled(saved: Mapping[str, Any]) -> Names:
+    """What lists said in an earlier life; nothing when that was written by a version which knew servers otherwise."""
+    try:
+        return {name: [Server(**one) for one in found] for name, found in saved.items()}
+    except TypeError:
+        log.warning("servers_not_recalled", detail="written by another version of the agent", then="lists are awaited")
+        return {}
 
 
 async def look_after(parts: Parts, observer: Observer, supervisor: Supervisor, server: Server) -> None:

@@ -2,8 +2,10 @@
 
 One task per server on a list, from when it appears until it has been on none
 for a minute. A list that cannot be read, is empty, or names a server twice
-changes nothing: what it said last still holds. Leaves to the caller what is
-done with a server, and to `rollout.machine` what its coming and going means.
+changes nothing: what it said last still holds, also what it said to the agent
+before this one, so that a rollback under way goes on. Nothing new starts on
+that. Leaves to the caller what is done with a server, and to `rollout.machine`
+what its coming and going means.
 """
 
 import asyncio
@@ -24,6 +26,7 @@ log = structlog.get_logger()
 GONE_SECONDS = 60.0  # a rolling restart, or a list written while it is read, is over by then
 TICK_SECONDS = 1.0
 
+Names = Mapping[str, Sequence[Server]]  # list -> the servers it named
 LookAfter = Callable[[Server], Coroutine[Any, Any, None]]  # until it is cancelled
 
 
@@ -45,20 +48,24 @@ class Roster:
     telemetry: Telemetry
     look_after: LookAfter
     now: Callable[[], float] = time.monotonic
+    recalled: Names = field(default_factory=dict)  # what lists said in an earlier life
+    remember: Callable[[Names], None] = lambda known: None  # for a later life
     _known: dict[str, tuple[Server, ...]] = field(default_factory=dict)  # what each list said last
+    _fresh: set[str] = field(default_factory=set)  # those that said it in this life
     _missing: dict[ServerName, float] = field(default_factory=dict)  # on no list, since when
     _tasks: dict[ServerName, tuple[Server, asyncio.Task[None]]] = field(default_factory=dict)
     _read: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def unread(self) -> list[str]:
-        """Why some list has never been read, one sentence each; empty when all have been."""
+        """Why some list has not been read in this life, one sentence each; empty when all have been."""
         return [
-            f"{name}: {self.desk.lists.get(name, 'not read yet')}" for name in self.lists if name not in self._known
+            f"{name}: {self.desk.lists.get(name, 'not read yet')}" for name in self.lists if name not in self._fresh
         ]
 
     async def run(self) -> None:
         """Read the lists and look after who is on them, until cancelled."""
+        self._recall()
         async with asyncio.TaskGroup() as group:
             for name, listed in self.lists.items():
                 group.create_task(self._keep_reading(name, listed), name=f"list {name}")
@@ -73,6 +80,16 @@ class Roster:
 
     # --- reading --------------------------------------------------------------------------------------------------
 
+    def _recall(self) -> None:
+        """Begin with what lists said last, but for what the config has under another list or by name since."""
+        for name in self.lists:
+            try:
+                self._refuse_twins(name, found := tuple(self.recalled.get(name, ())))
+            except PortError as error:
+                log.warning("servers_not_recalled", list=name, detail=error.detail)
+            else:
+                self._known |= {name: found} if found else {}
+
     async def _keep_reading(self, name: str, listed: Listed) -> None:
         while True:
             await self.read(name)
@@ -86,7 +103,8 @@ class Roster:
             if not found:
                 raise NoData(name, "no server is on it")
             self._refuse_twins(name, found)
-            self._known[name] = found
+            self._fresh.add(name)
+            self._keep(name, found)
         except PortError as error:
             trouble = error.detail
             self.telemetry.list_errors.labels(name, error.reason).inc()
@@ -96,6 +114,15 @@ class Roster:
         if self.desk.lists[name] != before:
             log.log(30 if trouble else 20, "servers_listed", list=name, says=self.desk.lists[name])
         self._read.set()
+
+    def _keep(self, name: str, found: tuple[Server, ...]) -> None:
+        if found == self._known.get(name):
+            return
+        self._known[name] = found
+        try:
+            self.remember(self._known)
+        except OSError as error:  # it costs the next life some time, and this one nothing
+            log.warning("servers_not_remembered", list=name, detail=str(error))
 
     def _told(self, name: str, trouble: str) -> str:
         count = len(self._known.get(name, ()))

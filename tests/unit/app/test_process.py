@@ -20,6 +20,10 @@ from haldane.telemetry import Telemetry
 from haldane.testing.builders import MODEL, a_config, a_rollout
 
 
+async def no_holds():
+    return {}
+
+
 class Standby:
     """An agent that starts while another holds the lease."""
 
@@ -31,7 +35,7 @@ class Standby:
         self.supervisor = Supervisor(self.desk, self.store, None, None, lambda *_: None, lambda _: None, None)
         self.late = LateWatch(self.store, None, None, None, None)
         self.telemetry = Telemetry.on(CollectorRegistry())
-        self.agent = SimpleNamespace(supervisor=self.supervisor, waiting={})
+        self.agent = SimpleNamespace(supervisor=self.supervisor, waiting={}, holds=no_holds)
         section = ModelSection(stable=1, clients=Clients.LABEL)
         self.config = SimpleNamespace(models={MODEL: section})
 

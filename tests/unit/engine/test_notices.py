@@ -5,7 +5,8 @@ import asyncio
 import pytest
 from prometheus_client import CollectorRegistry
 
-from haldane.app.notices import JsonFile, of_condition, of_record
+from haldane.app.jsonfile import JsonFile
+from haldane.app.notices import of_condition, of_record
 from haldane.domain.fleet import Condition
 from haldane.domain.record import Record, chain
 from haldane.engine.notices import ConditionNotices, Pace, RecordNotices

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from haldane.domain.fleet import Server, ServerName
 from haldane.domain.rollout import Mode, Phase
 from haldane.engine.desk import Desk
-from haldane.engine.roster import GONE_SECONDS, Listed, Roster
+from haldane.engine.roster import GONE_SECONDS, Listed, Names, Roster
 from haldane.ports import NoData, PortError, Unavailable
 from haldane.telemetry import Telemetry
 from haldane.testing.builders import a_config, a_rollout
@@ -33,11 +33,12 @@ class AList:
 
 
 class Office:
-    """A roster over two lists, with a clock of its own; what is looked after is noted."""
+    """A roster over lists, with a clock of its own; what is looked after, and what is remembered, is noted."""
 
-    def __init__(self, **lists: AList) -> None:
+    def __init__(self, recalled: Names | None = None, **lists: AList) -> None:
         self.desk = Desk(mode=Mode.ENFORCE, servers={}, base=a_config(), watched={})
         self.at, self.begun, self.ended = 0.0, list[str](), list[str]()
+        self.remembered: Names = {}
         self.telemetry = Telemetry.on(CollectorRegistry())
         self.roster = Roster(
             desk=self.desk,
@@ -46,7 +47,10 @@ class Office:
             telemetry=self.telemetry,
             look_after=self.look_after,
             now=lambda: self.at,
+            recalled=recalled or {},
+            remember=self.remember,
         )
+        self.roster._recall()
         self.group = asyncio.TaskGroup()
 
     async def look_after(self, one: Server) -> None:
@@ -57,6 +61,9 @@ class Office:
         finally:
             self.ended.append(one.address)
             self.desk.drop_server(one.name)
+
+    def remember(self, known: Names) -> None:
+        self.remembered = dict(known)
 
     async def turn(self, seconds: float = 0.0) -> None:
         """Time passes, every list is read, and what follows is done."""
@@ -210,3 +217,38 @@ async def test_lists_are_read_again_and_again_until_cancelled():
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert sorted(office.ended) == ["a:8500", "b:8500"]
+
+
+async def test_a_list_that_is_away_when_the_agent_starts_is_as_it_was_and_nothing_new_starts_on_it():
+    names = AList()
+    names.says = Unavailable("names", "no such host")
+    async with Office({"names": [server("a"), server("b")]}, names=names) as office:
+        await office.turn(GONE_SECONDS + 1)
+        assert sorted(office.desk.servers) == ["a", "b"]
+        assert office.roster.unread == ["names: no such host; the 2 server(s) it named last are kept"]
+        names.says = [server("a"), server("c")]
+        await office.turn()
+        assert (sorted(office.desk.servers), office.roster.unread) == (["a", "b", "c"], [])
+        assert office.remembered == {"names": (server("a"), server("c"))}
+        await office.turn(GONE_SECONDS)
+        assert sorted(office.desk.servers) == ["a", "c"]
+
+
+async def test_what_the_config_names_itself_since_is_not_recalled_from_a_list():
+    names = AList()
+    names.says = Unavailable("names", "no such host")
+    async with Office({"names": [server("a", "fixed:8500")], "gone": [server("z")]}, names=names) as office:
+        await office.turn()
+        assert office.begun == []
+
+
+async def test_a_disk_that_takes_no_more_costs_only_the_memory():
+    names = AList("a")
+    async with Office(names=names) as office:
+
+        def full(known: Names) -> None:
+            raise OSError("No space left on device")
+
+        office.roster.remember = full
+        await office.turn()
+        assert sorted(office.desk.servers) == ["a"]
