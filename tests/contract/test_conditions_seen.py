@@ -1,6 +1,7 @@
 """What goes wrong on a server that runs is seen as what it is, and within its bound (docs/runbooks/README.md)."""
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,14 +10,22 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from haldane.adapters.storage import listing
-from haldane.domain.fleet import Condition, ServerConfig
+from haldane.domain.fleet import Condition, ModelName, ServerConfig
 from haldane.engine.observe import Observer, Pace
 from haldane.judge.memory import Bounds
 from haldane.ports import PortError
+from haldane.sandbox.forkserver import ForkServer
 from haldane.serving.client import ServingClient, open_client
 from haldane.serving.exposition import load_counters
 from haldane.telemetry import Telemetry
-from haldane.testing.sandboxes import Sandbox
+from haldane.testing.sandboxes import FORKED, Sandbox
+
+SERVING = Path(__file__).parent / "serving"
+CACHE = Path(__file__).parents[2] / ".cache" / "conformance-models"
+sys.path.insert(0, str(SERVING))
+import build_models  # noqa: E402
+
+AFFINE = "affine(versions={1: 10.0, 2: 20.0})"
 
 
 class Wall:
@@ -91,6 +100,30 @@ async def test_a_directory_without_a_model_is_told_though_no_counter_counts_it(t
             one = await watched.one("load_stuck")
     assert (one.model, one.version) == ("toy", 2)
     assert "no saved_model.pb" in one.detail
+
+
+async def test_a_version_that_fails_in_warm_up_is_told_while_serving_still_retries(tmp_path: Path) -> None:
+    """TensorFlow's own counter calls each attempt a success, and status says LOADING, OK."""
+    build_models.ensure(CACHE, [AFFINE])
+    build_models.place(CACHE, AFFINE, tmp_path / "made")
+    retries = ["--max_num_load_retries=1000", "--load_retry_interval_micros=100000"]
+    with ForkServer() as forks, Sandbox(tmp_path, command=FORKED, spawn=forks.spawn, flags=retries) as box:
+        place = box.models / "toy"
+        place.mkdir(parents=True)
+        (tmp_path / "made" / "1").rename(place / "1")
+        box.start(config := box.config(box.entry("toy")), rest=True)
+        async with watching(box, config) as watched:
+            await watched.quiet()
+            (tmp_path / "made" / "2" / "assets.extra").mkdir()
+            (tmp_path / "made" / "2" / "assets.extra" / "tf_serving_warmup_requests").write_bytes(b"no TFRecords")
+            (tmp_path / "made" / "2").rename(place / "2")
+            one = await watched.one("failed_load")
+            view = await watched.client.look({ModelName("toy"): []}, {})
+    assert (one.model, one.version) == ("toy", 2)
+    assert one.detail.startswith("read more than once without becoming available"), one.detail
+    status = view.models[ModelName("toy")].status(2)
+    assert status is not None
+    assert (status.availability, status.error_code) == ("LOADING", "OK")
 
 
 async def test_a_label_moved_by_another_sender_and_a_version_it_unloaded_are_drift(tmp_path: Path) -> None:

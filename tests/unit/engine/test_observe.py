@@ -202,6 +202,26 @@ async def test_the_first_failed_attempt_on_a_page_is_told_and_so_is_its_end(runn
     await sink.wait_told([])
 
 
+class LastPage(Page):
+    """A server of which no page comes any more once its last has been read."""
+
+    async def scrape(self) -> str | None:
+        if len(self._pages) == 1:
+            await asyncio.Event().wait()
+        return await super().scrape()
+
+
+async def test_the_page_that_first_shows_a_failed_attempt_is_enough_to_tell_it(running):
+    """So a page comes within two scrapes: the agent's of the server and, by the rules, Prometheus' of the agent."""
+    sink = Sink()
+    observer, value = an_observer(sinks={"pager": sink}, pace=Pace(scrape=0.001, tell=60))
+    observer._clients[R0.name] = LastPage("0 0 0", "0 1 0", "never read")  # type: ignore[assignment]
+    observer.on_view(R0, a_view(ONE, LOADING_3))
+    running(observer)
+    await sink.wait_told(["failed_load"])
+    assert value("haldane_condition", condition="failed_load", model="m", version="3") == 1
+
+
 async def test_a_sink_that_is_away_or_broken_is_tried_again_and_others_are_told_meanwhile(running):
     lame = Sink([Unavailable("lame", "away"), RuntimeError("a bug of its own"), Unavailable("lame", "away")])
     well = Sink()
