@@ -167,9 +167,9 @@ def _linger(place: stage.Stage, pager: Pager, visitor: Visitor, screen: show.Sho
     for one in place.replicas:
         where = f"gRPC 127.0.0.1:{one.port}, REST http://127.0.0.1:{one.rest_port}"
         screen.say(f"{one.name}  {where}  (pid {one.process.pid})")
-    screen.say(f"alerts     {pager.url}" + (f"  (pid {pager.process.pid})" if pager.process else ""))
+    screen.say(f"alerts     {pager.url}/api/v2/alerts" + (f"  (pid {pager.process.pid})" if pager.process else ""))
     if place.prometheus:
-        screen.say(f"prometheus {place.prometheus}  (with the rules of rules/haldane.yml; alerts at /alerts)")
+        screen.say(f"prometheus {prometheus.alerts_page(place.prometheus)}  (with the rules of rules/haldane.yml)")
     screen.say(f"files      {place.directory}")
     screen.say("Press Ctrl-C to stop all of them.", style="bold")
     with contextlib.suppress(KeyboardInterrupt):

@@ -73,14 +73,21 @@ def scraping(directory: Path, text: str) -> Iterator[str]:
     ]
     url = f"http://127.0.0.1:{port}"
     with running(command, log) as process:
-        wait_until(lambda: _ready(url) or process.poll() is not None, READY_SECONDS, "Prometheus is not ready")
+        wait_until(
+            lambda: _answers(f"{url}/-/ready") or process.poll() is not None, READY_SECONDS, "Prometheus is not ready"
+        )
         if process.poll() is not None:
             raise RuntimeError(f"Prometheus ended:\n{last_lines(log)}")
         yield url
 
 
-def _ready(url: str) -> bool:
+def alerts_page(url: str) -> str:
+    """Where people look at its alerts: Debian's Prometheus has the older pages only."""
+    return next((url + path for path in ("/alerts", "/classic/alerts") if _answers(url + path)), url)
+
+
+def _answers(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/-/ready", timeout=2.0, trust_env=False).status_code == 200
+        return httpx.get(url, timeout=2.0, trust_env=False).status_code == 200
     except httpx.TransportError:
         return False

@@ -51,9 +51,8 @@ _SUMMARY = {
 
 def watching(since: float) -> Condition:
     """The dead man's switch: told with every telling, so that its absence says that nobody tells any more."""
-    return Condition(
-        "watching", "", None, (), "comes for as long as the agent tells; when it stops, so do all others", since
-    )
+    detail = "It comes for as long as the agent tells. When it stops, no other alert can come."
+    return Condition("watching", "", None, (), detail, since)
 
 
 def alert_of(name: str) -> tuple[str, str]:

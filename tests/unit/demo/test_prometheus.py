@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from haldane.demo import performance, prometheus
-from haldane.demo.prometheus import config, scraping
+from haldane.demo.prometheus import alerts_page, config, scraping
 from haldane.demo.visitor import wait_until
 
 
@@ -32,11 +32,13 @@ def test_it_runs_with_these_targets_and_this_alertmanager(need_binary, tmp_path)
     with scraping(tmp_path, a_config()) as url:
         targets = wait_until(lambda: asked(url, "targets")["activeTargets"], 30, "targets")
         groups = asked(url, "rules")["groups"]
+        page = httpx.get(alerts_page(url), trust_env=False)
     assert {target["scrapeUrl"] for target in targets} == {
         "http://127.0.0.1:1/metrics",
         "http://127.0.0.1:2/monitoring/prometheus/metrics",
     }
     assert groups
+    assert (page.status_code, "alerts" in page.text.lower()) == (200, True)
 
 
 def test_one_that_does_not_start_ends_the_demo_with_its_last_words(need_binary, tmp_path):
