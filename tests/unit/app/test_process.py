@@ -8,20 +8,18 @@ from prometheus_client import CollectorRegistry
 
 from haldane.adapters.sql import open_store
 from haldane.app import process
+from haldane.app.parts import SystemClock
 from haldane.config.models import ModelSection
 from haldane.domain.fleet import Clients
 from haldane.domain.rollout import Mode, Phase
 from haldane.engine.desk import Desk
+from haldane.engine.holds import Holds
 from haldane.engine.latewatch import LateWatch
 from haldane.engine.lease import Lease
 from haldane.engine.supervisor import Supervisor
 from haldane.ports import StaleWrite
 from haldane.telemetry import Telemetry
 from haldane.testing.builders import MODEL, a_config, a_rollout
-
-
-async def no_holds():
-    return {}
 
 
 class Standby:
@@ -35,7 +33,8 @@ class Standby:
         self.supervisor = Supervisor(self.desk, self.store, None, None, lambda *_: None, lambda _: None, None)
         self.late = LateWatch(self.store, None, None, None, None)
         self.telemetry = Telemetry.on(CollectorRegistry())
-        self.agent = SimpleNamespace(supervisor=self.supervisor, waiting={}, holds=no_holds)
+        self.held = Holds(self.store, SystemClock())
+        self.agent = SimpleNamespace(supervisor=self.supervisor, waiting={}, holds=self.held.standing)
         section = ModelSection(stable=1, clients=Clients.LABEL)
         self.config = SimpleNamespace(models={MODEL: section})
 
@@ -68,6 +67,7 @@ async def test_what_another_agent_did_meanwhile_is_read_before_anything_may_be_d
     await asyncio.sleep(0)
     assert "lease" in standby.agent.waiting
     standby.first.commit(a_rollout(Phase.SUCCEEDED), None, [], settled=(MODEL, 2, 1))
+    await Holds(standby.first, SystemClock()).put(MODEL, 1, by="ada", why="audit")
     await standby.other.release()
     await standby.lease.renew()
     assert standby.lease.held() and not standby.supervisor.taken_up
@@ -75,6 +75,7 @@ async def test_what_another_agent_did_meanwhile_is_read_before_anything_may_be_d
     assert standby.supervisor.taken_up
     assert standby.desk.watched[MODEL].stable == 2
     assert standby.desk.watched[MODEL].provable
+    assert [one.version for one in standby.held.known()] == [1]
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
