@@ -11,6 +11,7 @@ import structlog
 import haldane
 from haldane.adapters.archive import case_of, packed
 from haldane.app.gateways import check_gateways
+from haldane.app.headroom import nothing_known_of_room
 from haldane.app.history import History
 from haldane.app.tapwatch import TapWatch
 from haldane.config import Config
@@ -19,7 +20,7 @@ from haldane.domain.fleet import Clients, Condition, ModelName, ModelView, Place
 from haldane.domain.labels import Label, Receipt
 from haldane.domain.people import Person, Right
 from haldane.domain.record import Record
-from haldane.domain.release import Announcement, Hold
+from haldane.domain.release import Announcement, Hold, Load
 from haldane.domain.rollout import Command, CommandKind, Mode, Rollout, RolloutId, Transition
 from haldane.engine.desk import Desk
 from haldane.engine.holds import Holds
@@ -58,6 +59,8 @@ class Agent:
     conditions: Callable[[], Sequence[Condition]]
     prepare: Prepare
     clear: Clear
+    loads: Callable[[], tuple[Load, ...]] = tuple
+    room: Callable[[ModelName, int], Awaitable[list[str]]] = nothing_known_of_room
     routers: Mapping[str, Router] = field(default_factory=dict)
     unusable: Callable[[], Mapping[ModelName, Mapping[str, int]]] = dict
     tap: TapWatch = field(default_factory=TapWatch)
@@ -101,6 +104,7 @@ class Agent:
             tap_away=self.tap.away,
             lists=dict(self.desk.lists),
             holds=self.held.known(),
+            loads=self.loads(),
             gateways=dict(self.desk.gateways),
             share=self.desk.wanted_share(),
             trouble={str(server): why for server, why in (self.desk.trouble | self.desk.refusals).items()},
@@ -133,6 +137,7 @@ class Agent:
             plan = replace(plan, traffic_steps=())  # its users' address means nothing yet anywhere else
         if self.desk.mode is Mode.ENFORCE:
             await check_gateways(name, plan, self.routers, self.desk.live())
+        room = await self.room(name, version) if self.desk.mode is Mode.ENFORCE else []
         servers = tuple(self.desk.servers)
         own = section.where is Placement.OWN_REPLICAS
         at = self.clock.now()
@@ -157,6 +162,7 @@ class Agent:
         data: dict[str, Any] = {"by": by, "why": why, "old": rollout.old, "new": version, "mode": rollout.mode}
         data |= {"labels": self.desk.labels(name, servers), "analysis_hash": rules.digest}
         data |= {"announcement": announcement} if announcement else {}
+        data |= {"memory": room} if room else {}
         await self.supervisor.start(rollout, data)
         return rollout
 

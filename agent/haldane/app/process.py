@@ -19,6 +19,7 @@ from haldane.app import releases
 from haldane.app.agent import Agent
 from haldane.app.discover import keep_discovering
 from haldane.app.gauges import show_rollout, show_ruling, show_transition
+from haldane.app.headroom import Headroom
 from haldane.app.history import History
 from haldane.app.labeltopic import keep_reading
 from haldane.app.notices import open_told
@@ -236,6 +237,8 @@ def _assemble(parts: Parts, sinks: Mapping[str, AlertSink]) -> tuple[Agent, Obse
         conditions=observer.conditions,
         prepare=parts.prepare,
         clear=parts.clear,
+        loads=parts.footprints.loads,
+        room=Headroom(parts.config, parts.desk, parts.gauges_from.processes).check,
         routers=parts.routers,
         unusable=parts.unusable,
     )

@@ -66,7 +66,7 @@ def publish_(
             click.echo(same.version)
             return
         checks = {check.name: check.detail for check in found.checks}
-        origin = Origin(by, datetime.now(UTC), checks, notes, found.answers)
+        origin = Origin(by, datetime.now(UTC), checks, notes, found.answers, found.profile)
         made = publish(folder_of(path), found.manifest, shelf, origin)
     click.echo(f"published {model} {made.version} ({made.size_bytes:,} bytes) to {where}", err=True)
     click.echo(made.version)

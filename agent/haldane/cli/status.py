@@ -8,7 +8,7 @@ import click
 
 from haldane.cli.connection import Connection, agent_options
 from haldane.cli.hold import told
-from haldane.cli.shown import ROLLOUT_COLUMNS, ago, console, print_json, rollout_rows, table
+from haldane.cli.shown import ROLLOUT_COLUMNS, ago, console, print_json, quantity, rollout_rows, table
 from haldane.rollout.ramp import percent
 
 REFRESH_SECONDS = 1.0
@@ -55,6 +55,10 @@ def parts(found: dict[str, Any]) -> Iterator[Any]:
             yield f"{server['name']} is not seen: {found['trouble'].get(server['name'], 'no answer yet')}\n"
     for one in found.get("holds", ()):
         yield f"{one['model']} {one['version']} is {told(one)}\n"
+    trials = {(one["model"], one["new"]) for one in found["rollouts"]}
+    for one in found.get("loads", ()):
+        if (one["model"], one["version"]) in trials:
+            yield _load_line(one)
     for title, says in found.get("lists", {}).items():
         yield f"{title}: {says}\n"
     for model, reasons in found.get("unusable", {}).items():
@@ -77,6 +81,12 @@ def parts(found: dict[str, Any]) -> Iterator[Any]:
             for one in found["conditions"]
         ]
         yield table("What is wrong", ("condition", "model", "version", "servers", "detail"), rows)
+
+
+def _load_line(load: dict[str, Any]) -> str:
+    added = "" if load["bytes"] is None else f" and added {quantity(load['bytes'], 'bytes')} of memory"
+    took = quantity(load["seconds"], "seconds")
+    return f"{load['server']}: loading {load['model']} {load['version']} took {took}{added}\n"
 
 
 def _gateway_line(name: str, seen: dict[str, Any], wanted: float | None) -> str:

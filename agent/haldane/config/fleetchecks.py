@@ -36,6 +36,10 @@ def servers(config: Config) -> Found:
                     (*loc, "config_file"),
                     "is model_config_file itself, from which every rollout begins; copy it",
                 )
+        asked = config.prometheus is not None and config.prometheus.memory is not None
+        if config.servers[index].memory and not config.servers[index].process_url and not asked:
+            says = "nothing tells how much of it is in use; give process_url, or prometheus.memory"
+            yield (*loc, "memory"), says
         names.setdefault(server.name, index)
         addresses.setdefault(server.address, index)
     if not config.servers and not config.discover:

@@ -199,6 +199,11 @@ class Config(Section):
             for one in self.servers
         )
 
+    @property
+    def memory_limits(self) -> dict[ServerName, int]:
+        """What the processes of those servers may use, bytes, where that is said."""
+        return {server.name: one.memory for server, one in zip(self.fleet, self.servers, strict=True) if one.memory}
+
     def rules_of(self, model: str) -> Rules:
         """How that model's canaries are judged, as the rollout keeps it."""
         rules = self.analysis_of(model).rules(

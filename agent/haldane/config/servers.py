@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from haldane.config.base import Section
-from haldane.config.quantities import Address, HttpUrl, Name
+from haldane.config.quantities import Address, HttpUrl, Name, Size
 
 
 class ServerSection(Section):
@@ -26,6 +26,10 @@ class ServerSection(Section):
 
     process_group: str = ""
     """Its `groupname` on that page, when it is a process exporter's."""
+
+    memory: Size | None = None
+    """What its process may use in all, such as "16GiB": the container's or the machine's limit. No version is loaded
+    there whose need goes beyond it. Wants process_url or prometheus.memory, which tell what is in use."""
 
     canary: bool = False
     """A dedicated canary server, which takes no user traffic (placement: own_replicas)."""

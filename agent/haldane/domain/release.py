@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from haldane.domain.fleet import ModelName
+from haldane.domain.fleet import ModelName, ServerName
 
 
 class Newer(StrEnum):
@@ -38,3 +38,23 @@ class Hold:
 
     def stands(self, at: float) -> bool:
         return self.until is None or at < self.until
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a version took when it was validated: by itself, without Serving, on its publisher's machine."""
+
+    load_seconds: float
+    memory_bytes: int  # resident, that loading added; 0 where it was not told
+    call_seconds: float | None = None  # median of single calls, the first of each kind left out; None without any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What loading a version took on a server, as it was watched; None for what could not be told."""
+
+    server: ServerName
+    model: ModelName
+    version: int
+    seconds: float | None
+    bytes: float | None

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from haldane.domain.release import Profile
 from haldane.domain.traffic import Request
 
 
@@ -24,4 +25,5 @@ class Vouched:
     why: str
     digest: str = ""
     golden: tuple[Request, ...] = ()  # each with the answer that is recorded of it
+    profile: Profile | None = None  # what it took when it was validated
     metadata: Mapping[str, Any] = field(default_factory=dict)  # what its publisher said of it; JSON values

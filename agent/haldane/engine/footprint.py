@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from haldane.domain.fleet import Availability, ModelName, ReplicaView, Server, ServerName
+from haldane.domain.release import Load
 from haldane.ports import PortError, ProcessMeter
 
 log = structlog.get_logger()
@@ -68,6 +69,20 @@ class Footprints:
     def seconds_of(self, server: ServerName, model: ModelName, version: int) -> float | None:
         """Seconds between the looks that saw its load begin and end; None when that is not known."""
         return self._seconds.get((server, (model, version)))
+
+    def loads(self) -> tuple[Load, ...]:
+        """All that is known so far, by server, model and version."""
+        keys = sorted({*self._bytes, *self._seconds})
+        return tuple(
+            Load(
+                server=server,
+                model=model,
+                version=version,
+                seconds=self.seconds_of(server, model, version),
+                bytes=self.bytes_of(server, model, version),
+            )
+            for server, (model, version) in keys
+        )
 
     def drop(self, server: ServerName) -> None:
         """It has left the fleet."""

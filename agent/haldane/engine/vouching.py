@@ -8,7 +8,7 @@ revert is not looked into: it must not wait, and it goes back to what was promot
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -58,6 +58,7 @@ class Vouching:
         log.info("release_checked", rollout=rollout.id, model=rollout.model, result=found.standing, why=found.why)
         data: dict[str, Any] = {"result": found.standing.value, "why": found.why, "digest": found.digest}
         data |= {"version": rollout.new, "golden": len(found.golden), "metadata": dict(found.metadata)}
+        data |= {"profile": asdict(found.profile)} if found.profile else {}
         while True:
             try:
                 await asyncio.to_thread(

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from haldane.domain.release import Profile
 from haldane.ports import Refused
 from haldane.release.answers import Answered, to_lines
 from haldane.release.manifest import Manifest
@@ -23,6 +24,7 @@ class Origin:
     checks: Mapping[str, str]
     metadata: Mapping[str, Any]
     answers: Sequence[Answered] = ()  # as the version gave them when it was validated
+    profile: Profile | None = None
 
 
 def already(shelf: Shelf, manifest: Manifest) -> Release | None:
@@ -49,6 +51,7 @@ def publish(folder: Path, manifest: Manifest, shelf: Shelf, origin: Origin) -> R
             published_at=origin.at.astimezone(UTC).isoformat(timespec="seconds"),
             published_by=origin.by,
             golden=hashlib.sha256(to_lines(origin.answers).encode()).hexdigest() if origin.answers else "",
+            profile=origin.profile,
             checks=dict(origin.checks),
             metadata=dict(origin.metadata),
         )

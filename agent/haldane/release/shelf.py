@@ -23,6 +23,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from haldane.domain.release import Profile
 from haldane.judge.storage import version_of
 from haldane.ports import Malformed, Refused
 from haldane.release.answers import Answered, from_lines, to_lines
@@ -49,6 +50,7 @@ class Release(BaseModel):
     published_at: str
     published_by: str
     golden: str = ""  # SHA-256 of the requests and answers recorded with it, "" without any
+    profile: Profile | None = None  # what it took when it was validated
     checks: dict[str, str] = {}  # what it was validated by -> what was found
     metadata: dict[str, Any] = {}  # the publisher's own: owner, data version, parameters
 

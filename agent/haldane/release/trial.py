@@ -13,7 +13,9 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 _NEW_USER, _NEW_NET = 0x10000000, 0x40000000  # <linux/sched.h>
@@ -45,12 +47,22 @@ def main() -> None:
     tf.get_logger().setLevel("ERROR")
     tell(step="loading")
     with tf.compat.v1.Session(graph=tf.Graph()) as session:
+        session.list_devices()  # TensorFlow's own start is no part of the model's
+        before, began = resident_bytes(), time.monotonic()
         graph = tf.compat.v1.saved_model.load(session, [asked["tag"]], asked["folder"])
-        tell(step="loaded")
+        tell(step="loaded", seconds=time.monotonic() - began, bytes=max(0, resident_bytes() - before))
         bodies = [base64.b64decode(body) for body in asked["golden"]]
         for line in (*run_golden(session, graph.signature_def, bodies), *run_made_up(session, graph.signature_def)):
             tell(**line)
     tell(step="done")
+
+
+def resident_bytes() -> int:
+    """What this process has in memory now; 0 where the system does not tell (it is in Linux's proc(5), statm)."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except OSError:
+        return 0
 
 
 def limit(memory: int) -> None:
@@ -133,7 +145,9 @@ def _recorded(session: Any, signature: Any, body: bytes, answer: Mapping[str, An
     try:
         first = response(answer)
         inputs = wire.PredictRequest.FromString(body).inputs
+        began = time.monotonic()
         _, again = _run(session, signature, ((key, decode(tensor)) for key, tensor in inputs.items()))
+        yield {"step": "again", "seconds": time.monotonic() - began}  # the first run also sets the graph up
         if len(first) > _LARGEST_ANSWER or again is None or difference(first, response(again)):
             return
     except UnsupportedType:

@@ -14,8 +14,10 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
+from haldane.domain.release import Profile
 from haldane.release.answers import Answered
 from haldane.release.graph import TAG, broken_promises, check_graph, operations, read_graph, signatures_in
 from haldane.release.manifest import Manifest, NotReleasable, listing, manifest
@@ -52,6 +54,7 @@ class Validation:
     checks: tuple[Check, ...]
     manifest: Manifest | None
     answers: tuple[Answered, ...] = ()  # to the golden and the made-up requests that it always answers alike
+    profile: Profile | None = None  # None where it was not loaded
 
     @property
     def result(self) -> Result:
@@ -91,7 +94,16 @@ def validate(
         checks.append(Check("served", "refused" if broken else "ok", "; ".join(broken) or "as the version now served"))
     lines, ended = _trial(folder, sorted(operations(graph)), golden, limits)
     checks += told(lines, ended, golden=len(golden))
-    return Validation(tuple(checks), found, tuple(_answers(lines)))
+    return Validation(tuple(checks), found, tuple(_answers(lines)), profile_of(lines))
+
+
+def profile_of(lines: Sequence[Mapping[str, Any]]) -> Profile | None:
+    """What the trial's lines say that the version took; None where it was not loaded."""
+    loaded = next((line for line in lines if line["step"] == "loaded"), None)
+    calls = [line["seconds"] for line in lines if line["step"] == "again"]
+    if loaded is None:
+        return None
+    return Profile(loaded["seconds"], loaded["bytes"], median(calls) if calls else None)
 
 
 def _answers(lines: Sequence[Mapping[str, Any]]) -> Iterator[Answered]:
@@ -172,7 +184,9 @@ def told(lines: Sequence[Mapping[str, Any]], ended: str, *, golden: int) -> Iter
         # Before "loading" the model was not touched: what failed is our side.
         yield Check("load", "refused" if "loading" in steps else "untried", ended)
         return
-    yield Check("load", "ok", "loads, with its variables, under the tag " + TAG)
+    loaded = steps["loaded"]
+    took = f"in {loaded['seconds']:.3g} s, which adds {loaded['bytes']:,} bytes of memory"
+    yield Check("load", "ok", f"loads, with its variables, under the tag {TAG}, {took}")
     yield from _runs(lines, golden)
     if "done" not in steps:
         yield Check("run", "refused", ended)

@@ -7,7 +7,7 @@ from haldane.domain.vouched import Standing, Vouched
 from haldane.judge.storage import version_of
 from haldane.ports import Malformed, PortError, Refused
 from haldane.release.answers import Answered
-from haldane.release.shelf import Shelf, differences
+from haldane.release.shelf import Release, Shelf, differences
 from haldane.release.storage import open_storage
 
 
@@ -17,15 +17,13 @@ def vouch(base_path: str, version: int, *, published: str = "", model: str = "")
     The manifest is that of `model` in the storage `published`, or else the one beside the
     version; so are the golden answers. UNVERIFIED whenever that cannot be told either way; never raises a PortError.
     """
-    root, _, name = base_path.rstrip("/").rpartition("/")
     known = Vouched(Standing.UNVERIFIED, "")  # what can be said of it however the comparison ends
     try:
-        if not base_path:
-            raise Refused(model, "where its versions lie is not known; give model_config_file")
-        storage = open_storage(root or "/")
-        shelf = Shelf(open_storage(published), model) if published else Shelf(storage, name)
+        lies = _beside(base_path, model)
+        storage, name = lies.storage, lies.model
+        shelf = Shelf(open_storage(published), model) if published else lies
         release = shelf.release(version)
-        known = replace(known, digest=release.digest, metadata=release.metadata)
+        known = replace(known, digest=release.digest, profile=release.profile, metadata=release.metadata)
         manifest = shelf.manifest(release)
         known = replace(known, golden=tuple(map(_request, shelf.answers(release))))
         folder = next((child for child in storage.children(name) if version_of(child) == version), None)
@@ -40,6 +38,19 @@ def vouch(base_path: str, version: int, *, published: str = "", model: str = "")
         return replace(known, standing=Standing.CHANGED, why="; ".join(wrong[:5]))
     why = f"published by {release.published_by} at {release.published_at}"
     return replace(known, standing=Standing.VERIFIED, why=why)
+
+
+def release_of(base_path: str, version: int, *, published: str = "", model: str = "") -> Release:
+    """What its publisher recorded of it, where `vouch` looks for that; PortError when there is nothing to read."""
+    return (Shelf(open_storage(published), model) if published else _beside(base_path, model)).release(version)
+
+
+def _beside(base_path: str, model: str) -> Shelf:
+    """The folder that servers load from, as a shelf: `release publish` and `release sync` leave their records there."""
+    if not base_path:
+        raise Refused(model, "where its versions lie is not known; give model_config_file")
+    root, _, name = base_path.rstrip("/").rpartition("/")
+    return Shelf(open_storage(root or "/"), name)
 
 
 def _request(one: Answered) -> Request:

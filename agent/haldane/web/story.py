@@ -8,7 +8,7 @@ from typing import Any
 from haldane.domain.evidence import Ruling, Verdict
 from haldane.domain.fleet import Condition, ModelName, Seen, Server
 from haldane.domain.record import Record
-from haldane.domain.release import Hold
+from haldane.domain.release import Hold, Load
 from haldane.domain.rollout import Mode, Rollout
 from haldane.rollout.ramp import GatewayView
 
@@ -35,6 +35,7 @@ class AgentStatus:
     tap: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     tap_away: str = ""
     holds: tuple[Hold, ...] = ()  # versions that must not be deleted
+    loads: tuple[Load, ...] = ()  # what loading took, where that was watched
     gateways: Mapping[str, GatewayView] = field(default_factory=dict)
     share: float | None = None  # of users' calls that gateways should send to the canary's servers; None: left alone
 

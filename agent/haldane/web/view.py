@@ -1,7 +1,7 @@
 """The view model of a report: a story turned into the words and plots of its page. Pure."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -164,7 +164,19 @@ def _facts(story: Story, last: Ruling | None) -> Iterator[tuple[str, str]]:
         yield "Asked for by", f"{started.data['by']}: {started.data.get('why', '')}"
     yield "Mode", rollout.mode
     yield "Clients", f"{rollout.clients}, canary in {rollout.placement.replace('_', ' ')}"
+    if started and (room := started.data.get("memory")):
+        yield "Room before the load", "; ".join(room)
+    if story.release and (profile := story.release.get("profile")):
+        yield "When validated", _took(profile)
     yield from said_of(story.release)
+
+
+def _took(profile: Mapping[str, float | None]) -> str:
+    """What a version took on its publisher's machine."""
+    loading, added, call = (profile[key] for key in ("load_seconds", "memory_bytes", "call_seconds"))
+    told = f"loaded in {quantity(loading, 'seconds')}"
+    told += f", which added {quantity(added, 'bytes')}" if added else ""
+    return told + (f"; one call took {quantity(call, 'seconds')}" if call is not None else "")
 
 
 def finding_row(finding: Finding) -> FindingRow:

@@ -110,6 +110,20 @@ async def test_a_start_is_stored_with_its_rules_and_who_and_why(place):
     assert rollout.analysis == place.config.rules_of(MODEL).to_json()
 
 
+async def test_what_is_said_of_room_is_on_record_and_without_room_nothing_starts(place):
+    async def room(model, version):
+        if version == 3:
+            raise Refused(model, "there is no room for it; r0: full")
+        return ["r0: much is free"]
+
+    place.agent.room = room
+    with pytest.raises(Refused, match="there is no room"):
+        await place.start(version=3)
+    assert place.store.live() == []
+    await place.start(version=2)
+    assert place.store.records()[-1].data["memory"] == ["r0: much is free"]
+
+
 async def test_of_two_starts_at_once_one_is_refused(place):
     answers = await asyncio.gather(place.start(version=2), place.start(version=3), return_exceptions=True)
     assert sum(isinstance(answer, Refused) for answer in answers) == 1

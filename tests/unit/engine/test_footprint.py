@@ -73,6 +73,8 @@ async def test_a_load_that_was_watched_has_its_memory_and_seconds(bench: Bench) 
     await bench.sampled()
     assert bench.took(2) == (pytest.approx(4e8), 4.0)
     assert bench.took(1) == (None, None)  # it was there when watching began
+    (told,) = bench.prints.loads()
+    assert (told.server, told.model, told.version, told.seconds) == (R0.name, MODEL, 2, 4.0)
 
 
 async def test_a_load_between_two_looks_took_at_most_that_long(bench: Bench) -> None:

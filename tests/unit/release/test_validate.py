@@ -69,6 +69,19 @@ def test_a_good_model_passes_every_check(good):
     assert wire.PredictRequest.FromString(made_up.request).model_spec.signature_name == "serving_default"
 
 
+def test_what_a_model_takes_is_measured(tmp_path):
+    module = tf.Module()
+    module.weight = tf.Variable(tf.ones([25_000_000]))  # 100 MB
+    spec = tf.TensorSpec([None], tf.float32, "x")
+    module.serve = tf.function(lambda x: {"score": x * module.weight[0]}, input_signature=[spec])
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures=module.serve)
+    found = validate(tmp_path / "1", limits=PATIENT)
+    assert found.profile is not None
+    assert 90e6 < found.profile.memory_bytes < 300e6
+    assert found.profile.load_seconds > 0 and found.profile.call_seconds > 0
+    assert f"adds {found.profile.memory_bytes:,} bytes" in detail(found, "load")
+
+
 def test_answers_that_are_drawn_at_random_are_not_recorded(tmp_path):
     model = saved_models.linear(tmp_path / "1", "x", score=lambda x: x + tf.random.uniform(tf.shape(x)))
     found = validate(model, golden=[a_request(x=([1.0], 1))], limits=PATIENT)
@@ -132,7 +145,7 @@ def test_a_trial_that_does_not_begin_in_time_says_nothing_of_the_model(good):
     assert detail(found, "load") == "it did not end within 0.001 s; see --timeout"
 
 
-LOADED = [{"step": "loading"}, {"step": "loaded"}]
+LOADED = [{"step": "loading"}, {"step": "loaded", "seconds": 0.5, "bytes": 1000}]
 
 
 @pytest.mark.parametrize(

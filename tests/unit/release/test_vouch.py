@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from haldane.domain.release import Profile
 from haldane.domain.vouched import Standing
 from haldane.release.answers import Answered
 from haldane.release.manifest import listing, manifest
@@ -12,6 +13,7 @@ from haldane.release.shelf import Shelf
 from haldane.release.storage import Disk
 from haldane.release.vouch import vouch
 
+TOOK = Profile(1.5, 2_000_000, 0.001)
 CHANGED, UNVERIFIED, VERIFIED = Standing.CHANGED, Standing.UNVERIFIED, Standing.VERIFIED
 
 
@@ -21,7 +23,7 @@ def kept(tmp_path):
     export = tmp_path / "export"
     export.mkdir()
     (export / "saved_model.pb").write_text("graph")
-    origin = Origin("ada", datetime(2026, 11, 25, tzinfo=UTC), {}, {"owner": "risk"}, [Answered(b"x", b"y")])
+    origin = Origin("ada", datetime(2026, 11, 25, tzinfo=UTC), {}, {"owner": "risk"}, [Answered(b"x", b"y")], TOOK)
     shelf = Shelf(Disk(tmp_path / "kept"), "finance/credit")
     publish(export, manifest(export, listing(export, most_bytes=100)), shelf, origin)
     return tmp_path / "kept"
@@ -42,6 +44,7 @@ def test_what_was_published_is_verified_by_the_manifest_beside_it(served):
     told = found(served)
     assert (told.standing, told.why) == (VERIFIED, "published by ada at 2026-11-25T00:00:00+00:00")
     assert len(told.digest) == 64
+    assert told.profile == TOOK
     assert told.metadata == {"owner": "risk"}
     assert [(one.body, one.recorded) for one in told.golden] == [(b"x", b"y")]
     assert found(f"{served}/").standing is VERIFIED

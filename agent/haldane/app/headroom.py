@@ -1,0 +1,78 @@
+"""Before a rollout starts: have the servers whose memory limit is known room for the new version?"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from haldane.adapters.storage import listing
+from haldane.config import Config
+from haldane.domain.fleet import ModelName, ModelView, ServerName
+from haldane.engine.desk import Desk
+from haldane.judge.headroom import Need, Room, headroom, need_of
+from haldane.ports import NoData, PortError, ProcessMeter, Refused
+from haldane.release.vouch import release_of
+
+STORAGE_SECONDS = 10.0  # a person waits for the answer
+
+
+async def nothing_known_of_room(model: ModelName, version: int) -> list[str]:
+    """Of an agent without limits."""
+    return []
+
+
+@dataclass(frozen=True)
+class Headroom:
+    """`meters` may come and go with their servers."""
+
+    config: Config
+    desk: Desk
+    meters: Mapping[ServerName, ProcessMeter]
+
+    async def check(self, model: ModelName, version: int) -> list[str]:
+        """What was found, a sentence a server; Refused, naming all servers without room.
+
+        Nothing is said of servers without a limit, or where the version is loaded already. What cannot be told is
+        told as no data, and stops nothing.
+        """
+        limits = {
+            server: limit for server, limit in self.config.memory_limits.items() if self._lacks(server, model, version)
+        }
+        if not limits:
+            return []
+        try:
+            async with asyncio.timeout(STORAGE_SECONDS):
+                need = await asyncio.to_thread(self._need, model, version)
+        except (PortError, TimeoutError) as error:
+            why = error.detail if isinstance(error, PortError) else "its storage does not answer"
+            return [f"no data on what version {version} needs: {why}"]
+        rooms = {server: await self._room(server, limit) for server, limit in limits.items()}
+        short, told = headroom(version, need, rooms)
+        if short:
+            raise Refused(model, f"there is no room for it; {'; '.join(short)}")
+        return told
+
+    def _lacks(self, server: ServerName, model: ModelName, version: int) -> bool:
+        view = self.desk.views.get(server)
+        return view is None or not view.models.get(model, ModelView()).available(version)
+
+    def _need(self, model: ModelName, version: int) -> Need:
+        """Blocks. PortError when nothing is known of the version's size."""
+        base_path, section = self.config.base_path(model), self.config.models[model]
+        try:
+            release = release_of(base_path, version, published=section.published or "", model=model)
+        except PortError as error:
+            files = (listing(base_path, lambda _: {version}) or {}).get(version) if base_path else None
+            found, why = need_of(None, sum(files.values()) if files else None), error.detail
+        else:
+            found, why = need_of(release.profile, release.size_bytes), "its record gives no size"
+        if found is None:
+            raise NoData(model, why)
+        return found
+
+    async def _room(self, server: ServerName, limit: int) -> Room:
+        if (meter := self.meters.get(server)) is None:
+            return Room(limit, None, "nothing tells what its process uses; give servers[].process_url")
+        try:
+            return Room(limit, await meter.resident_bytes())
+        except PortError as error:
+            return Room(limit, None, error.detail)
