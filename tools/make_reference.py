@@ -236,6 +236,7 @@ VALUES = {
     "role": 1,
     "server": "S",
     "side": 2,
+    "sink": "B",
     "state": len(State),
     "status": len(Status),
     "unit": 1,
@@ -280,7 +281,8 @@ def metrics_page() -> str:
         " `process_resident_memory_bytes`, `process_start_time_seconds`, `process_virtual_memory_bytes`,"
         " `process_open_fds` and `process_max_fds` of the agent.\n",
         "Labels come from closed sets: no series carries a rollout's id, or anything out of a request. *How many*"
-        " is the most series there can be: M models in the config, S servers, D lists of `discover`, G gateways, L"
+        " is the most series there can be: M models in the config, S servers, D lists of `discover`, B texts of"
+        " `boot_configs`, G gateways, L"
         " labels looked for (`stable` and `canary`), C checks of a model's rules with their slices, V versions of a"
         " model: those loading, loaded or failed now, or with something wrong, and of the two counters of loads all"
         " that were loaded since the agent started. A series is there once it has something to say, and a check's"

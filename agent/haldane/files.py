@@ -9,6 +9,8 @@ adlfs and others work when installed).
 
 import glob
 import gzip
+import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
-from haldane.ports import Refused, Unavailable
+from haldane.ports import Refused, StaleWrite, Unavailable
 
 _GZIP = b"\x1f\x8b"
 TABLES = (".parquet", ".pq", ".csv", ".tsv", ".npz")  # kinds of labelled sets
@@ -106,3 +108,22 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
         raise  # the reader's affair: the content is broken, the file is there
     except OSError as error:
         raise Unavailable(path.name, f"cannot be read: {error.strerror or error}") from error
+
+
+def replace_text(path: Path, before: str, after: str) -> None:
+    """Write a text file whole, by rename and with its own permissions. OSError when it cannot be.
+
+    StaleWrite, with nothing written, when its text is no longer `before`.
+    """
+    handle, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(after)
+            file.flush()
+            os.fsync(file.fileno())
+        shutil.copymode(path, fresh)
+        if path.read_text(encoding="utf-8") != before:
+            raise StaleWrite(path.name, f"{path} was written by somebody else just now")
+        Path(fresh).replace(path)
+    finally:
+        Path(fresh).unlink(missing_ok=True)

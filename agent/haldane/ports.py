@@ -127,6 +127,16 @@ class ServerList(Protocol):
         """
 
 
+class ConfigSink(Protocol):
+    """A text that servers boot with, kept somewhere outside."""
+
+    async def read(self) -> str:
+        """The text now; PortError when it is not there."""
+
+    async def write(self, before: str, after: str) -> None:
+        """Replace it whole. StaleWrite, with nothing written, when it is no longer `before`."""
+
+
 class TrafficSource(Protocol):
     """Yields Requests, once or for ever."""
 
@@ -276,6 +286,7 @@ class Clock(Protocol):
 __all__ = [
     "AlertSink",
     "Clock",
+    "ConfigSink",
     "Flaw",
     "IntoVersions",
     "ListStorage",

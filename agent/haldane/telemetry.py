@@ -64,6 +64,7 @@ class Telemetry:
     reading_errors: Counter
     listed: Gauge
     list_failing: Gauge
+    boot_config_behind: Gauge
     list_errors: Counter
 
     @classmethod
@@ -210,6 +211,9 @@ class Telemetry:
             listed=Gauge("listed_servers", "Servers that a list of `discover` named last.", ["list"], **own),
             list_failing=Gauge(
                 "server_list_failing", "1 while a list cannot be used and its last word is kept.", ["list"], **own
+            ),
+            boot_config_behind=Gauge(
+                "boot_config_behind", "1 while servers would boot with another version than stable.", ["sink"], **own
             ),
             list_errors=Counter(
                 "server_list_errors_total", "Readings of a list that could not be used.", ["list", "reason"], **own

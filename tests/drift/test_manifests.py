@@ -42,7 +42,7 @@ def pod(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("name", [*AGENTS, "discovery.yaml"])
+@pytest.mark.parametrize("name", [*AGENTS, "discovery.yaml", "bootconfig.yaml"])
 def test_every_object_keeps_to_the_schema(name, version):
     for document in documents(name):
         kubernetes_validate.validate(document, version, strict=True)
@@ -83,11 +83,25 @@ def test_the_pod_has_no_right_it_does_not_use(name):
     assert writable == {"state", "tmp"}
 
 
-def test_finding_servers_takes_one_right_more_and_the_agents_own_account_has_it():
-    [rule] = one("discovery.yaml", "Role")["rules"]
-    assert rule == {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list"]}
-    binding = one("discovery.yaml", "RoleBinding")
-    assert binding["roleRef"]["name"] == one("discovery.yaml", "Role")["metadata"]["name"]
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("discovery.yaml", {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list"]}),
+        (
+            "bootconfig.yaml",
+            {
+                "apiGroups": [""],
+                "resources": ["configmaps"],
+                "resourceNames": ["tfs-models"],
+                "verbs": ["get", "patch"],
+            },
+        ),
+    ],
+)
+def test_what_takes_more_has_a_role_of_its_own_with_no_right_too_many(name, rule):
+    assert one(name, "Role")["rules"] == [rule]
+    binding = one(name, "RoleBinding")
+    assert binding["roleRef"]["name"] == one(name, "Role")["metadata"]["name"]
     [subject] = binding["subjects"]
     assert (subject["kind"], subject["name"]) == ("ServiceAccount", pod("haldane.yaml")["serviceAccountName"])
 

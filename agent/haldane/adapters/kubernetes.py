@@ -139,3 +139,40 @@ class EndpointSlices:
 
 def _listed(ports: Sequence[Any]) -> str:
     return ", ".join(f"{port.name or '(no name)'} {port.port}" for port in ports) or "no port"
+
+
+class ConfigMapText:
+    """A ConfigSink: the text under one key of a ConfigMap, changed only where nobody else has written it meanwhile."""
+
+    def __init__(self, name: str, namespace: str, config_map: str, key: str) -> None:
+        from kubernetes.client import CoreV1Api
+
+        self._name, self._namespace, self._map, self._key = name, namespace, config_map, key
+        self._api = CoreV1Api(connect(name))
+        self._read_at = ("", "")  # what was read last, and the resourceVersion it was read at
+
+    async def read(self) -> str:
+        found = await ask(self._name, self._get, self._right("get"))
+        text = (found.data or {}).get(self._key)
+        if text is None:
+            has = ", ".join(sorted(found.data or {})) or "none"
+            raise Refused(self._name, f"ConfigMap {self._namespace}/{self._map} has no key {self._key}; it has {has}")
+        self._read_at = (text, found.metadata.resource_version)
+        return str(text)
+
+    async def write(self, before: str, after: str) -> None:
+        text, version = self._read_at
+        if text != before:
+            raise StaleWrite(self._name, "it is no longer what was read")
+        # The resourceVersion in a patch makes the API server refuse it (409) when any key was written since.
+        patch = {"metadata": {"resourceVersion": version}, "data": {self._key: after}}
+        await ask(self._name, lambda: self._patch(patch), self._right("patch"))
+
+    def _get(self) -> Any:
+        return self._api.read_namespaced_config_map(self._map, self._namespace, _request_timeout=SECONDS)
+
+    def _patch(self, patch: dict[str, Any]) -> Any:
+        return self._api.patch_namespaced_config_map(self._map, self._namespace, patch, _request_timeout=SECONDS)
+
+    def _right(self, verb: str) -> str:
+        return f"{verb} configmap {self._map} in namespace {self._namespace}"

@@ -105,6 +105,7 @@ class Agent:
             lists=dict(self.desk.lists),
             holds=self.held.known(),
             loads=self.loads(),
+            boot=dict(self.desk.boot),
             gateways=dict(self.desk.gateways),
             share=self.desk.wanted_share(),
             trouble={str(server): why for server, why in (self.desk.trouble | self.desk.refusals).items()},

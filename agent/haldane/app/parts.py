@@ -277,7 +277,7 @@ def put_at_rest(config: Config, desk: Desk, settled: Mapping[ModelName, tuple[in
         stable, was_declared = settled.get(model, (declared, declared))
         if was_declared != declared:
             # Somebody has edited the file since that rollout: the file is the newer word.
-            if model not in desk.watched:
+            if model not in desk.watched and stable != declared:
                 log.warning("stable_taken_from_config", model=name, config=declared, rollout=stable)
             stable = declared
         known = desk.watched.get(model)

@@ -17,6 +17,7 @@ import haldane
 from haldane.adapters.storage import listing
 from haldane.app import releases
 from haldane.app.agent import Agent
+from haldane.app.boot import boot_configs
 from haldane.app.discover import keep_discovering
 from haldane.app.gauges import show_rollout, show_ruling, show_transition
 from haldane.app.headroom import Headroom
@@ -82,6 +83,7 @@ async def _run(config: Config, stack: AsyncExitStack) -> None:
     quieten()
     agent, observer, late, shelves = _assemble(parts, told.sinks)
     roster = open_roster(parts, observer, agent.supervisor)
+    boots = list(boot_configs(parts, agent.supervisor))
     agent.unread = lambda: roster.unread
     await agent.holds()  # what is shown of them is what was read last
     token = api_token(config)
@@ -108,6 +110,8 @@ async def _run(config: Config, stack: AsyncExitStack) -> None:
             converging = converge(parts, observer, agent.supervisor, parts.desk.servers[name], client)
             group.create_task(converging.run(), name=f"converge {name}")
         group.create_task(roster.run(), name="roster")
+        for boot in boots:
+            group.create_task(_comfort(f"boot config {boot.name}", boot.run), name=f"boot config {boot.name}")
         for gateway in _gateways(parts, agent.supervisor):
             group.create_task(gateway.run(), name=f"gateway {gateway.name}")
         group.create_task(_act_when_allowed(parts, agent, late, releases.tasks(agent, shelves)), name="supervisor")

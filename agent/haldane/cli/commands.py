@@ -16,6 +16,7 @@ from haldane.cli.forecast import forecast_
 from haldane.cli.labels import labels
 from haldane.cli.rehearse import demo, sandbox
 from haldane.cli.release import release
+from haldane.cli.render import render
 from haldane.cli.replay import replay
 from haldane.cli.rollout import rollout
 from haldane.cli.run import run
@@ -77,6 +78,7 @@ for command in (
     release,
     audit,
     adopt,
+    render,
     sandbox,
     demo,
 ):

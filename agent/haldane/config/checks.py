@@ -3,7 +3,7 @@
 import difflib
 from urllib.parse import urlsplit
 
-from haldane.config.fleetchecks import POLLED_LABELS, canaries, lists, servers
+from haldane.config.fleetchecks import POLLED_LABELS, boot_configs, canaries, lists, servers
 from haldane.config.models import ModelSection
 from haldane.config.problems import Found, Loc
 from haldane.config.quantities import is_loopback
@@ -24,6 +24,7 @@ def across(config: Config) -> Found:
     """Every mistake that shows only when keys are read together."""
     yield from servers(config)
     yield from lists(config)
+    yield from boot_configs(config)
     yield from _doors(config)
     yield from _tap(config)
     yield from _gateways(config)

@@ -9,7 +9,8 @@ from pydantic import Field
 from haldane.config.base import Section
 from haldane.config.quantities import Address, Duration
 
-_NAME = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"  # RFC 1123 label, as Kubernetes has them
+_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"  # RFC 1123
+NAMESPACED = rf"^{_LABEL}/{_LABEL}(\.{_LABEL})*$"  # NAMESPACE/NAME of a Kubernetes object
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -31,7 +32,7 @@ class DiscoverSection(Section):
     resolver: Address | None = None
     """HOST:PORT of the DNS server to ask; the system's own by default."""
 
-    kubernetes: Annotated[str, Field(pattern=rf"^{_NAME}/{_NAME}$")] | None = None
+    kubernetes: Annotated[str, Field(pattern=NAMESPACED)] | None = None
     """NAMESPACE/SERVICE: every pod behind that Service is a server, ready or not, by its EndpointSlices. Needs the
     extra `kubernetes` and the right to list them."""
 

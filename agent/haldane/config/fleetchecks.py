@@ -79,6 +79,22 @@ def lists(config: Config) -> Found:
             yield loc, says
 
 
+def boot_configs(config: Config) -> Found:
+    """What servers boot with: one place each, and none that a rollout writes too."""
+    titles: dict[str, int] = {}
+    polled = [one.config_file for one in config.servers if one.config_file is not None]
+    for index, one in enumerate(config.boot_configs):
+        loc: Loc = ("boot_configs", index)
+        if (one.file is None) == (one.config_map is None):
+            yield loc, "give exactly one of file, config_map"
+        elif (first := titles.setdefault(one.title, index)) != index:
+            yield loc, f"the same as boot_configs[{first}]; keep one"
+        elif one.file is not None and one.file in polled:
+            yield (*loc, "file"), "is a server's config_file, which follows every rollout; leave it out here"
+        elif config.model_config_file is None:
+            yield loc, "needs model_config_file, which says what the models are"
+
+
 def _is_ip(host: str) -> bool:
     try:
         ip_address(host)

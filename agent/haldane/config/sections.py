@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr
 
 from haldane.config.analysis import AnalysisSection
 from haldane.config.base import Section
+from haldane.config.boot import BootSection
 from haldane.config.discover import DiscoverSection
 from haldane.config.freeze import FreezeSection
 from haldane.config.gateways import GatewaySection
@@ -57,6 +58,10 @@ class Config(Section):
     model_config_file: Path | None = None
     """Serving's own --model_config_file (text proto): the base config of every server, with all teams' models in it.
     A reload replaces the whole list of a server, so `enforce` needs it."""
+
+    boot_configs: tuple[BootSection, ...] = ()
+    """What servers boot with: kept at the versions that are stable, never with a canary, and moved on after a bake. By
+    an agent that enforces; `haldane render` writes the same for a review."""
 
     models: dict[Name, ModelSection] = Field(default_factory=dict)
     """Models to look after, by name. Other models of model_config_file are kept as they are."""

@@ -38,6 +38,7 @@ class Desk:
     gateways: dict[str, GatewayView] = field(default_factory=dict)  # every gateway of the config, as last seen
     accepted: dict[ServerName, ServerConfig] = field(default_factory=dict)  # the config a server took last
     lists: dict[str, str] = field(default_factory=dict)  # list of servers -> how reading it stands, in words
+    boot: dict[str, str] = field(default_factory=dict)  # config that servers boot with -> how it stands, in words
     vouches: bool = False  # files are compared with their manifest before a label is set
     vouched: dict[tuple[RolloutId, bool], Vouched] = field(default_factory=dict)  # by rollout, and whether it promotes
     frozen: Callable[[ModelName, float], str] = lambda model, at: ""  # why nothing may go forward at that time, or ""

@@ -8,15 +8,13 @@ Source: server_core.cc and main.cc, --model_config_file_poll_wait_seconds.
 """
 
 import asyncio
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from haldane.domain.fleet import ModelName, ReplicaView, ServerConfig, ServerName
 from haldane.domain.traffic import Outcome, Request
-from haldane.ports import ModelServer, Refused, Unavailable
+from haldane.files import replace_text
+from haldane.ports import ModelServer, Refused, StaleWrite, Unavailable
 from haldane.serving.configedit import edited
 
 _NOT_TAKEN = "says so already, and the server does not: does it run with --model_config_file_poll_wait_seconds?"
@@ -62,23 +60,10 @@ class PolledFile:
             after = edited(before, [one for one in config.models if one.name in ours], source=str(self._path))
             if after == before:
                 raise Unavailable(self._name, f"{self._path} {_NOT_TAKEN}")
-            self._replace(before, after)
+            replace_text(self._path, before, after)
+        except StaleWrite as error:
+            raise Unavailable(self._name, error.detail) from error
         except OSError as error:
             raise Unavailable(self._name, f"cannot change {self._path}: {error.strerror}") from error
         except ValueError as error:  # no UTF-8, or text that cannot be changed
             raise Refused(self._name, str(error)) from error
-
-    def _replace(self, before: str, after: str) -> None:
-        """By rename, with the file's own permissions, and only if nobody has written it meanwhile."""
-        handle, fresh = tempfile.mkstemp(prefix=f".{self._path.name}.", dir=self._path.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(after)
-                file.flush()
-                os.fsync(file.fileno())
-            shutil.copymode(self._path, fresh)
-            if self._path.read_text(encoding="utf-8") != before:
-                raise Unavailable(self._name, f"{self._path} was written by somebody else just now")
-            Path(fresh).replace(self._path)
-        finally:
-            Path(fresh).unlink(missing_ok=True)

@@ -29,6 +29,7 @@ class AgentStatus:
     conditions: tuple[Condition, ...] = ()
     trouble: Mapping[str, str] = field(default_factory=dict)  # server -> why it could not be seen
     lists: Mapping[str, str] = field(default_factory=dict)  # list of servers -> how reading it stands
+    boot: Mapping[str, str] = field(default_factory=dict)  # config that servers boot with -> how it stands
     # model -> reason -> records of its traffic that are no request
     unusable: Mapping[ModelName, Mapping[str, int]] = field(default_factory=dict)
     # model ("": of none of ours) -> what the tap counted of its mirrored calls; why it could not be asked, or ""

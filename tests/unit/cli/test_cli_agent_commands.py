@@ -16,6 +16,8 @@ from haldane.cli import main
 from haldane.domain.evidence import Verdict
 from haldane.domain.rollout import Phase
 from haldane.rollout.ramp import GatewayView
+from haldane.serving import modelconfig
+from haldane.testing.builders import MODEL, a_config, an_entry
 from haldane.testing.gallery import MemoryAgent, a_story, canary_pairs
 from haldane.testing.sandboxes import free_port
 
@@ -334,3 +336,42 @@ def test_labels_of_a_model_nobody_knows_leave_with_2(address, state_dir, tmp_pat
     (tmp_path / "l.csv").write_text("request,label\na,1\n")
     told = send_labels(tmp_path / "l.csv", address, state_dir, model="none such/&x=1")
     assert (told.exit_code, "none such/&x=1" in told.output) == (2, True)
+
+
+# --- render ------------------------------------------------------------------
+
+
+@pytest.fixture
+def boot(tmp_path: Path) -> Path:
+    path = tmp_path / "boot.config"
+    path.write_text("# by hand\n" + modelconfig.render(a_config(an_entry(), an_entry("fraud"))))
+    return path
+
+
+def test_render_puts_what_is_stable_into_a_config_and_changes_no_letter_else(agent, address, boot):
+    before = boot.read_text()
+    same = run("render", str(boot), "--agent", address)
+    assert (same.exit_code, same.stdout) == (0, before)
+    found = replace(agent.status(), stable={MODEL: 2, "fraud": None, "loans": 1})
+    agent.status = lambda: found
+    shown = run("render", str(boot), "--agent", address)
+    assert shown.exit_code == 0
+    assert "does not have model loans" in shown.stderr
+    assert boot.read_text() == before
+    assert run("render", "--write", str(boot), "--agent", address).exit_code == 0
+    assert boot.read_text() == shown.stdout
+    rendered = modelconfig.parse(boot.read_text())
+    assert rendered.entry(MODEL) == an_entry(versions=(2,), labels={"stable": 2})
+    assert rendered.entry("fraud") == an_entry("fraud")
+    assert boot.read_text().startswith("# by hand\n")
+
+
+def test_render_says_which_file_it_cannot_use(address, boot, tmp_path):
+    for content, says in (("model_config_list {", "boot.config"), (None, "cannot read it")):
+        if content is None:
+            boot.unlink()
+        else:
+            boot.write_text(content)
+        result = run("render", str(boot), "--agent", address)
+        assert result.exit_code == 2
+        assert says in result.output
