@@ -6,13 +6,11 @@ from functools import partial
 from haldane.adapters.textfile import TextFile
 from haldane.app.parts import Parts
 from haldane.config.boot import BootSection
-from haldane.engine.bootconfig import BootConfig
+from haldane.engine.bootconfig import WRITTEN, BootConfig
 from haldane.engine.supervisor import Supervisor
 from haldane.ports import ConfigSink
 from haldane.serving.configedit import edited
 from haldane.serving.modelconfig import parse_leniently
-
-PAGE = 10_000  # records read at a time
 
 
 def open_sink(section: BootSection) -> ConfigSink:
@@ -36,7 +34,7 @@ def boot_configs(parts: Parts, supervisor: Supervisor) -> Iterator[BootConfig]:
             telemetry=parts.telemetry,
             may_act=lambda: parts.lease.held() and supervisor.taken_up,
             note=parts.note,
-            records=lambda after: parts.store.records(None, after=after, limit=PAGE),
+            records=lambda after: parts.store.records(kinds=(WRITTEN,), after=after),
             parse=partial(parse_leniently, source=section.title),
             edit=partial(edited, source=section.title),
         )

@@ -28,7 +28,7 @@ EVERY_SECONDS = 10.0  # a person's change, or a ConfigMap that is back, is seen 
 
 Parse = Callable[[str], ServerConfig]  # ValueError when the text is none
 Edit = Callable[[str, Sequence[ModelEntry]], str]  # the text with these entries; ValueError when that is not safe
-Records = Callable[[int], Sequence[Record]]  # those after a seq, at most a page; blocks
+Records = Callable[[int], Sequence[Record]]  # those of WRITTEN after a seq, at most a page; blocks
 
 
 @dataclass
@@ -104,7 +104,7 @@ class BootConfig:
             after = 0
             while page := await asyncio.to_thread(self.records, after):
                 for one in page:
-                    if one.kind == WRITTEN and one.data["sink"] == self.name:
+                    if one.data["sink"] == self.name:
                         found[ModelName(one.data["model"])] = one.data["version"]
                 after = page[-1].seq
             self._written = found

@@ -49,7 +49,7 @@ class Office:
             telemetry=self.telemetry,
             may_act=lambda: self.lease,
             note=note,
-            records=lambda after: store.records(None, after=after),
+            records=lambda after: store.records(kinds=(WRITTEN,), after=after),
             parse=parse_leniently,
             edit=partial(edited, source="boot"),
         )
