@@ -101,14 +101,14 @@ def test_users_of_stable_are_never_wronged_and_nothing_is_lost(
             fault.strike(made)
             over = made.agent.wait_phase(name, *FINAL, seconds=PLENTY_SECONDS)
             if over["phase"] == "HELD":  # a person decides; this one decides for stable
-                made.agent.post(f"/v1/rollouts/{name}/commands", kind="abort")
+                assert _command(made, name, "abort")
                 over = made.agent.wait_phase(name, "ROLLED_BACK", seconds=PLENTY_SECONDS)
             stable = 2 if over["phase"] == "SUCCEEDED" else 1
             agreed = {one.name: {"stable": stable} for one in made.fleet.sandboxes}
             made.agent.wait(lambda: made.agent.labels() == agreed, f"all on {stable}", PLENTY_SECONDS)
             seconds = time.monotonic() - struck
             time.sleep(1.0)  # what lands late must not hurt either
-            assert made.agent.labels() == agreed
+            assert {str(labels) for labels in made.agent.labels().values() if labels} == {str({"stable": stable})}
         made.note(name)
         row = Row(
             fault=fault.name,
@@ -149,11 +149,19 @@ def test_the_watch_itself_sees_a_wrong_answer_and_a_lost_record(fleet: Fleet) ->
 
 def _reach(made: Stage, name: str, moment: str) -> None:
     """Until the rollout is in that phase; one that would pass by too soon is stopped half-way by the first server."""
-    passing = moment in ("PROMOTING", "ROLLING_BACK")
-    if passing:
-        made.agent.wait_phase(name, "SHADOWING", seconds=PLENTY_SECONDS)
-        made.fleet.break_(0, kind="reload", how="refuse")
+    if moment not in ("PROMOTING", "ROLLING_BACK"):
+        made.agent.wait_phase(name, moment, seconds=PLENTY_SECONDS)
+        return
+    # Held until that server refuses what is sent next: the trial may be over sooner than it is seen to have begun.
+    made.agent.wait(lambda: _command(made, name, "pause"), "held", PLENTY_SECONDS)
+    on_trial = {one.name: {"stable": 1, "canary": 2} for one in made.fleet.sandboxes}
+    made.agent.wait(lambda: made.agent.labels() == on_trial, "on trial", PLENTY_SECONDS)
+    made.fleet.break_(0, kind="reload", how="refuse")
+    assert _command(made, name, "resume")
     made.agent.wait_phase(name, moment, seconds=PLENTY_SECONDS)
-    if passing:
-        time.sleep(0.5)  # the others go ahead
-        made.fleet.mend(0)
+    time.sleep(0.5)  # the others go ahead
+    made.fleet.mend(0)
+
+
+def _command(made: Stage, name: str, kind: str) -> bool:
+    return made.agent.post(f"/v1/rollouts/{name}/commands", kind=kind).is_success
