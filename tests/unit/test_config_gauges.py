@@ -111,6 +111,8 @@ def test_one_schedule_of_blocks_is_enough(tmp_path: Path) -> None:
 def test_every_gauge_has_somewhere_to_be_read(tmp_path: Path) -> None:
     assert "give prometheus" in says(tmp_path, QUERY, prometheus="")["analysis.gauges.queue"]
     assert "process_url" in says(tmp_path, "cpu: {kind: cpu, margin: +10%}")["analysis.gauges.cpu"]
+    listed = PROMETHEUS % "" + "\ndiscover: [{dns: serving.test, port: 8500, process_port: 9256}]"
+    assert gauge(tmp_path, "cpu: {kind: cpu, margin: +10%}", prometheus=listed).kind is Gauge.CPU
     by_query = PROMETHEUS % ", cpu: 'cpu{pod=\"$server\"}'"
     assert gauge(tmp_path, "cpu: {kind: cpu, margin: +10%}", prometheus=by_query).kind is Gauge.CPU
     assert (

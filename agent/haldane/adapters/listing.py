@@ -14,6 +14,8 @@ class Form:
     port: int | None = None
     metrics_port: int | None = None
     metrics_path: str = METRICS_PATH
+    process_port: int | None = None
+    process_group: str = ""
     canary: bool = False
 
     def server(
@@ -29,4 +31,11 @@ class Form:
         host = f"[{host}]" if ":" in host else host
         page = self.metrics_port or (port if self.port else None)
         url = f"{scheme}://{host}:{page}{metrics_path or self.metrics_path}" if page else None
-        return Server(ServerName(name or f"{host}:{grpc}"), f"{host}:{grpc}", url, self.canary)
+        return Server(
+            ServerName(name or f"{host}:{grpc}"),
+            f"{host}:{grpc}",
+            url,
+            self.canary,
+            process_url=f"http://{host}:{self.process_port}/metrics" if self.process_port else None,
+            process_group=self.process_group,
+        )

@@ -1,16 +1,16 @@
 """Where gauges are read from, as the config says: a Prometheus, and a meter per server's process."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass
 
 from haldane.adapters.process import PromqlMeter, open_process_page
 from haldane.adapters.promql import open_prometheus
 from haldane.config import Config
 from haldane.config.resources import PrometheusSection
 from haldane.domain.entries import Entry
-from haldane.domain.fleet import ModelName, ServerConfig, ServerName
+from haldane.domain.fleet import ModelName, Server, ServerConfig, ServerName
 from haldane.domain.rollout import Rollout
 from haldane.engine.footprint import Footprints
 from haldane.engine.judging import Progress, rules_of
@@ -29,19 +29,15 @@ class Sources:
     prometheus: MetricSource | None
     processes: dict[ServerName, ProcessMeter]
     queries: PrometheusSection | None = None  # what tells of a process whose page nobody gave
-    _asked: set[ServerName] = field(default_factory=set)
 
-    def add(self, server: ServerName) -> None:
-        """A server has come whose process page nobody gave."""
-        if (asked := self._meter(server)) is not None:
-            self._asked.add(server)
-            self.processes[server] = asked
+    def add(self, server: ServerName, page: ProcessMeter | None) -> None:
+        """A server has come; where nobody gave its process page, Prometheus may tell."""
+        if (meter := page or self._meter(server)) is not None:
+            self.processes[server] = meter
 
     def drop(self, server: ServerName) -> None:
         """It has left."""
-        if server in self._asked:
-            self._asked.remove(server)
-            self.processes.pop(server, None)
+        self.processes.pop(server, None)
 
     def _meter(self, server: ServerName) -> ProcessMeter | None:
         given = self.queries
@@ -64,14 +60,19 @@ async def open_sources(config: Config, stack: AsyncExitStack) -> Sources:
             )
         )
     sources = Sources(prometheus, {}, given)
-    for server, section in zip(config.fleet, config.servers, strict=True):
-        if section.process_url:
-            sources.processes[server.name] = await stack.enter_async_context(
-                open_process_page(server.name, section.process_url, group=section.process_group)
-            )
-        else:
-            sources.add(server.name)
+    for server in config.fleet:
+        sources.add(server.name, await stack.enter_async_context(open_page(server)))
     return sources
+
+
+@asynccontextmanager
+async def open_page(server: Server) -> AsyncIterator[ProcessMeter | None]:
+    """The page where a server's process is measured; None where nobody gave one."""
+    if server.process_url is None:
+        yield None
+        return
+    async with open_process_page(server.name, server.process_url, group=server.process_group) as page:
+        yield page
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import structlog
 from haldane.adapters.file_sd import FileList
 from haldane.adapters.listing import Form
 from haldane.app.jsonfile import JsonFile
+from haldane.app.meters import open_page
 from haldane.app.parts import Parts, tls_of
 from haldane.config import Config, DiscoverSection
 from haldane.domain.fleet import ReplicaView, Server
@@ -19,7 +20,7 @@ from haldane.engine.converge import Converge, Pace
 from haldane.engine.observe import Observer
 from haldane.engine.roster import Listed, Names, Roster
 from haldane.engine.supervisor import Supervisor
-from haldane.ports import PortError, ServerList
+from haldane.ports import PortError, ProcessMeter, ServerList
 from haldane.serving.client import ServingClient, open_client
 from haldane.serving.polledfile import PolledFile
 
@@ -34,6 +35,8 @@ def open_list(section: DiscoverSection) -> ServerList:
         port=section.port,
         metrics_port=section.metrics_port,
         metrics_path=section.metrics_path,
+        process_port=section.process_port,
+        process_group=section.process_group,
         canary=section.canary,
     )
     if section.file is not None:
@@ -83,8 +86,8 @@ async def look_after(parts: Parts, observer: Observer, supervisor: Supervisor, s
     """One server that a list named: looked at, scraped and kept at what is wanted, until cancelled."""
     while True:
         try:
-            async with open_client(server, tls_of(parts.config)) as client:
-                with _in_fleet(parts, observer, server, client):
+            async with open_client(server, tls_of(parts.config)) as client, open_page(server) as page:
+                with _in_fleet(parts, observer, server, client, page):
                     async with asyncio.TaskGroup() as group:
                         scraping = observer.keep_scraping(server.name, client)
                         group.create_task(scraping, name=f"scrape {server.name}")
@@ -96,11 +99,13 @@ async def look_after(parts: Parts, observer: Observer, supervisor: Supervisor, s
 
 
 @contextmanager
-def _in_fleet(parts: Parts, observer: Observer, server: Server, client: ServingClient) -> Iterator[None]:
+def _in_fleet(
+    parts: Parts, observer: Observer, server: Server, client: ServingClient, page: ProcessMeter | None
+) -> Iterator[None]:
     """Known to every part for as long as the block lasts, and to none after it."""
     observer.add(server.name)
     parts.clients[server.name] = client
-    parts.gauges_from.add(server.name)
+    parts.gauges_from.add(server.name, page)
     parts.desk.put_server(server)
     log.info("server_joined", server=server.name, address=server.address)
     try:

@@ -170,7 +170,7 @@ def _gauges(config: Config, name: str, model: ModelSection, loc: Loc) -> Found:
     """Every gauge must have somewhere to be read, or it would stay without data for ever."""
     at: Loc = (*loc, "analysis", "gauges") if model.analysis else ("analysis", "gauges")
     source = config.prometheus
-    paged = any(server.process_url for server in config.servers)
+    paged = any(server.process_url for server in config.servers) or any(one.process_port for one in config.discover)
     for gauge, section in config.analysis_of(name).gauges.items():
         if section.kind is Gauge.QUERY and source is None:
             yield (*at, gauge), "a query needs a server to ask: give prometheus: {url: http://HOST:9090}"
@@ -179,8 +179,8 @@ def _gauges(config: Config, name: str, model: ModelSection, loc: Loc) -> Found:
             yield (
                 (*at, gauge),
                 (
-                    f"no server says where its process is measured; give servers[].process_url, or prometheus.{wanted}"
-                    " with $server in the query"
+                    "no server says where its process is measured; give servers[].process_url, discover[].process_port,"
+                    f" or prometheus.{wanted} with $server in the query"
                 ),
             )
     if source is not None and source.ca is not None and not source.ca.is_file():

@@ -49,6 +49,12 @@ class DiscoverSection(Section):
     metrics_path: Annotated[str, Field(pattern=r"^/\S*$")] = "/monitoring/prometheus/metrics"
     """Path of the metrics page."""
 
+    process_port: Port | None = None
+    """Port of the page, at /metrics, where each server's process is measured: see servers[].process_url."""
+
+    process_group: str = ""
+    """Its `groupname` on that page, the same for all, when it is a process exporter's."""
+
     canary: bool = False
     """Dedicated canary servers, which take no user traffic (placement: own_replicas)."""
 

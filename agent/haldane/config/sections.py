@@ -200,6 +200,8 @@ class Config(Section):
                 one.metrics_url,
                 one.canary,
                 str(one.config_file) if one.config_file else None,
+                process_url=one.process_url,
+                process_group=one.process_group,
             )
             for one in self.servers
         )

@@ -58,6 +58,8 @@ class Server:
     dedicated_canary: bool = False  # takes no user traffic (Placement.OWN_REPLICAS)
     config_file: str | None = None  # the model config file it polls, through which it is changed; None: by reload
     process: str = ""  # which one of that name it is, where a list tells (a pod's uid): another one remembers nothing
+    process_url: str | None = None  # page where the CPU and memory of its process are measured
+    process_group: str = ""  # its `groupname` there, when that page is a process exporter's
 
 
 class Policy(StrEnum):

@@ -115,3 +115,11 @@ async def test_what_is_no_name_or_no_port_is_refused(zone):
         await asked(zone, SERVICE, "SRV").read()
     with pytest.raises(Unavailable):
         await asked(zone, "a..b", port=8500).read()
+
+
+async def test_where_the_process_of_each_server_is_measured(zone):
+    zone.records = [record(A("10.0.0.1"))]
+    [server] = await asked(zone, port=8500, process_port=9256, process_group="serving").read()
+    assert (server.process_url, server.process_group) == ("http://10.0.0.1:9256/metrics", "serving")
+    [server] = await asked(zone, port=8500).read()
+    assert server.process_url is None
