@@ -8,12 +8,15 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import compose_spec
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from haldane.sandbox import flags
 
@@ -131,6 +134,32 @@ def test_the_image_does_not_run_as_root_and_holds_no_tensorflow():
     lines = (ROOT / "Dockerfile").read_text().splitlines()
     assert "USER haldane" in lines
     assert not [line for line in lines if line.startswith("RUN") and "tensorflow" in line]
+    assert (ROOT / "agent" / "haldane" / "serving_protos.binpb").is_file()  # all it needs to speak Serving's messages
+
+
+def test_nothing_that_the_image_installs_brings_tensorflow_along():
+    (extras,) = re.findall(r'"\.\[([\w,]+)\]"', (ROOT / "Dockerfile").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [
+        *project["dependencies"],
+        *(one for extra in extras.split(",") for one in project["optional-dependencies"][extra]),
+    ]
+    seen: dict[str, set[str]] = {}
+    waiting = [Requirement(one) for one in wanted]
+    while waiting:
+        one = waiting.pop()
+        name, more = canonicalize_name(one.name), {"", *one.extras}
+        if more <= seen.setdefault(name, set()):
+            continue
+        seen[name] |= more
+        try:
+            needs = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:
+            continue  # for another system
+        found = [Requirement(line) for line in needs]
+        waiting += [r for r in found if r.marker is None or any(r.marker.evaluate({"extra": extra}) for extra in more)]
+    assert {"grpcio", "protobuf", "pyarrow"} <= seen.keys()
+    assert not [name for name in seen if name.startswith(("tensorflow", "keras", "torch"))]
 
 
 def check(command: list[str]) -> None:

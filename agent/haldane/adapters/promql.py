@@ -4,6 +4,10 @@ Owns: the calls, and telling apart why there is no number. A query that gives
 anything but one finite number, or one series, has not answered; what that
 means is the judge's affair. Source: Prometheus, HTTP API, "Instant queries"
 and "Range queries".
+
+Not by prometheus-api-client: it is synchronous, brings requests and dateparser
+along for the two calls made here, and tells a refusal from an outage in the text
+of one error only, where a gauge must know why it has no number.
 """
 
 import json

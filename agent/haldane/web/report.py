@@ -6,9 +6,13 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from haldane.domain.fleet import Condition
 from haldane.domain.rollout import Rollout
+from haldane.judge.alerts import alert_of, runbook, summary
 from haldane.web.story import AgentStatus, Story
 from haldane.web.view import banner_of, long_time, utc, verdict_of, view
+
+_LOOKS = {"page": "bad", "ticket": "wait", "info": "run"}
 
 
 @cache
@@ -41,7 +45,21 @@ def combined(stories: Sequence[Story], *, title: str) -> str:
 def index_page(status: AgentStatus, rollouts: Sequence[Rollout]) -> str:
     """The fleet and its rollouts."""
     rows = [(rollout, *banner_of(rollout), verdict_of(rollout)) for rollout in rollouts]
-    return _render("index.html", status=status, rollouts=rows)
+    wrong = [_told(condition) for condition in status.conditions]
+    return _render("index.html", status=status, rollouts=rows, wrong=wrong)
+
+
+def _told(condition: Condition) -> dict[str, Any]:
+    """A condition as its alert tells it."""
+    alert, severity = alert_of(condition.name)
+    return {
+        "condition": condition,
+        "alert": alert,
+        "look": _LOOKS[severity],
+        "says": summary(condition),
+        "says_zh": summary(condition, "zh"),
+        "runbook": runbook(condition.name),
+    }
 
 
 def missing_page(what: str) -> str:

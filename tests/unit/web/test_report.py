@@ -200,11 +200,16 @@ def test_a_combined_report_has_a_table_that_leads_to_each_section():
 
 
 def test_the_index_shows_conditions_rollouts_and_servers_not_seen():
-    agent = MemoryAgent(conditions=(Condition("load_failed", "credit", 5, ("r0",), "cannot parse", 0.0),))
+    failed = Condition("failed_load", "credit", 5, ("r0", "r1"), "DATA_LOSS: cannot parse", 0.0)
+    restarted = Condition("server_restarted", "", None, ("r2",), "its process began anew", 0.0)
+    agent = MemoryAgent(conditions=(failed, restarted))
     html = report.index_page(agent.status(), [HARMFUL.rollout, WITHOUT.rollout])
     read(html)
     text = words(html)
-    assert "load_failed" in text
+    assert "HaldaneLoadFailed credit version 5 failed to load On r0, r1: DATA_LOSS: cannot parse" in text
+    assert "credit 的版本 5 加载失败" in text
+    assert "docs/runbooks/HaldaneServerRestarted.md" in text
+    assert re.findall(r'class="banner (\w+) condition"', html) == ["bad", "run"]
     assert "5 failed: DATA_LOSS" in text
     assert "not seen connection refused" in text
     assert "No rollouts yet." in words(report.index_page(agent.status(), []))
