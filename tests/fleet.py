@@ -122,9 +122,10 @@ class Fleet:
         flags: tuple[str, ...] = ("--load_retry_interval_micros=200000",),
         command: str = TOY,
         spawn: Spawn | None = None,
+        stable: int = 1,
     ) -> None:
         """`spawn`: forks of a fork server, which come up sooner than processes of `command`."""
-        self.directory = directory
+        self.directory, self.stable = directory, stable
         if spawn is not None:
             command, flags = FORKED, ("--executor=toy", *flags)
         self.sandboxes = [
@@ -142,7 +143,7 @@ class Fleet:
 
     def start(self) -> None:
         for sandbox in self.sandboxes:
-            sandbox.start(sandbox.config(sandbox.entry(MODEL, 1)), rest=True)
+            sandbox.start(sandbox.config(sandbox.entry(MODEL, self.stable)), rest=True)
 
     def rows(self) -> Path:
         path = self.directory / "rows.csv"
@@ -152,7 +153,7 @@ class Fleet:
     def base(self) -> Path:
         """The config that every server boots with."""
         path = self.directory / "base.config"
-        path.write_text(modelconfig.render(self.first.config(self.first.entry(MODEL, 1))))
+        path.write_text(modelconfig.render(self.first.config(self.first.entry(MODEL, self.stable))))
         return path
 
     def config(self, **more: Any) -> dict[str, Any]:
@@ -201,7 +202,7 @@ class Fleet:
         """The process dies and comes back with its boot config."""
         self.sandboxes[index].stop()
         sandbox = self.sandboxes[index]
-        sandbox.start(sandbox.config(sandbox.entry(MODEL, 1)), rest=True)
+        sandbox.start(sandbox.config(sandbox.entry(MODEL, self.stable)), rest=True)
 
     def close(self) -> None:
         if self.agent is not None:

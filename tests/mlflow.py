@@ -16,7 +16,7 @@ class Mlflow:
     """The server as a process; its first start makes the database: half a minute, much more on a busy machine."""
 
     def __init__(self, program: str, directory: Path) -> None:
-        port = free_port()
+        self.program, port = program, free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._directory, self._log = directory, directory / "mlflow.log"
         self._command = [program, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]

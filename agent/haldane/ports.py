@@ -277,6 +277,20 @@ IntoVersions = Callable[[Collection[int]], Collection[int]]  # versions found ->
 ListStorage = Callable[[str, IntoVersions], Mapping[int, Mapping[str, int] | None] | None]
 
 
+class Registry(Protocol):
+    """A registry of trained models, with versions numbered by itself and aliases that name them."""
+
+    async def version_of(self, name: str, run: str) -> str | None:
+        """The newest version of that model that came out of that training run; None when there is none."""
+
+    async def aliases(self, name: str) -> Mapping[str, str]:
+        """Alias -> version; Refused when there is no such model."""
+
+    async def set_alias(self, name: str, alias: str, version: str) -> None: ...
+
+    async def drop_alias(self, name: str, alias: str) -> None: ...
+
+
 class Clock(Protocol):
     """Wall time for records and people; loop time is asyncio's."""
 
@@ -300,6 +314,7 @@ __all__ = [
     "PortError",
     "ProcessMeter",
     "Refused",
+    "Registry",
     "Router",
     "ServerList",
     "StaleWrite",

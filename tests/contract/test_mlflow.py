@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from tests.mlflow import Mlflow
 
 from haldane.adapters.mlflow import run_notes
+from haldane.adapters.registry import open_registry
 from haldane.cli import main
 from haldane.ports import Malformed, PortError, Refused, Unavailable
 
@@ -72,6 +73,43 @@ def test_a_run_that_is_not_there_or_failed_is_refused(tracking: str, tmp_path: P
     result = CliRunner().invoke(main, ["release", "publish", str(tmp_path), *arguments])
     assert result.exit_code == 5
     assert "nothing is released of a run that did not end well" in result.stderr
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.xdist_group("mlflow")
+async def test_aliases_of_a_registered_model_are_set_moved_and_dropped(tracking: str) -> None:
+    name, runs = "O'Neill's loans", [a_run(tracking), a_run(tracking)]
+    async with httpx.AsyncClient(base_url=tracking + PREFIX, timeout=60, trust_env=False) as http:
+        (await http.post("registered-models/create", json={"name": name})).raise_for_status()
+        for run in (*runs, runs[0]):
+            body = {"name": name, "source": f"runs:/{run}/model", "run_id": run}
+            (await http.post("model-versions/create", json=body)).raise_for_status()
+    async with open_registry(tracking, token=None, timeout_seconds=60) as registry:
+        first, second = [await registry.version_of(name, run) for run in runs]
+        assert (first, second) == ("3", "2"), "the newest of a run"
+        assert await registry.aliases(name) == {}
+        await registry.set_alias(name, "champion", "1")
+        await registry.set_alias(name, "champion", "2")
+        await registry.set_alias(name, "challenger", "3")
+        assert await registry.aliases(name) == {"champion": "2", "challenger": "3"}
+        await registry.drop_alias(name, "challenger")
+        assert await registry.aliases(name) == {"champion": "2"}
+        for unknown in ("0" * 32, "x' or name='loans", ""):
+            assert await registry.version_of(name, unknown) is None
+        with pytest.raises(Refused, match="status 404"):
+            await registry.aliases("nobody")
+
+
+async def test_a_registry_that_is_away_or_something_else_is_told(other: Callable[[int, bytes], str]) -> None:
+    for address, error in (
+        ("http://127.0.0.1:1", Unavailable),
+        (other(503, b""), Unavailable),
+        (other(200, b"<"), Malformed),
+    ):
+        async with open_registry(address, token="secret", timeout_seconds=5) as registry:
+            with pytest.raises(error) as caught:
+                await registry.aliases("loans")
+            assert "secret" not in str(caught.value)
 
 
 @pytest.fixture

@@ -65,6 +65,7 @@ class Agent:
     unusable: Callable[[], Mapping[ModelName, Mapping[str, int]]] = dict
     tap: TapWatch = field(default_factory=TapWatch)
     unread: Callable[[], Sequence[str]] = list  # lists of servers that were never read
+    registry: Mapping[ModelName, str] = field(default_factory=dict)  # model -> how its aliases stand
     waiting: dict[str, str] = field(default_factory=dict)  # what is not ready yet -> why
     starting: asyncio.Lock = field(default_factory=asyncio.Lock)  # two at once would both find no other rollout
     intake: Intake = field(init=False)  # it starts rollouts of this agent
@@ -103,6 +104,7 @@ class Agent:
             tap=self.tap.counts,
             tap_away=self.tap.away,
             lists=dict(self.desk.lists),
+            registry=dict(self.registry),
             holds=self.held.known(),
             loads=self.loads(),
             boot=dict(self.desk.boot),

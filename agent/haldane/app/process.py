@@ -25,6 +25,7 @@ from haldane.app.history import History
 from haldane.app.labeltopic import keep_reading
 from haldane.app.notices import open_told
 from haldane.app.parts import Parts, api_token, open_parts, put_at_rest
+from haldane.app.registry import open_aliases
 from haldane.app.releases import Task
 from haldane.app.servers import converge, open_roster
 from haldane.app.storagewatch import StorageWatch
@@ -80,6 +81,7 @@ async def _run(config: Config, stack: AsyncExitStack) -> None:
     socket = await stack.enter_async_context(listening(config.listen))
     parts = await open_parts(config, stack)
     told = await open_told(config, stack, parts)
+    aliases = await open_aliases(config, stack, parts)
     quieten()
     agent, observer, late, shelves = _assemble(parts, told.sinks)
     roster = open_roster(parts, observer, agent.supervisor)
@@ -114,7 +116,11 @@ async def _run(config: Config, stack: AsyncExitStack) -> None:
             group.create_task(_comfort(f"boot config {boot.name}", boot.run), name=f"boot config {boot.name}")
         for gateway in _gateways(parts, agent.supervisor):
             group.create_task(gateway.run(), name=f"gateway {gateway.name}")
-        group.create_task(_act_when_allowed(parts, agent, late, releases.tasks(agent, shelves)), name="supervisor")
+        acting = list(releases.tasks(agent, shelves))
+        if aliases is not None:
+            agent.registry = aliases.standing
+            acting.append(("aliases", aliases.run))
+        group.create_task(_act_when_allowed(parts, agent, late, acting), name="supervisor")
 
 
 async def _comfort(

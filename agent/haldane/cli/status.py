@@ -71,6 +71,8 @@ def parts(found: dict[str, Any]) -> Iterator[Any]:
     for model, counted in sorted(found.get("tap", {}).items()):
         counts = ", ".join(f"{count:,} {what}" for what, count in sorted(counted.items()))
         yield f"mirrored calls of {model or 'no model of ours'}: {counts}\n"
+    for model, says in sorted(found.get("registry", {}).items()):
+        yield f"{model} in the registry: {says}\n"
     for name, seen in sorted(found.get("gateways", {}).items()):
         yield _gateway_line(name, seen, found.get("share"))
     if found["rollouts"]:

@@ -43,6 +43,8 @@ def across(config: Config) -> Found:
         if model.labels is not None and config.outputs_of(name).kind is OutputKind.ANY:
             yield (*loc, "labels"), SAY_KIND.format(name=name)
         yield from _gauges(config, name, model, loc)
+        if model.registered is not None and config.mlflow is None:
+            yield (*loc, "registered"), "needs the registry's address: give mlflow: {url: http://HOST:5000}"
         if config.base is not None:
             yield from _in_base(config, config.base, name, model, loc)
     if config.mode is Mode.ENFORCE:

@@ -65,6 +65,10 @@ class ModelSection(Section):
     version's manifest, to compare what lies at its base_path, and the answers it gave when it was validated. By
     default those beside the version count."""
 
+    registered: str | None = None
+    """Its name in MLflow's registry: there `champion` follows the stable version, and `challenger` the one on trial.
+    Needs `mlflow`, and versions published with --mlflow-run."""
+
     @property
     def where(self) -> Placement:
         """The placement, or its default."""

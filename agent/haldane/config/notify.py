@@ -1,4 +1,4 @@
-"""Settings of who is told, besides Alertmanager."""
+"""Settings of who is told, besides Alertmanager: a webhook, a model registry."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -21,3 +21,19 @@ class WebhookSection(Section):
 
     timeout: Duration = timedelta(seconds=5)
     """For each; no answer by then counts as not taken."""
+
+
+class MlflowSection(Section):
+    """An MLflow tracking server whose registry is kept in step (models.X.registered)."""
+
+    url: HttpUrl
+    """Its base URL, e.g. http://mlflow:5000."""
+
+    token_file: Path | None = None
+    """File that holds a bearer token."""
+
+    token_env: str | None = None
+    """Environment variable that holds a bearer token."""
+
+    timeout: Duration = timedelta(seconds=10)
+    """For each call."""

@@ -22,11 +22,12 @@ def read_secrets(config: Config) -> Iterator[tuple[Loc, str]]:
             setattr(config, target, _secret(file, variable))
         except ValueError as error:
             yield (f"{key}_file" if file else f"{key}_env",), str(error)
-    if (source := config.prometheus) is not None:
-        try:
-            config._prometheus_token = _secret(source.token_file, source.token_env)
-        except ValueError as error:
-            yield ("prometheus", "token_file" if source.token_file else "token_env"), str(error)
+    for asked in ("prometheus", "mlflow"):
+        if (source := getattr(config, asked)) is not None:
+            try:
+                setattr(config, f"_{asked}_token", _secret(source.token_file, source.token_env))
+            except ValueError as error:
+                yield (asked, "token_file" if source.token_file else "token_env"), str(error)
     if (hook := config.webhook) is not None:
         try:
             config._webhook_secret = _signing(_secret(hook.secret_file, hook.secret_env))

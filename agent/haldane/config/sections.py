@@ -18,7 +18,7 @@ from haldane.config.discover import DiscoverSection
 from haldane.config.freeze import FreezeSection
 from haldane.config.gateways import GatewaySection
 from haldane.config.models import ModelSection
-from haldane.config.notify import WebhookSection
+from haldane.config.notify import MlflowSection, WebhookSection
 from haldane.config.outputs import OutputsSection
 from haldane.config.people import PersonSection
 from haldane.config.plan import PlanSection
@@ -128,6 +128,9 @@ class Config(Section):
     """A Kafka topic that gets the notices that the webhook gets, as CloudEvents, those of a model in their order: at
     least once, and later when the brokers are away (extras `kafka` and `notify`)."""
 
+    mlflow: MlflowSection | None = None
+    """Whose registry names the stable version `champion` and the one on trial `challenger`."""
+
     tls: TlsSection | None = None
     """TLS to the servers; plain text when left out."""
 
@@ -142,6 +145,7 @@ class Config(Section):
     _store_url: SecretStr | None = PrivateAttr(default=None)
     _prometheus_token: SecretStr | None = PrivateAttr(default=None)
     _webhook_secret: SecretStr | None = PrivateAttr(default=None)
+    _mlflow_token: SecretStr | None = PrivateAttr(default=None)
     _people_tokens: dict[str, SecretStr] = PrivateAttr(default_factory=dict)
 
     @property
@@ -163,6 +167,11 @@ class Config(Section):
     def webhook_secret(self) -> SecretStr | None:
         """What notices are signed with; None without a webhook."""
         return self._webhook_secret
+
+    @property
+    def mlflow_token(self) -> SecretStr | None:
+        """The bearer token for MLflow that the config refers to."""
+        return self._mlflow_token
 
     @property
     def people_tokens(self) -> dict[str, SecretStr]:

@@ -37,6 +37,7 @@ class AgentStatus:
     tap_away: str = ""
     holds: tuple[Hold, ...] = ()  # versions that must not be deleted
     loads: tuple[Load, ...] = ()  # what loading took, where that was watched
+    registry: Mapping[ModelName, str] = field(default_factory=dict)  # model -> how its aliases in MLflow stand
     gateways: Mapping[str, GatewayView] = field(default_factory=dict)
     share: float | None = None  # of users' calls that gateways should send to the canary's servers; None: left alone
 
