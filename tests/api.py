@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry
 
 from haldane.web.api import Agent
+from haldane.web.people import Certified
 from haldane.web.server import listen, make_app, serve
 
 
 @contextmanager
-def served(agent: Agent, token: str = "t0ken", *, port: int = 0) -> Iterator[str]:
+def served(agent: Agent, token: str = "t0ken", *, port: int = 0, certified: Certified | None = None) -> Iterator[str]:
     """The URL of that agent's API, in a loop of its own."""
-    app = make_app(agent, registry=CollectorRegistry(), token=token)
+    app = make_app(agent, registry=CollectorRegistry(), token=token, certified=certified)
     sock = listen(f"127.0.0.1:{port}")
     loop = asyncio.new_event_loop()
     task = loop.create_task(serve(app, sock))

@@ -266,7 +266,12 @@ class Agent:
         self, rollout: RolloutId, kind: CommandKind, *, by: str, why: str, known: bool = False
     ) -> Transition:
         await self.rollout(rollout)
-        return await self.supervisor.command(rollout, Command(self.clock.now(), kind, by, why, known))
+        done = await self.supervisor.command(rollout, Command(self.clock.now(), kind, by, why, known))
+        if done.refused:
+            data = {"command": kind, "by": by, "why": done.why}
+            one = done.before
+            await asyncio.to_thread(lambda: self.store.record("command_refused", data, rollout=one.id, model=one.model))
+        return done
 
     # --- holds ----------------------------------------------------------------------------------------------------
 

@@ -25,13 +25,13 @@ from haldane.app.history import History
 from haldane.app.labeltopic import keep_reading
 from haldane.app.notices import open_told
 from haldane.app.parts import Parts, api_token, open_parts, put_at_rest
+from haldane.app.people import with_certificates, with_tokens
 from haldane.app.registry import open_aliases
 from haldane.app.releases import Task
 from haldane.app.servers import converge, open_roster
 from haldane.app.storagewatch import StorageWatch
 from haldane.app.takeback import take_back
 from haldane.config import Config
-from haldane.config.people import person_of
 from haldane.domain.evidence import Ruling
 from haldane.domain.fleet import ModelName
 from haldane.domain.rollout import Mode, Rollout, Transition
@@ -91,8 +91,13 @@ async def _run(config: Config, stack: AsyncExitStack) -> None:
     token = api_token(config)
     log.info("started", mode=config.mode, listen=config.listen, servers=len(parts.clients), version=haldane.__version__)
     async with asyncio.TaskGroup() as group:
-        people = [(config.people_tokens[one.name].get_secret_value(), person_of(one)) for one in config.people]
-        web = make_app(agent, registry=parts.telemetry.registry, token=token, people=people)
+        web = make_app(
+            agent,
+            registry=parts.telemetry.registry,
+            token=token,
+            people=with_tokens(config),
+            certified=with_certificates(config),
+        )
         group.create_task(serve(web, socket), name="web")
         group.create_task(parts.lease.run(), name="lease")
         group.create_task(_comfort("observer", observer.run), name="observer")

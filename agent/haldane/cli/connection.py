@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,24 @@ class Connection:
     agent: str
     token: str | None
     config: Path | None = None
+    ca: Path | None = None  # of the proxy before it, for https
+    certificate: Path | None = None  # our own, with its key
+
+    def _client(self, seconds: float) -> "httpx.Client":
+        """Proxies of the environment are for the outside world; the agent is ours."""
+        import ssl
+
+        import httpx
+
+        if not self.agent.startswith("https://"):
+            return httpx.Client(timeout=seconds, trust_env=False)
+        try:
+            context = ssl.create_default_context(cafile=self.ca)
+            if self.certificate:
+                context.load_cert_chain(self.certificate)
+        except OSError as error:
+            leave(USAGE, f"--ca {self.ca}, --client-cert {self.certificate}: cannot be used: {error}")
+        return httpx.Client(timeout=seconds, trust_env=False, verify=context)
 
     def get(self, path: str, **query: Any) -> Any:
         """The JSON of that path; leaves with the right exit code when there is none."""
@@ -34,7 +52,7 @@ class Connection:
         import httpx
 
         try:
-            with httpx.Client(timeout=3.0, trust_env=False) as http:
+            with self._client(3.0) as http:
                 reply = http.get(self.agent + path, params=query or None)
                 return reply.json() if reply.is_success else None
         except (httpx.HTTPError, httpx.InvalidURL, ValueError):
@@ -57,8 +75,7 @@ class Connection:
         import httpx
 
         try:
-            # Proxies of the environment are for the outside world; the agent is ours.
-            with httpx.Client(timeout=30.0, trust_env=False) as http, http.stream("GET", self.agent + path) as reply:
+            with self._client(30.0) as http, http.stream("GET", self.agent + path) as reply:
                 if reply.status_code != 200:
                     self._read(reply.status_code, reply.read())
                 with target.open("wb") as file:
@@ -79,8 +96,7 @@ class Connection:
         headers = {"Authorization": f"Bearer {self.token}"} if self.token and method == "POST" else {}
         headers |= more.pop("headers", {})
         try:
-            # Proxies of the environment are for the outside world; the agent is ours.
-            with httpx.Client(timeout=10.0, trust_env=False) as http:
+            with self._client(10.0) as http:
                 reply = http.request(method, self.agent + path, headers=headers, **more)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             leave(
@@ -121,21 +137,51 @@ def agent_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--state-dir", metavar="DIR", type=click.Path(path_type=Path), help="The agent's state_dir, for its token."
     )
     @click.option("--token-file", metavar="FILE", type=click.Path(path_type=Path), help="File with the agent's token.")
+    @click.option(
+        "--client-cert",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        envvar="HALDANE_CLIENT_CERT",
+        show_envvar=True,
+        help="PEM file with your certificate and its key, for an agent behind mutual TLS.",
+    )
+    @click.option(
+        "--ca",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        envvar="HALDANE_CA",
+        show_envvar=True,
+        help="PEM file of the authority that signed its certificate.  [default: the system's]",
+    )
     @functools.wraps(command)
     def with_connection(
-        agent: str | None, config: Path | None, state_dir: Path | None, token_file: Path | None, **more: Any
+        agent: str | None,
+        config: Path | None,
+        state_dir: Path | None,
+        token_file: Path | None,
+        client_cert: Path | None,
+        ca: Path | None,
+        **more: Any,
     ) -> Any:
-        return command(connection=connect(agent, config, state_dir, token_file), **more)
+        found = connect(agent, config, state_dir, token_file, by_certificate=client_cert is not None)
+        return command(connection=replace(found, ca=ca, certificate=client_cert), **more)
 
     return with_connection
 
 
-def connect(agent: str | None, config: Path | None, state_dir: Path | None, token_file: Path | None) -> Connection:
-    """Where the agent is, from the most exact thing that was given."""
+def connect(
+    agent: str | None,
+    config: Path | None,
+    state_dir: Path | None,
+    token_file: Path | None,
+    *,
+    by_certificate: bool = False,
+) -> Connection:
+    """Where the agent is, from the most exact thing that was given. Who shows a certificate looks for no token."""
     token = _read_token(token_file, must=True) if token_file else None
     if config is not None:
         agent, token = _of_config(config, agent, token)
-    if token is None:
+    if token is None and not by_certificate:
         folder = state_dir or Path(DEFAULT_STATE_DIR)
         token = _read_token(folder / "token", must=state_dir is not None)
     agent = agent or DEFAULT_AGENT

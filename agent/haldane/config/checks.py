@@ -83,10 +83,18 @@ def _note(config: Config, name: str, model: ModelSection) -> str:
 
 def _doors(config: Config) -> Found:
     seen: set[str] = set()
+    certificates: dict[str | None, str] = {}
     for index, person in enumerate(config.people):
         if person.name in seen:
             yield ("people", index, "name"), f"{person.name} is there already; give everybody one entry"
         seen.add(person.name)
+        if person.certificate is not None and config.proxy is None:
+            says = "needs the top-level proxy: the agent itself speaks no TLS and sees no certificate"
+            yield ("people", index, "certificate"), says
+        if person.certificate is not None and person.certificate in certificates:
+            says = f"is that of {certificates[person.certificate]}, too; a certificate tells who it is"
+            yield ("people", index, "certificate"), says
+        certificates.setdefault(person.certificate, person.name)
     able = sum(Right.APPROVE in person.rights for person in config.people)
     if config.plan.approvals > able:
         says = f"needs so many of people with the right `approve`, who did not start the rollout; there are {able}"

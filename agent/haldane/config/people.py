@@ -3,15 +3,26 @@
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, IPvAnyNetwork, model_validator
 
 from haldane.config.base import Section
 from haldane.domain.people import Person, Right
 
 
+class ProxySection(Section):
+    """The proxy before the agent that asks clients for their certificates and says whose it was."""
+
+    addresses: Annotated[tuple[IPvAnyNetwork, ...], Field(min_length=1)]
+    """Its addresses, as the agent sees them, or networks that hold nothing else: whoever calls from there may say who
+    they are. From anywhere else the header is refused."""
+
+    header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] = "x-client-name"
+    """The header in which it gives the name of the certificate. It must set it on every request, or take it away."""
+
+
 class PersonSection(Section):
-    """Somebody, or some program, with a token of their own. The audit log then has this name, whatever they call
-    themselves."""
+    """Somebody, or some program, with a token or a certificate of their own. The audit log then has this name, whatever
+    they call themselves."""
 
     name: Annotated[str, Field(pattern=r"^\S(.*\S)?$", max_length=100)]
     """As it stands in the audit log."""
@@ -22,6 +33,10 @@ class PersonSection(Section):
     token_env: str | None = None
     """Environment variable that holds it."""
 
+    certificate: Annotated[str, Field(pattern=r"^\S(.*\S)?$", max_length=500)] | None = None
+    """The name in their certificate, to the letter as the proxy gives it, such as "CN=ada,O=risk". Instead of a token;
+    needs the top-level `proxy`."""
+
     rights: Annotated[tuple[Right, ...], Field(min_length=1)]
     """`start` rollouts, `announce` releases, `operate` (pause, resume, abort), `approve` what has passed, `promote` on
     their own word, `label` (hand in right answers), `hold` (keep versions from being deleted, and end that)."""
@@ -30,9 +45,9 @@ class PersonSection(Section):
     """Of which models: names, or patterns such as finance/*."""
 
     @model_validator(mode="after")
-    def _has_one_token(self) -> Self:
-        if (self.token_file is None) == (self.token_env is None):
-            raise ValueError(f"{self.name} needs token_file or token_env, one of them")
+    def _is_known_by_one(self) -> Self:
+        if sum(one is not None for one in (self.token_file, self.token_env, self.certificate)) != 1:
+            raise ValueError(f"{self.name} needs token_file, token_env or certificate, one of them")
         return self
 
 

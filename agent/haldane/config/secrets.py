@@ -40,6 +40,8 @@ def _tokens(config: Config) -> Iterator[tuple[Loc, str]]:
     """Each person's token, long enough and nobody else's."""
     owners = {} if config._token is None else {config._token.get_secret_value(): "the agent itself"}
     for index, person in enumerate(config.people):
+        if person.certificate is not None:
+            continue
         loc = ("people", index, "token_file" if person.token_file else "token_env")
         try:
             token = _secret(person.token_file, person.token_env)

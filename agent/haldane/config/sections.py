@@ -20,7 +20,7 @@ from haldane.config.gateways import GatewaySection
 from haldane.config.models import ModelSection
 from haldane.config.notify import MlflowSection, WebhookSection
 from haldane.config.outputs import OutputsSection
-from haldane.config.people import PersonSection
+from haldane.config.people import PersonSection, ProxySection
 from haldane.config.plan import PlanSection
 from haldane.config.quantities import Address, Duration, DurationOrZero, HttpUrl, Name
 from haldane.config.resources import PrometheusSection
@@ -115,8 +115,11 @@ class Config(Section):
     """Environment variable that holds the API's token."""
 
     people: tuple[PersonSection, ...] = ()
-    """Who may do what, each by a token of their own. The API's own token, which may do everything, stays; keep it
-    for emergencies."""
+    """Who may do what, each by a token of their own, or by a client certificate (`proxy`). The API's own token, which
+    may do everything, stays; keep it for emergencies."""
+
+    proxy: ProxySection | None = None
+    """A proxy with mutual TLS before the agent, which itself speaks plain HTTP."""
 
     alertmanager: HttpUrl | None = None
     """Alertmanager to tell about conditions, e.g. http://127.0.0.1:9093."""

@@ -1,12 +1,16 @@
-"""Who is asking, by the token they show; and what they may do.
+"""Who is asking, by the token they show or the certificate a proxy saw; and what they may do.
 
 Reading is open. Everything else takes a token: the agent's own, whose holder
-may do all and is who they say, or a person's, who then goes by that name.
+may do all and is who they say, or a person's, who then goes by that name. Or it
+comes through a proxy with mutual TLS, which says in a header whose certificate
+it saw: the agent speaks no TLS itself, and ASGI tells no application of one.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from starlette.requests import Request
 
@@ -14,17 +18,53 @@ from haldane.domain.people import Person, Right, anybody
 from haldane.web.problem import Problem
 
 
+@dataclass(frozen=True, slots=True)
+class Certified:
+    """People by the name in their certificate, the header that has it, and from where that is believed."""
+
+    people: Mapping[str, Person]
+    header: str
+    addresses: tuple[IPv4Network | IPv6Network, ...]
+
+    def who(self, request: Request) -> Person | None:
+        """Whose certificate the proxy saw; None without one. Problem 403 for a name that nobody has, or not from it."""
+        names = request.headers.getlist(self.header)
+        if not names:
+            return None
+        if not self._believed(request):
+            raise Problem(HTTPStatus.FORBIDDEN, f"{self.header} is believed from the proxy alone, which this is not")
+        if "origin" in request.headers:  # a browser shows its certificate to whatever page makes it call us
+            raise Problem(HTTPStatus.FORBIDDEN, "no page has anything to order here; use the command line")
+        if len(names) > 1 or (person := self.people.get(names[0])) is None:
+            raise Problem(HTTPStatus.FORBIDDEN, f"nobody here has the certificate {', '.join(names)!r:.200}")
+        return person
+
+    def _believed(self, request: Request) -> bool:
+        if request.client is None:
+            return False
+        address = ip_address(request.client.host)
+        if isinstance(address, IPv6Address) and address.ipv4_mapped:  # a socket on [::] sees IPv4 like that
+            address = address.ipv4_mapped
+        return any(address in network for network in self.addresses)
+
+
 class Keys:
     """Tokens and whose they are. Compared by their hash, so that the time it takes says nothing of them."""
 
-    def __init__(self, own: str, people: Iterable[tuple[str, Person]] = ()) -> None:
+    def __init__(
+        self, own: str, people: Iterable[tuple[str, Person]] = (), *, certified: Certified | None = None
+    ) -> None:
         self._own = _hash(own)
         self._people = {_hash(token): person for token, person in people}
+        self._certified = certified
 
     def who(self, request: Request, says: str = "") -> Person:
         """Problem 401 without a token, 403 with one that nobody has. `says`: the name given in the request."""
+        certified = self._certified.who(request) if self._certified else None
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not given:
+            if certified is not None:
+                return certified
             raise Problem(HTTPStatus.UNAUTHORIZED, "this needs a token: Authorization: Bearer TOKEN")
         shown = _hash(given.strip())
         if shown == self._own:

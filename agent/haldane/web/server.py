@@ -25,7 +25,7 @@ from haldane.web.api import Agent, Api
 from haldane.web.gates import Gates
 from haldane.web.holds import HoldRoutes
 from haldane.web.pages import Pages
-from haldane.web.people import Keys
+from haldane.web.people import Certified, Keys
 
 # Pages carry their own style and no script; nothing may be loaded or framed.
 _HEADERS = [
@@ -55,7 +55,12 @@ class _SafeHeaders:
 
 
 def make_app(
-    agent: Agent, *, registry: CollectorRegistry, token: str, people: Sequence[tuple[str, Person]] = ()
+    agent: Agent,
+    *,
+    registry: CollectorRegistry,
+    token: str,
+    people: Sequence[tuple[str, Person]] = (),
+    certified: Certified | None = None,
 ) -> Starlette:
     """The whole gallery over one agent, as an ASGI app. `token` is the agent's own, `people` have theirs."""
 
@@ -72,7 +77,7 @@ def make_app(
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), headers={"content-type": content_type})
 
-    keys = Keys(token, people)
+    keys = Keys(token, people, certified=certified)
     routes = [
         Route("/-/healthy", healthy),
         Route("/-/ready", ready),
@@ -118,6 +123,7 @@ async def serve(app: ASGIApp, sock: socket.socket) -> None:
         log_config=None,
         log_level="warning",
         access_log=False,
+        proxy_headers=False,  # else whoever calls from this machine could name any address as their own
         lifespan="off",
         timeout_graceful_shutdown=1,
         ws="none",

@@ -23,6 +23,7 @@ from haldane.engine.labels import Labels, LabelTerms
 from haldane.engine.supervisor import Supervisor
 from haldane.judge.rules import Rules
 from haldane.ports import Refused, Unavailable
+from haldane.rollout.machine import step
 from haldane.rollout.revert import revert_id
 from haldane.telemetry import Telemetry
 from haldane.testing.builders import MODEL, a_rollout, a_view, an_entry
@@ -122,6 +123,20 @@ async def test_what_is_said_of_room_is_on_record_and_without_room_nothing_starts
     assert place.store.live() == []
     await place.start(version=2)
     assert place.store.records()[-1].data["memory"] == ["r0: much is free"]
+
+
+async def test_a_command_that_is_refused_is_on_record(place):
+    class Supervisor:
+        async def command(self, rollout, command):
+            return step(place.desk.rollout(rollout), command)
+
+    rollout = await place.start()
+    place.agent.supervisor = Supervisor()
+    done = await place.agent.command(rollout.id, CommandKind.RESUME, by="eve", why="why not")
+    assert done.refused
+    record = place.store.records()[-1]
+    assert (record.kind, record.rollout, record.data["by"]) == ("command_refused", rollout.id, "eve")
+    assert record.data["command"] == "resume"
 
 
 async def test_of_two_starts_at_once_one_is_refused(place):

@@ -1,6 +1,7 @@
 """Each person by a token of their own: what they may, under which name, and what is denied on record."""
 
 from collections.abc import Sequence
+from ipaddress import ip_network
 from typing import Any
 
 import httpx
@@ -10,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from haldane.domain.people import Person, Right
 from haldane.domain.rollout import Phase
 from haldane.testing.gallery import MemoryAgent, a_story
+from haldane.web.people import Certified
 from haldane.web.server import make_app
 
 ADA = Person("ada", frozenset({Right.START, Right.OPERATE}), ("cred*",))
@@ -96,3 +98,54 @@ async def test_a_hold_takes_its_right_and_has_the_name_of_the_token(agent: Memor
 async def test_a_hold_with_an_end_that_is_no_time_is_refused(agent: MemoryAgent, until: object) -> None:
     answer = await post(agent, OWN, "/v1/holds", {**HOLD, "until": until})
     assert (answer.status_code, "until" in answer.json()["error"], agent.held) == (422, True, {})
+
+
+PROXY = Certified({"CN=ada,O=risk": ADA}, "x-client-name", (ip_network("10.0.0.5"), ip_network("10.1.0.0/24")))
+
+
+async def by_certificate(
+    agent: MemoryAgent, caller: str, headers: Sequence[tuple[str, str]], certified: Certified | None = PROXY
+) -> httpx.Response:
+    app = make_app(agent, registry=CollectorRegistry(), token=OWN, people=PEOPLE, certified=certified)
+    transport = httpx.ASGITransport(app, client=(caller, 1234))
+    async with httpx.AsyncClient(transport=transport, base_url="http://agent") as http:
+        return await http.post("/v1/rollouts", json=START, headers=headers)
+
+
+NAME = ("X-Client-Name", "CN=ada,O=risk")
+
+
+@pytest.mark.parametrize("caller", ["10.0.0.5", "10.1.0.77", "::ffff:10.0.0.5"])
+async def test_the_proxy_says_whose_certificate_it_saw(agent: MemoryAgent, caller: str) -> None:
+    made = await by_certificate(agent, caller, [NAME])
+    assert (made.status_code, made.json()["rollout"]["why"]) == (201, "ada: retrained")
+
+
+@pytest.mark.parametrize(
+    ("caller", "headers", "status", "says"),
+    [
+        ("10.0.0.6", [NAME], 403, "believed from the proxy alone"),
+        ("10.0.0.6", [NAME, ("X-Forwarded-For", "10.0.0.5")], 403, "believed from the proxy alone"),
+        ("::1", [NAME], 403, "believed from the proxy alone"),
+        ("10.0.0.5", [("X-Client-Name", "CN=ada")], 403, "nobody here has the certificate"),
+        ("10.0.0.5", [("X-Client-Name", "")], 403, "nobody here has the certificate"),
+        ("10.0.0.5", [NAME, ("X-Client-Name", "CN=bob")], 403, "nobody here has the certificate"),
+        ("10.0.0.5", [NAME, ("Origin", "http://evil.example")], 403, "no page"),
+        ("10.0.0.5", [NAME, ("Authorization", "Bearer unheard-of")], 403, "not a token"),
+        ("10.0.0.5", [], 401, "needs a token"),
+    ],
+)
+async def test_who_could_be_anybody_is_nobody(
+    agent: MemoryAgent, caller: str, headers: list[tuple[str, str]], status: int, says: str
+) -> None:
+    answer = await by_certificate(agent, caller, headers)
+    assert (answer.status_code, says in answer.json()["error"], agent.stories) == (status, True, {})
+
+
+async def test_without_a_proxy_in_the_config_a_name_in_a_header_means_nothing(agent: MemoryAgent) -> None:
+    assert (await by_certificate(agent, "10.0.0.5", [NAME], None)).status_code == 401
+
+
+async def test_a_token_counts_more_than_a_certificate(agent: MemoryAgent) -> None:
+    answer = await by_certificate(agent, "10.0.0.5", [NAME, ("Authorization", f"Bearer {PEOPLE[1][0]}")])
+    assert answer.json()["error"].startswith("bob may not")

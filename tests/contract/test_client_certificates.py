@@ -1,0 +1,123 @@
+"""People by their client certificates: real proxies with the configs of docs/howto/people.md, and the CLI."""
+
+import re
+import socket
+import ssl
+import subprocess
+from collections.abc import Callable, Iterator
+from ipaddress import ip_network
+from pathlib import Path
+
+import httpx
+import pytest
+from click.testing import CliRunner
+from tests import api
+from tests.mirrors import Running
+
+from haldane.cli import main
+from haldane.domain.people import Person, Right
+from haldane.testing.builders import MODEL
+from haldane.testing.gallery import MemoryAgent
+from haldane.testing.sandboxes import free_port
+from haldane.web.people import Certified
+
+HOWTO = Path(__file__).resolve().parents[2] / "docs" / "howto" / "people.md"
+ADA = Person("ada", frozenset({Right.START}))
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory, need_binary: Callable[[str], str]) -> Path:
+    """An authority, the agent's certificate, ada's, and one that another authority signed in her name."""
+    openssl, place = need_binary("openssl"), tmp_path_factory.mktemp("pki")
+
+    def run(*words: str) -> None:
+        subprocess.run([openssl, *words], check=True, capture_output=True, cwd=place)
+
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    for authority in ("people", "strangers"):
+        files = ("-keyout", f"{authority}.key", "-out", f"{authority}.crt")
+        run("req", "-x509", *key, *files, "-days", "2", "-subj", f"/CN={authority}")
+    for name, authority, subject in (
+        ("agent", "people", "/CN=localhost"),
+        ("ada", "people", "/O=risk/CN=ada"),
+        ("eve", "strangers", "/O=risk/CN=ada"),
+    ):
+        run("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", subject)
+        (place / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1")
+        signed = ("-CA", f"{authority}.crt", "-CAkey", f"{authority}.key", "-CAcreateserial", "-extfile", "names")
+        run("x509", "-req", "-in", f"{name}.csr", *signed, "-out", f"{name}.crt", "-days", "2")
+        (place / f"{name}.pem").write_text((place / f"{name}.crt").read_text() + (place / f"{name}.key").read_text())
+    return place
+
+
+@pytest.fixture
+def agent() -> MemoryAgent:
+    return MemoryAgent()
+
+
+@pytest.fixture(params=["nginx", "haproxy"])
+def proxy(
+    request: pytest.FixtureRequest, agent: MemoryAgent, pki: Path, tmp_path: Path, need_binary: Callable[[str], str]
+) -> Iterator[str]:
+    """The agent's address behind that proxy."""
+    certified = Certified({"CN=ada,O=risk": ADA}, "x-client-name", (ip_network("127.0.0.1"),))
+    program, port = need_binary(request.param), free_port()
+    with api.served(agent, certified=certified) as url:
+        found = re.search(rf"^```\w+\n# {request.param}\n(.*?)^```", HOWTO.read_text(), re.M | re.S)
+        assert found is not None
+        text = found[1].replace("/etc/haldane", str(pki)).replace("127.0.0.1:8620", url.removeprefix("http://"))
+        config = tmp_path / "proxy.conf"
+        if request.param == "nginx":
+            text = text.replace("listen 8443", f"listen 127.0.0.1:{port}")
+            kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+            paths = "".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in kinds)
+            config.write_text(f"daemon off; pid {tmp_path}/pid; events {{}} http {{ access_log off; {paths}\n{text} }}")
+            command = [program, "-c", str(config), "-e", "stderr"]
+        else:
+            times = "defaults\n    mode http\n    timeout connect 5s\n    timeout client 30s\n    timeout server 30s\n"
+            config.write_text(times + text.replace("bind :8443", f"bind 127.0.0.1:{port}"))
+            command = [program, "-f", str(config)]
+        running = Running(request.param, command, tmp_path)
+        address = f"https://localhost:{port}"
+        try:
+            running.wait(lambda: accepts(port), "accepting calls")
+            yield address
+        finally:
+            running.stop()
+
+
+def accepts(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
+def start(address: str, pki: Path, who: str, ca: str = "people") -> tuple[int, str]:
+    given = ["--agent", address, "--client-cert", pki / f"{who}.pem", "--ca", pki / f"{ca}.crt"]
+    ended = CliRunner().invoke(main, ["rollout", "start", MODEL, "7", "--why", "retrained", *map(str, given)])
+    return ended.exit_code, ended.output
+
+
+def test_who_shows_a_certificate_goes_by_its_name_and_a_strangers_is_worth_nothing(
+    proxy: str, agent: MemoryAgent, pki: Path
+) -> None:
+    assert start(proxy, pki, "eve")[0] == 4
+    assert start(proxy, pki, "ada", ca="strangers")[0] == 4
+    assert agent.stories == {}
+    code, output = start(proxy, pki, "ada")
+    assert code == 0, output
+    (story,) = agent.stories.values()
+    assert story.rollout.why == "ada: retrained"
+
+
+def test_the_proxy_takes_away_a_name_that_a_client_sends(proxy: str, agent: MemoryAgent, pki: Path) -> None:
+    context = ssl.create_default_context(cafile=pki / "people.crt")
+    context.load_cert_chain(pki / "ada.pem")
+    body = {"kind": "abort", "by": "x", "why": "y"}
+    with httpx.Client(verify=context, trust_env=False) as http:
+        answer = http.post(f"{proxy}/v1/rollouts/none/commands", json=body, headers={"X-Client-Name": "CN=root"})
+    assert (answer.status_code, "no rollout" in answer.text) == (404, True)
+
+
+def test_a_certificate_file_that_is_none_is_told_by_name(pki: Path) -> None:
+    code, output = start("https://localhost:1", pki, "nobody")
+    assert (code, "nobody.pem" in output) == (2, True)
