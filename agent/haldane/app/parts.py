@@ -23,7 +23,7 @@ from haldane.app.sources import Onward, Source, answered_by, first_request, open
 from haldane.config import Config
 from haldane.config.freeze import frozen
 from haldane.domain.entries import Entry
-from haldane.domain.fleet import Availability, ModelEntry, ModelName, ServerConfig, ServerName
+from haldane.domain.fleet import Availability, ModelEntry, ModelName, ReplicaView, ServerConfig, ServerName
 from haldane.domain.rollout import Rollout, RolloutId
 from haldane.domain.traffic import Batch, Request
 from haldane.engine.addressing import current
@@ -75,6 +75,7 @@ class Parts:
     sources: dict[ModelName, Source] = field(default_factory=dict)
     golden: dict[ModelName, Golden] = field(default_factory=dict)
     exhausted: dict[RolloutId, set[ServerName]] = field(default_factory=dict)  # ran out of threads: not shadowed again
+    _loading: dict[ServerName, tuple[ReplicaView, bool]] = field(default_factory=dict)
 
     async def prepare(self, model: ModelName) -> None:
         """Open the model's source and take its golden request, then its golden set; PortError when one cannot be read.
@@ -133,10 +134,15 @@ class Parts:
         return await foreign_models(self.desk.base, known, client)
 
     def loading(self, model: ModelName, server: ServerName) -> bool:
-        """Some model is loading there, so latency says nothing of a version."""
+        """Some model is loading there, so latency says nothing of a version. Asked twice for each pair."""
         view = self.desk.views.get(server)
-        states = [status.availability for seen in view.models.values() for status in seen.versions] if view else []
-        return Availability.LOADING in states
+        if view is None:
+            return False
+        known = self._loading.get(server)
+        if known is None or known[0] is not view:  # a server may have a thousand versions, so once for each look
+            states = (status.availability for seen in view.models.values() for status in seen.versions)
+            known = self._loading[server] = view, Availability.LOADING in states
+        return known[1]
 
     def _from_golden_on(self, model: ModelName, traffic: TrafficSource, progress: Progress) -> TrafficSource:
         golden = self.golden.get(model)

@@ -8,6 +8,8 @@ from haldane.domain.fleet import Clients
 from haldane.domain.rollout import Mode, Phase, Rollout
 from haldane.domain.traffic import Outcome, Status
 
+_OK = Status.OK  # as in `pairing`
+
 
 class Addressing(NamedTuple):
     """How the two sides are named in a request: by version number (int) or label (str)."""
@@ -53,7 +55,7 @@ def set_aside_because(
     """
     sides = stable, canary
     timed = 0.0 <= stable.seconds < math.inf and 0.0 <= canary.seconds < math.inf
-    if stable.status is canary.status is Status.OK and (stable.version, canary.version) == expected and timed:
+    if stable.status is canary.status is _OK and (stable.version, canary.version) == expected and timed:
         return None  # nearly all of them: the rest need not be fast
     if any(side.status is Status.EXHAUSTED for side in sides):
         return "exhausted"

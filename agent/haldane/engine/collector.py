@@ -9,9 +9,9 @@ _NEW_OBJECTS = 50_000
 def quieten() -> None:
     """Let the collector look at what is new only, and seldom; call it once everything is loaded.
 
-    A gRPC call leaves a small cycle of objects behind. With a pass for every 700 new
-    objects, as Python has it, a fifth of a shadow pair's CPU time goes into passes over
-    calls that are still under way, and over modules that stay for good.
+    With a pass for every 700 new objects, as Python has it, a fifth of a shadow pair's CPU
+    time goes into passes over calls that are still under way, and over modules that stay
+    for good; what a call leaves is freed without the collector.
     """
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS, 10, 10)

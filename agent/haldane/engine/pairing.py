@@ -34,7 +34,9 @@ _IDS_KEPT = 50_000
 _READ_AHEAD = 4
 _DRAWN_AT_ONCE = 256
 # Pairs scored in one go: enough to make numpy worth it, few enough not to hold up answers that come meanwhile.
-_SCORED_AT_ONCE = 128
+_SCORED_AT_ONCE = 256
+# Names for what is needed for every pair: Python 3.11 looks a member up by a function call.
+_OK, _TIMEOUT = Status.OK, Status.TIMEOUT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +117,7 @@ async def pairs(
     batches = Batches(
         rollout.model,
         rollout.servers,
-        portion=min(_SCORED_AT_ONCE, limits.batch_pairs),
+        portion=_SCORED_AT_ONCE,
         score=score,
         keep=keep,
         slices=slices,
@@ -173,6 +175,7 @@ class _Shadow:
         self._batches, self._address, self._masked, self._elapsed = batches, address, masked, elapsed
         self._telemetry, self._stopped, self._switched, self._finished = telemetry, stopped, switched, finished
         self._crowded = crowded
+        self._known, self._same = (rollout.old, rollout.new), (rollout.old, rollout.old)
         self._first_seq = self._next_seq = self._told_seq = next_seq
         self._handed_on = self._aside = 0  # of those sent
         self._draws = _draws(rollout.seed, next_seq)
@@ -227,12 +230,14 @@ class _Shadow:
     async def _work(self, lane: _Lane) -> None:
         loop = asyncio.get_running_loop()
         while not (lane.stopped or self._feed.over):  # it ends, too, where its server is not shadowed just now
-            if (wait := lane.pace.wait_seconds(loop.time())) > 0:
+            now = loop.time()
+            if (wait := lane.pace.wait_seconds(now)) > 0:
                 await asyncio.sleep(wait)
+                now = loop.time()
             while self._batches.full:
                 self._batches.room.clear()
                 await self._batches.room.wait()
-            reason = lane.throttle.turn(loop.time(), crowded=self._crowded(lane.name))
+            reason = lane.throttle.turn(now, crowded=self._crowded(lane.name))
             if reason is not None:
                 self._telemetry.shed.labels(self._rollout.model, reason).inc()
                 await asyncio.sleep(0)
@@ -274,11 +279,10 @@ class _Shadow:
         finally:
             self._out.discard(seq)
         self._finished(request)
-        stable, canary = reversed(outcomes) if canary_first else outcomes
+        stable, canary = outcomes if not canary_first else (outcomes[1], outcomes[0])
         moved = self._address() != address
         self._tell_throttle(lane, stable, loop.time())
-        known = self._rollout.old, self._rollout.new
-        reason = set_aside_because(stable, canary, (known[0], known[0 if aa else 1]), known, moved=moved)
+        reason = set_aside_because(stable, canary, self._same if aa else self._known, self._known, moved=moved)
         if reason is not None:
             self._aside += 1
             self._set_aside(reason)
@@ -305,11 +309,11 @@ class _Shadow:
             self._wake.set()
 
     def _seconds(self, outcome: Outcome) -> float:
-        return self._limits.deadline_seconds if outcome.status is Status.TIMEOUT else outcome.seconds
+        return self._limits.deadline_seconds if outcome.status is _TIMEOUT else outcome.seconds
 
     def _tell_throttle(self, lane: _Lane, stable: Outcome, now: float) -> None:
         """Stable's own health. A request that the server refuses says nothing of it."""
-        if stable.status is Status.OK:
+        if stable.status is _OK:
             lane.throttle.note(now, seconds=stable.seconds, failed=False)
         elif stable.status in (Status.TIMEOUT, Status.UNAVAILABLE, Status.INTERNAL):
             lane.throttle.note(now, seconds=stable.seconds, failed=True)
@@ -333,8 +337,8 @@ class _Shadow:
         last = loop.time()
         ended = False
         while not ended:
-            due = last + self._limits.batch_seconds
-            await self._wait_woken(due)
+            due, look = last + self._limits.batch_seconds, last + self._limits.look_seconds
+            await self._wait_woken(look if look > loop.time() else due)
             ended = self._broken or all(task.done() for task in tasks[1:])
             await self._batches.score()
             now = loop.time()

@@ -7,7 +7,7 @@ but the version that answered. A call is never repeated.
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import grpc.aio
 from google.protobuf.message import DecodeError
@@ -19,33 +19,25 @@ from haldane.serving import splice
 from haldane.serving.answers import status_of, words_of
 
 _METHODS = {Api.PREDICT: wire.PREDICT, Api.CLASSIFY: wire.CLASSIFY, Api.REGRESS: wire.REGRESS}
+_OK = Status.OK  # a name for what is needed for every call: Python 3.11 looks a member up by a function call
 _NOT_SENT = Outcome(Status.TIMEOUT, 0.0, detail="not sent: no time left")
 
 
-class Sent(NamedTuple):
-    """A call under way."""
+class Sent:
+    """A call under way: when it went out, when it came back, and what waits for that."""
 
-    call: Any
-    stamp: "_Stamp"
+    __slots__ = ("back", "call", "sent", "then")
 
-
-class _Stamp:
-    """When a call was sent and came back, and what waits for it.
-
-    Refers to no call, which refers to it: cycles of calls would be left to the garbage collector.
-    """
-
-    __slots__ = ("back", "sent", "then")
-
-    def __init__(self) -> None:
-        self.sent, self.back = time.perf_counter(), 0.0
+    def __init__(self, call: Any) -> None:
+        self.call, self.sent, self.back = call, time.perf_counter(), 0.0
         self.then: Callable[[], None] | None = None
+        call.add_done_callback(self._arrived)
 
     @property
     def seconds(self) -> float:
         return self.back - self.sent
 
-    def arrived(self, _: object) -> None:
+    def _arrived(self, _: object) -> None:
         self.back = time.perf_counter()
         if self.then is not None:
             self.then()
@@ -89,16 +81,13 @@ class Calls:
 
     def send(self, model: ModelName, request: Request, version: int | str | None, seconds: float) -> Sent:
         """A call that starts with the loop's next turn and may take so long."""
-        call = self._methods[request.api](splice.addressed(request.body, model, version), timeout=seconds)
-        stamp = _Stamp()
-        call.add_done_callback(stamp.arrived)
-        return Sent(call, stamp)
+        return Sent(self._methods[request.api](splice.addressed(request.body, model, version), timeout=seconds))
 
 
 async def outcomes(one: Sent, two: Sent) -> tuple[Outcome, Outcome]:
     """Of two calls just sent; both are cancelled with the task that waits for them."""
     both = _Two()
-    one.stamp.then = two.stamp.then = both.one_less
+    one.then = two.then = both.one_less
     try:
         await both.future
     except asyncio.CancelledError:
@@ -112,9 +101,9 @@ async def outcome(sent: Sent) -> Outcome:
     """What became of a call. Never raises for what the server says, or for a server that is gone."""
     try:
         answer: bytes = await sent.call
-        return Outcome(Status.OK, sent.stamp.seconds, splice.answered_by(answer), answer)
+        return Outcome(_OK, sent.seconds, splice.answered_by(answer), answer)
     except grpc.aio.AioRpcError as error:
         status = status_of(error.code(), error.details() or "")
-        return Outcome(status, sent.stamp.seconds, detail=words_of(error))
+        return Outcome(status, sent.seconds, detail=words_of(error))
     except DecodeError as error:
-        return Outcome(Status.MALFORMED, sent.stamp.seconds, None, answer, f"unreadable answer: {error}")
+        return Outcome(Status.MALFORMED, sent.seconds, None, answer, f"unreadable answer: {error}")

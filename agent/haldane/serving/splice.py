@@ -15,8 +15,10 @@ from typing import Any
 
 from haldane import wire
 from haldane.domain.fleet import ModelName
+from haldane.serving.alike import Alike
 
 _REQUEST_SPEC_TAG = b"\x0a"  # field 1, length-delimited, in every request of PredictionService
+_OUTPUT_TAG, _ANSWER_SPEC_TAG = b"\x0a", b"\x12"  # fields 1 and 2 of every answer
 
 
 @lru_cache(maxsize=4096)  # a few dozen models, versions and labels; bounded against made-up ones
@@ -40,9 +42,33 @@ def addressed(body: bytes, model: ModelName, version: int | str | None) -> bytes
 def answered_by(answer: bytes) -> int | None:
     """The version that gave this answer to a prediction, None when it does not say.
 
+    Asked of every answer, so one laid out like an earlier one is not taken apart again.
     Raises DecodeError when the bytes are no protobuf message.
     """
-    return _version(b"".join(wire.Reply.FromString(answer).model_spec))
+    try:
+        return _versions[answer]
+    except KeyError:
+        reply = wire.Reply.FromString(answer)
+        version = _version(b"".join(reply.model_spec))
+        _remember(answer, reply, version)
+        return version
+
+
+_versions: Alike[int | None] = Alike()
+
+
+def _remember(answer: bytes, reply: Any, version: int | None) -> None:
+    """Where an answer is its outputs and then its ModelSpec, as servers write it: every other with the same tags and
+    lengths of outputs, and the same end, is laid out so, too."""
+    parts, place = [], 0
+    for output in reply.outputs:
+        header = _OUTPUT_TAG + _varint(len(output))
+        parts.append((place, header))
+        place += len(header) + len(output)
+    spec = b"".join(reply.model_spec)
+    parts.append((place, _ANSWER_SPEC_TAG + _varint(len(spec)) + spec))
+    if place + len(parts[-1][1]) == len(answer):
+        _versions.keep(answer, parts, version)
 
 
 def described(metadata: bytes) -> int | None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from haldane import wire
 from haldane.judge.outputs import Array, Stack
+from haldane.serving.alike import Alike
 from haldane.tensors import from_content, width
 
 _VARINT, _BYTES = 0, 2
@@ -93,6 +94,20 @@ def _values(rows: NDArray[np.uint8], cut: _Cut) -> Array:
 
 def _cuts(data: bytes) -> list[_Cut] | None:
     """The outputs in order of place; None when one is not of fixed width, or laid out as nobody writes it."""
+    try:
+        return _layouts[data]
+    except KeyError:
+        cuts = _taken_apart(data)
+        if cuts is not None:
+            begins, ends = [0, *(cut.end for cut in cuts)], [*(cut.begin for cut in cuts), len(data)]
+            _layouts.keep(data, [(at, data[at:end]) for at, end in zip(begins, ends, strict=True)], cuts)
+        return cuts
+
+
+_layouts: Alike[list[_Cut]] = Alike()
+
+
+def _taken_apart(data: bytes) -> list[_Cut] | None:
     try:
         wire.PredictResponse.FromString(data)  # whatever stands around the cuts is sound, in this one and so in all
         cuts = [_cut(data, part) for part in _parts(data, 0, len(data)) if part.number == 1]

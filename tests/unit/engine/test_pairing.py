@@ -467,7 +467,7 @@ async def test_senders_wait_while_nobody_takes_the_batches():
         while seen != len(server.calls):
             seen = len(server.calls)
             await asyncio.sleep(0.2)
-        assert seen <= 2 * (4096 + 200)
+        assert seen <= 2 * (4096 + 512)
         assert len(await anext(batches)) > 1000
 
 

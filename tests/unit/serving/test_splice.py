@@ -53,6 +53,46 @@ def test_the_version_is_read_from_each_kind_of_answer(answer):
     assert splice.answered_by(answer.SerializeToString()) == 300
 
 
+@given(
+    st.lists(
+        st.tuples(
+            st.dictionaries(
+                st.sampled_from("yz"), st.sampled_from([b"", b"1", b"\x12\x04", b"\x0a\x0212"]), max_size=2
+            ),
+            st.sampled_from([None, 0, 1, 2, 300]),
+            st.sampled_from(["", "m", "mm"]),
+            st.sampled_from([b"", b"\x78\x01"]),  # an unknown field, before or behind
+            st.booleans(),
+        ),
+        min_size=2,
+        max_size=6,
+    )
+)
+def test_answers_of_many_layouts_one_after_the_other_each_name_their_own_version(answers):
+    """What is remembered of one must not be said of another that only looks like it."""
+    for outputs, version, name, unknown, before in answers:
+        message = wire.PredictResponse()
+        for key, content in outputs.items():
+            message.outputs[key].tensor_content = content
+        message.model_spec.name = name
+        if version is not None:
+            message.model_spec.version.value = version
+        data = message.SerializeToString()
+        assert splice.answered_by(unknown + data if before else data + unknown) == version
+
+
+def test_an_output_that_ends_like_a_model_spec_is_none():
+    other, own = wire.PredictResponse(), wire.PredictResponse()
+    own.model_spec.version.value = 1
+    other.outputs["y"].tensor_content = b"12345678" + own.SerializeToString()
+    own.outputs["y"].tensor_content = b"12345678"
+    own, other = own.SerializeToString(), other.SerializeToString()
+    assert splice.answered_by(own) == 1
+    assert len(own) == len(other)
+    assert other.endswith(own[-6:])
+    assert splice.answered_by(other) is None
+
+
 def test_the_version_is_found_behind_and_before_tensors_and_unknown_fields():
     answer = wire.PredictResponse()
     answer.outputs["y"].float_val.extend([1.0] * 1000)
