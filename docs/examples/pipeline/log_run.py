@@ -1,0 +1,34 @@
+"""Keep a training run in MLflow and register its model: `python log_run.py OUT/run.json NAME` prints the run's id.
+
+Needs the package mlflow, and MLFLOW_TRACKING_URI. It may have an environment of its own.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, Param
+from mlflow.exceptions import MlflowException
+
+
+def main(file: Path, name: str) -> str:
+    said, client = json.loads(file.read_text()), MlflowClient()
+    run = client.create_run(experiment_id="0", run_name=name).info.run_id
+    client.log_batch(run, params=[Param(key, str(value)) for key, value in said["params"].items()])
+    for key, value in said["metrics"].items():
+        client.log_metric(run, key, value)
+    data = Dataset(said["data"]["name"], said["data"]["digest"], "code", "train.py")
+    client.log_inputs(run, [DatasetInput(data)])
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    client.create_model_version(name, source=f"runs:/{run}/model", run_id=run)
+    client.set_terminated(run, "FINISHED")
+    return run
+
+
+if __name__ == "__main__":
+    print(main(Path(sys.argv[1]), sys.argv[2]))
