@@ -1,9 +1,14 @@
 """A Kafka broker for tests (Tansu, in memory), and topics on any."""
 
+import asyncio
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from haldane.adapters.kafka import Message, open_feed
+from haldane.app.sources import topic_terms
+from haldane.config.traffic import LabelTopicSection
 from haldane.testing.sandboxes import free_port
 
 
@@ -56,3 +61,21 @@ def send(
     for value in values:
         producer.produce(topic, value, partition=partition, headers=list((headers or {}).items()))
         producer.flush(30)
+
+
+async def messages(brokers: str, topic: str) -> list[Message]:
+    """What a topic holds now: waits for a first one, and stops when none has come for half a second."""
+    terms = topic_terms(LabelTopicSection(brokers=brokers, topic=topic), "reader")
+    found: list[Message] = []
+    async with asyncio.timeout(60), open_feed(terms) as feed:
+        while (some := await feed.take()) or not found:
+            found += some
+    return found
+
+
+async def events(brokers: str, topic: str) -> list[Any]:
+    """The same as CloudEvents."""
+    from cloudevents.core.bindings.kafka import KafkaMessage, from_kafka_event
+
+    held = await messages(brokers, topic)
+    return [from_kafka_event(KafkaMessage(dict(one.headers), None, one.value)) for one in held]

@@ -14,12 +14,11 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from cloudevents.core.bindings.kafka import KafkaMessage, from_kafka_event
 from prometheus_client import CollectorRegistry
-from tests.broker import Broker, make_topic, send
+from tests.broker import Broker, events, make_topic, messages, send
 
 from haldane import wire
-from haldane.adapters.kafka import Feed, Message, Topic, open_feed
+from haldane.adapters.kafka import Feed, Topic, open_feed
 from haldane.adapters.outlet import open_notice_topic
 from haldane.app.agent import Agent
 from haldane.app.eventtopic import keep_listening
@@ -29,7 +28,6 @@ from haldane.app.sources import first_request, open_source, topic_terms
 from haldane.cli import main
 from haldane.config import ModelSection
 from haldane.config.releases import ReleaseTopicSection
-from haldane.config.traffic import LabelTopicSection
 from haldane.domain.fleet import ModelName, ServerName
 from haldane.domain.labels import Label, Receipt
 from haldane.domain.record import Record, chain
@@ -348,23 +346,11 @@ async def test_a_broker_that_is_restarted_in_mid_run_is_waited_for_and_read_on(t
         broker.stop()
 
 
-async def held(brokers: str, topic: str, count: int) -> list[Message]:
-    """The first messages of a topic, at least so many."""
-    found: list[Message] = []
-    async with (
-        asyncio.timeout(60),
-        open_feed(topic_terms(LabelTopicSection(brokers=brokers, topic=topic), "r")) as feed,
-    ):
-        while len(found) < count:
-            found += await feed.take()
-    return found
-
-
 async def test_a_release_that_the_command_announces_is_what_the_agent_reads(brokers: str, topic: str) -> None:
     command = ["release", "announce", "credit", "7", "--by", "ci", "--kafka", brokers, "--topic", topic]
     result = await asyncio.to_thread(CliRunner().invoke, main, command)
     assert result.exit_code == 0, result.output
-    (message,) = await held(brokers, topic, 1)
+    (message,) = await messages(brokers, topic)
     one = over_kafka(message.headers, message.value)
     assert (one.model, one.version, one.by, one.key) == ("credit", 7, "ci", "haldane-release-announce credit/7")
 
@@ -427,16 +413,12 @@ async def test_what_happens_while_the_broker_is_away_is_told_in_order_when_it_is
             async with asyncio.timeout(60):
                 while log.kept != {"after": 3}:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
-            events = [event_in(message) for message in await held(broker.address, "decisions", 3)]
+            found = await events(broker.address, "decisions")
         finally:
             telling.cancel()
             await asyncio.gather(telling, return_exceptions=True)
             broker.stop()
-    told = {event.get_id(): event for event in events}  # at least once
+    told = {event.get_id(): event for event in found}  # at least once
     assert [one.get_data()["seq"] for one in told.values() if one.get_data()["model"] == "credit"] == [1, 3]
     assert {one.get_data()["seq"] for one in told.values()} == {1, 2, 3}
     assert {(one.get_type(), one.get_source()) for one in told.values()} == {("haldane.rollout.moved", "http://agent/")}
-
-
-def event_in(message: Message) -> Any:
-    return from_kafka_event(KafkaMessage(dict(message.headers), None, message.value))

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from haldane.ports import Malformed
 
 MOST_FILES = 100_000  # a SavedModel has a handful, and as many assets as it has vocabularies
+MOST_DEPTH = 100  # of folders in folders
 _LINE = re.compile(r"[0-9a-f]{64}  [^\x00-\x1f]+")
 
 
@@ -86,39 +87,65 @@ def listing(folder: Path, *, most_bytes: int) -> list[File]:
     NotReleasable ("size") when there is more than `most_bytes`, or more than
     MOST_FILES files; ("paths") for what leads elsewhere or is no plain file.
     """
-    found, total = [], 0
-    for file in _walk(folder, folder):
-        found.append(file)
-        total += file.size
-        if total > most_bytes:
-            raise NotReleasable(
-                "size", f"{folder} holds more than {most_bytes:,} bytes ({file.path} goes beyond); see --max-size"
-            )
-        if len(found) > MOST_FILES:
-            raise NotReleasable("size", f"{folder} holds more than {MOST_FILES:,} files")
+    found, total, folders = [], 0, 0
+    for file in _walk(folder):
+        if file is None:
+            folders += 1
+        else:
+            found.append(file)
+            total += file.size
+            if total > most_bytes:
+                raise NotReleasable(
+                    "size", f"{folder} holds more than {most_bytes:,} bytes ({file.path} goes beyond); see --max-size"
+                )
+        if len(found) + folders > MOST_FILES:
+            raise NotReleasable("size", f"{folder} holds more than {MOST_FILES:,} files and folders")
     return sorted(found, key=lambda file: file.path)
 
 
-def _walk(top: Path, folder: Path) -> Iterator[File]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            path = Path(entry.path)
-            name = path.relative_to(top).as_posix()
-            if not name.isprintable() or "\\" in name:
-                raise NotReleasable("paths", f"the name {name!r} has a character that not every storage keeps")
-            if entry.is_symlink():
-                # Even one that stays inside: object storage has no links, so the copy would not be what was validated.
-                raise NotReleasable(
-                    "paths",
-                    f"{name} is a link to {path.readlink()}; a release holds plain files, so copy what it names",
-                )
-            if entry.is_dir():
-                yield from _walk(top, path)
-                continue
-            status = entry.stat()
-            if not stat.S_ISREG(status.st_mode):
-                raise NotReleasable("paths", f"{name} is neither a file nor a directory")
-            yield File(name, status.st_size)
+def _walk(top: Path) -> Iterator[File | None]:
+    """Every file, and None for every folder."""
+    due = [top]
+    while due:
+        folder = due.pop()
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    found = _looked_at(top, entry)
+                    if found is None:
+                        due.append(_deeper(top, Path(entry.path)))
+                    yield found
+        except OSError as error:
+            name = folder.relative_to(top).as_posix()
+            raise NotReleasable("files", f"{name:.200} cannot be read: {error.strerror}") from error
+
+
+def _deeper(top: Path, folder: Path) -> Path:
+    """Storages end names at a length, and whatever cleans up may go down by recursion: neither is to fail later."""
+    inside = folder.relative_to(top)
+    if len(inside.parts) > MOST_DEPTH:
+        raise NotReleasable("paths", f"{inside.as_posix():.14}... is nested more than {MOST_DEPTH} folders deep")
+    return folder
+
+
+def _looked_at(top: Path, entry: os.DirEntry[str]) -> File | None:
+    """The file, None for a folder; NotReleasable for anything else."""
+    path = Path(entry.path)
+    name = path.relative_to(top).as_posix()
+    if not name.isprintable() or "\\" in name:
+        raise NotReleasable("paths", f"the name {name!r} has a character that not every storage keeps")
+    if entry.is_symlink():
+        # Even one that stays inside: object storage has no links, so the copy would not be what was validated.
+        raise NotReleasable(
+            "paths",
+            f"{name} is a link to {path.readlink()}; a release holds plain files, so copy what it names",
+        )
+    if entry.is_dir():
+        return None
+    status = entry.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise NotReleasable("paths", f"{name} is neither a file nor a directory")
+    return File(name, status.st_size)
 
 
 def manifest(folder: Path, files: list[File]) -> Manifest:

@@ -2,7 +2,7 @@
 
 import contextlib
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -93,10 +93,11 @@ class Objects:
         with self._told(path):
             self._system.cp_file(self._at(path), self._at(to))
 
-    def place(self, staged: str, folder: str) -> bool:
-        if self.files(folder):
+    def place(self, staged: str, folder: str, paths: Iterable[str]) -> bool:
+        # A listing may be late, or leave something out; one object is asked for by name, and the paths are known.
+        if self.files(folder) or self.read(f"{folder}/{LAST}") is not None:
             return False
-        for path in sorted(self.files(staged), key=lambda path: path == LAST):
+        for path in sorted(paths, key=lambda path: path == LAST):
             self.copy(f"{staged}/{path}", f"{folder}/{path}")
         self.remove(staged)
         return True

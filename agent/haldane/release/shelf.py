@@ -186,7 +186,7 @@ class Shelf:
                 fetch(path, target)
             if wrong := list(differences(self.storage, staged, manifest)):
                 raise Refused(f"{self.model} {version}", f"arrived changed: {'; '.join(wrong)}")
-            return self.storage.place(staged, self.folder(version))
+            return self.storage.place(staged, self.folder(version), manifest)
         finally:
             self.storage.remove(staged)
 

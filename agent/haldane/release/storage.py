@@ -10,7 +10,7 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
@@ -52,8 +52,8 @@ class Storage(Protocol):
     def copy(self, path: str, to: str) -> None:
         """A copy within the storage: nothing is sent."""
 
-    def place(self, staged: str, folder: str) -> bool:
-        """Move a staged folder to where it is looked for; False when something is there already.
+    def place(self, staged: str, folder: str, paths: Iterable[str]) -> bool:
+        """Move a staged folder, which holds these `paths`, to where it is looked for; False when something is there.
 
         Whoever loads `folder` meanwhile finds it whole, or finds no SavedModel in it.
         """
@@ -143,7 +143,7 @@ class Disk:
     def copy(self, path: str, to: str) -> None:
         self.upload(self.path(path), to)
 
-    def place(self, staged: str, folder: str) -> bool:
+    def place(self, staged: str, folder: str, paths: Iterable[str]) -> bool:
         with self._told(folder):
             source, target = self.path(staged), self.path(folder)
             for inner in (source, *(path for path in source.rglob("*") if path.is_dir())):

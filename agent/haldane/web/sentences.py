@@ -1,11 +1,12 @@
 """A rollout in sentences: where it stands and why, then the judge's own explanation."""
 
+from haldane.domain.evidence import Ruling
 from haldane.domain.rollout import Phase
 from haldane.judge.explain import explain, in_words
 from haldane.judge.rules import Rules
 from haldane.rollout.ramp import percent, wanted_share
 from haldane.web.chinese import in_chinese
-from haldane.web.story import Story
+from haldane.web.story import Story, data_of
 
 _STANDS = {
     "en": {
@@ -74,6 +75,19 @@ _FILES = {
         "answers": "在打上标签之前，每台服务器对 {golden} 个请求的应答都与验证时相同。",
     },
 }
+_TRAINED = {
+    "en": {
+        "on": "Version {new} was trained on {data}.",
+        "on slices": "Version {new} was trained on {data}: look there at {slices}.",
+        "unknown": "What data version {new} was trained on is not known: nobody said so when it was published"
+        " (data_version, or an MLflow run).",
+    },
+    "zh": {
+        "on": "版本 {new} 的训练数据为 {data}。",
+        "on slices": "版本 {new} 的训练数据为 {data}：请检查其中的 {slices}。",
+        "unknown": "不知道版本 {new} 用哪些数据训练：发布时没有说明（data_version 或 MLflow run）。",
+    },
+}
 _NO_DATA = {"en": "No data: nothing was judged.", "zh": "没有数据：尚未进行任何判定。"}
 
 
@@ -106,6 +120,17 @@ def _files(story: Story, language: str) -> list[str]:
     return [form.format(why=why, digest=found["digest"][:12]), *answered]
 
 
+def _trained_on(story: Story, ruling: Ruling, language: str) -> list[str]:
+    """Where worse answers lead back to: the data of the version; nothing unless answers were proven worse."""
+    named = [one for one in ruling.findings if one.metric in ruling.named]
+    slices = list(dict.fromkeys(one.slice for one in named if one.slice))
+    if not slices and not any(one.metric.startswith(("accuracy", "loss")) for one in named):
+        return []
+    data, says = ", ".join(data_of(story.release)), _TRAINED[language]
+    form = says["unknown" if not data else "on slices" if slices else "on"]
+    return [form.format(new=story.rollout.new, data=data, slices=", ".join(slices))]
+
+
 def explained(story: Story, language: str = "en") -> list[str]:
     """Where the rollout stands, why, then what the judge says of it."""
     told = [standing(story, language), _why(story.rollout.why, language), *_reverted(story, language)]
@@ -114,7 +139,7 @@ def explained(story: Story, language: str = "en") -> list[str]:
         return [*told, _NO_DATA[language]]
     judged = explain(ruling, Rules.from_json(story.rollout.analysis), language)
     since = [_SINCE[language].format(doubt=in_words(story.doubt, language))] if story.doubt else []
-    return [*told, *judged, *since]
+    return [*told, *judged, *_trained_on(story, ruling, language), *since]
 
 
 def _why(english: str, language: str) -> str:

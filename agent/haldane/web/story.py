@@ -108,6 +108,15 @@ def said_of(release: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     return list(islice(_flat(release.get("metadata", {}) if release else {}, ""), MOST_SAID))
 
 
+def data_of(release: Mapping[str, Any] | None) -> list[str]:
+    """The data a release was trained on, as its publisher or its MLflow run names it; empty when neither does."""
+    metadata = release.get("metadata", {}) if release else {}
+    run = metadata.get("mlflow")
+    logged = run.get("data") if isinstance(run, Mapping) else None
+    found = [metadata.get("data_version"), *(logged if isinstance(logged, list) else ())]
+    return [str(one)[:MOST_SAID_CHARS] for one in found if one is not None][:MOST_SAID]
+
+
 def _flat(metadata: Mapping[str, Any], above: str) -> Iterator[tuple[str, str]]:
     for key, value in metadata.items():
         if isinstance(value, Mapping):

@@ -1,6 +1,7 @@
-"""Keep a training run in MLflow and register its model: `python log_run.py OUT/run.json NAME` prints the run's id.
+"""Keep a training run in MLflow and register its model: `python log_run.py OUT NAME`.
 
-Needs the package mlflow, and MLFLOW_TRACKING_URI. It may have an environment of its own.
+Reads OUT/run.json, and writes the run's id to OUT/mlflow-run: not to stdout, where MLflow itself prints things.
+Needs the package mlflow, which may have an environment of its own, and MLFLOW_TRACKING_URI.
 """
 
 import json
@@ -31,4 +32,5 @@ def main(file: Path, name: str) -> str:
 
 
 if __name__ == "__main__":
-    print(main(Path(sys.argv[1]), sys.argv[2]))
+    out = Path(sys.argv[1])
+    (out / "mlflow-run").write_text(main(out / "run.json", sys.argv[2]))

@@ -17,7 +17,8 @@ python "$here/train.py" "$OUT" --seed "$SEED"
 
 run=
 if [ -n "${MLFLOW_TRACKING_URI:-}" ]; then
-    run=$("${MLFLOW_PYTHON:-python}" "$here/log_run.py" "$OUT/run.json" "$MODEL")
+    "${MLFLOW_PYTHON:-python}" "$here/log_run.py" "$OUT" "$MODEL"
+    run=$(cat "$OUT/mlflow-run")
 fi
 
 version=$(haldane release publish "$OUT/export" --model "$MODEL" --to "$STORE" --junit "$OUT/validate.xml" \

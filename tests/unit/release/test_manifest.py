@@ -57,6 +57,21 @@ def test_too_many_files_are_refused(tmp_path, monkeypatch):
     assert refused(a_folder(tmp_path, a="", b="", c=""))[0] == "size"
 
 
+def test_an_archive_of_folders_without_end_is_refused(tmp_path, monkeypatch):
+    """Assets that were packed to harm: no file in it is large."""
+    deep = a_folder(tmp_path, graph="g")
+    for _ in range(150):
+        deep /= "d"
+    deep.mkdir(parents=True)
+    assert refused(tmp_path / "4") == ("paths", "d/d/d/d/d/d/d/... is nested more than 100 folders deep")
+    monkeypatch.setattr("haldane.release.manifest.MOST_FILES", 50)
+    assert refused(tmp_path / "4") == ("size", f"{tmp_path / '4'} holds more than 50 files and folders")
+
+
+def test_a_folder_that_cannot_be_read_is_refused(tmp_path):
+    assert refused(tmp_path / "absent") == ("files", ". cannot be read: No such file or directory")
+
+
 @pytest.mark.parametrize("target", ["../secret", "/etc/passwd", "graph", "/"])
 def test_a_link_is_refused_wherever_it_leads(tmp_path, target):
     folder = a_folder(tmp_path, graph="g", assets__words="")

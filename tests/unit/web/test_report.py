@@ -298,6 +298,33 @@ def test_what_the_publisher_said_stands_in_the_report_and_is_only_text():
         assert said in text
 
 
+@pytest.mark.parametrize(
+    ("metadata", "english", "chinese"),
+    [
+        (
+            {"data_version": "2026-10", "mlflow": {"data": ["loans@5f0c7a"]}},
+            "Version 2 was trained on 2026-10, loans@5f0c7a: look there at country=DE.",
+            "版本 2 的训练数据为 2026-10, loans@5f0c7a：请检查其中的 country=DE。",
+        ),
+        ({"mlflow": "no run", "owner": "ada"}, "What data version 2 was trained on is not known", "不知道版本 2"),
+    ],
+)
+def test_worse_answers_lead_back_to_the_data_and_the_slice_of_it(metadata, english, chinese):
+    german = np.arange(1500) % 10 == 0
+    batch = pairs(1500, slices=np.where(german, 1, 2), canary_wrong=german & (np.arange(1500) % 50 == 0))
+    story = a_story(batches=np.array_split(batch, 30), judged_by=BY_COUNTRY, phase=Phase.ROLLED_BACK)
+    last, found = story.records[-1], {"result": "verified", "why": "", "digest": "", "metadata": metadata}
+    record = chain(last, at=last.at, kind="release_checked", rollout=last.rollout, model=last.model, data=found)
+    story = replace(story, records=[*story.records, record])
+    assert english in " ".join(explained(story))
+    assert chinese in " ".join(explained(story, "zh"))
+    assert english in words(report.page(story))
+
+
+def test_what_is_not_worse_in_its_answers_says_nothing_of_data():
+    assert not any("trained on" in one for one in explained(GOOD))
+
+
 def test_a_publisher_who_says_too_much_does_not_fill_the_page():
     said = said_of({"metadata": {str(number): "x" * 1000 for number in range(500)}})
     assert (len(said), len(said[0][1])) == (30, 200)
