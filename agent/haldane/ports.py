@@ -11,7 +11,7 @@ PortError
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from haldane.domain.entries import Entry
 from haldane.domain.fleet import Condition, ModelName, ModelView, ReplicaView, Server, ServerConfig
@@ -19,6 +19,8 @@ from haldane.domain.labels import Arrivals, Awaiting, Label, Receipt
 from haldane.domain.record import Record
 from haldane.domain.rollout import Rollout, RolloutId
 from haldane.domain.traffic import Outcome, Request
+
+T = TypeVar("T")
 
 
 class PortError(Exception):
@@ -30,6 +32,10 @@ class PortError(Exception):
         super().__init__(f"{target}: {detail}")
         self.target = target  # a name from the config, never a URL with secrets
         self.detail = detail
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As every exception, but for arguments that are not its message: it may come from another process."""
+        return type(self).__new__, (type(self), *self.args), self.__dict__
 
 
 class Unavailable(PortError):
@@ -115,6 +121,17 @@ class ModelServer(Protocol):
 
     async def scrape(self) -> str | None:
         """Its metrics page, or None when it has none."""
+
+
+class Workers(Protocol):
+    """Other processes, maybe on other machines, that run functions of ours."""
+
+    async def names(self) -> Sequence[str]:
+        """Those that can be asked now. Unavailable when nobody can say; Refused, with what to do, when none is fit."""
+
+    async def ask(self, worker: str, deed: Callable[..., Awaitable[T]], *given: object, seconds: float = 10.0) -> T:
+        """What `deed`, a coroutine function of a module, returns there. Unavailable when no answer came in time: it
+        may have run all the same."""
 
 
 class ServerList(Protocol):
@@ -322,4 +339,5 @@ __all__ = [
     "TrafficSource",
     "Unavailable",
     "Unusable",
+    "Workers",
 ]

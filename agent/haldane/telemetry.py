@@ -39,6 +39,7 @@ class Telemetry:
     outcomes: Counter
     set_aside: Counter
     dropped: Counter
+    senders: Gauge
     unusable: Counter
     tap_up: Gauge
     shed: Counter
@@ -140,10 +141,12 @@ class Telemetry:
             set_aside=Counter("pairs_set_aside_total", "Shadow pairs that do not count.", ["model", "reason"], **own),
             dropped=Counter(
                 "pairs_dropped_total",
-                "Shadow pairs sent but not judged, because shadowing ended: in_flight, or waiting for an earlier one.",
+                "Shadow pairs sent but not judged, because shadowing ended: in_flight, or waiting for an earlier one;"
+                " sender_lost: a Dask worker was lost with them.",
                 ["model", "reason"],
                 **own,
             ),
+            senders=Gauge("shadow_senders", "Dask workers that send shadow pairs now.", ["model"], **own),
             unusable=Counter(
                 "traffic_records_unusable_total",
                 "Records of a traffic source that are no request: truncated, checksum, format, other_model, signature,"

@@ -597,6 +597,27 @@ def test_mistakes_in_a_tap_say_what_would_be_right(folder, before, after, key, s
     assert says in problems(folder, TAPPED.replace(before, after))[key][1]
 
 
+SPREAD = MINIMAL + "shadow: {dask: tcp://10.0.0.5:8786}\n"
+
+
+def test_what_one_process_alone_can_do_is_refused_beside_dask(folder):
+    assert load(folder, SPREAD).shadow.dask == "tcp://10.0.0.5:8786"
+    rows = "labelled: rows.parquet, label: bad"
+    topic = problems(folder, SPREAD.replace(rows, "kafka: {brokers: 'h:1', topic: t}"))
+    assert "only one process can read" in topic["models.credit_risk.traffic.kafka"][1]
+    tapped = problems(folder, SPREAD.replace(rows, "tap: {}") + "tap: {}\n")
+    assert "give files, or leave out shadow.dask" in tapped["models.credit_risk.traffic.tap"][1]
+    gauge = "analysis: {gauges: {cost: {kind: cpu, margin: 10%}}}\n"
+    servers = SPREAD.replace("metrics}\nmodel", "metrics, process_url: http://h:9256/metrics}\nmodel")
+    assert "one process sends" in problems(folder, servers + gauge)["analysis.gauges.cost"][1]
+
+
+@pytest.mark.parametrize("written", ["10.0.0.5:8786", "http://10.0.0.5:8786", "tcp://10.0.0.5"])
+def test_a_scheduler_is_named_as_dask_names_it(folder, written):
+    (found,) = problems(folder, SPREAD.replace("tcp://10.0.0.5:8786", f"'{written}'")).values()
+    assert "HOST:PORT" in found[1]
+
+
 def test_a_source_of_one_signature_cannot_leave_that_out(folder):
     text = MINIMAL.replace("label: bad}", "label: bad, exclude: [serving_default]}")
     assert "give another signature" in problems(folder, text)["models.credit_risk.traffic.exclude"][1]

@@ -101,6 +101,7 @@ class Agent:
             rollouts=tuple(self.desk.live()),
             conditions=tuple(self.conditions()),
             unusable=self.unusable(),
+            stalled=dict(self.desk.stalled),
             tap=self.tap.counts,
             tap_away=self.tap.away,
             lists=dict(self.desk.lists),

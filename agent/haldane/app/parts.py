@@ -5,7 +5,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import AsyncExitStack, aclosing, contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -14,35 +14,30 @@ import structlog
 from prometheus_client import CollectorRegistry, disable_created_metrics
 
 import haldane
-from haldane.adapters.kafka import Topic
 from haldane.adapters.sql import SqlStore, open_store
 from haldane.app.gateways import open_routers
-from haldane.app.golden import Golden, GoldenFirst, open_golden
+from haldane.app.golden import Golden, open_golden
 from haldane.app.meters import Facts, Sources, open_sources, readings
-from haldane.app.sources import Onward, Source, answered_by, first_request, open_source, signatures_of
+from haldane.app.sources import Source, answered_by, first_request, open_source, signatures_of
 from haldane.config import Config
 from haldane.config.freeze import frozen
 from haldane.domain.entries import Entry
 from haldane.domain.fleet import Availability, ModelEntry, ModelName, ReplicaView, ServerConfig, ServerName
 from haldane.domain.rollout import Rollout, RolloutId
-from haldane.domain.traffic import Batch, Request
-from haldane.engine.addressing import current
 from haldane.engine.batchwaits import BatchWaits
 from haldane.engine.desk import Desk
 from haldane.engine.footprint import Footprints
 from haldane.engine.judging import Progress
 from haldane.engine.labels import Labels, LabelTerms
 from haldane.engine.lease import Lease
-from haldane.engine.pairing import ShadowLimits, pairs
 from haldane.engine.readings import Meters
 from haldane.judge.gauges import Gauge
-from haldane.judge.rules import Rules
-from haldane.ports import PortError, Refused, Router, TrafficSource, Unavailable
+from haldane.ports import PortError, Refused, Router, Unavailable
 from haldane.rollout.ramp import GatewayView
 from haldane.serving.channel import Tls
 from haldane.serving.client import ServingClient, open_client
 from haldane.serving.foreign import foreign_models
-from haldane.serving.shadow import Scorer, unscored
+from haldane.serving.shadow import Scorer
 from haldane.telemetry import Telemetry
 
 log = structlog.get_logger()
@@ -71,6 +66,7 @@ class Parts:
     footprints: Footprints
     batch_waits: BatchWaits
     clock: SystemClock = field(default_factory=SystemClock)
+    tls: Tls | None = None  # to the servers
     routers: Mapping[str, Router] = field(default_factory=dict)
     sources: dict[ModelName, Source] = field(default_factory=dict)
     golden: dict[ModelName, Golden] = field(default_factory=dict)
@@ -144,17 +140,8 @@ class Parts:
             known = self._loading[server] = view, Availability.LOADING in states
         return known[1]
 
-    def _from_golden_on(self, model: ModelName, traffic: TrafficSource, progress: Progress) -> TrafficSource:
-        golden = self.golden.get(model)
-        return traffic if golden is None else GoldenFirst(golden, traffic, progress.judged_rows)
-
     def scorer(self, model: ModelName) -> Scorer:
         return Scorer(self.config.outputs_of(model).rule())
-
-    def _made_up(self, model: ModelName) -> bool:
-        """Its requests mean nothing, so what is answered to them is not judged."""
-        section = self.config.models.get(model)
-        return section is not None and section.traffic is not None and section.traffic.synthetic
 
     def unusable(self) -> dict[ModelName, dict[str, int]]:
         """Records of each model's source that are no request, by reason, for those that have any."""
@@ -174,48 +161,6 @@ class Parts:
         if section is None or section.labels is None:
             return None
         return LabelTerms(section.labels.wait.total_seconds(), count_late=section.labels.late == "count")
-
-    async def shadow(self, rollout: Rollout, progress: Progress) -> AsyncGenerator[Batch, None]:
-        """Pairs for one rollout, from its model's source, on the servers that may be shadowed."""
-        await self.prepare(rollout.model)
-        source = self.sources.get(rollout.model)
-        if source is None:
-            return
-        scorer, rules = self.scorer(rollout.model), Rules.from_json(rollout.analysis)
-
-        def keep(seq: int, request: Request, stable: bytes | None, canary: bytes | None) -> None:
-            api = request.api
-            progress.answers.keep(seq, api, scorer.kept(api, stable), scorer.kept(api, canary))
-
-        shadow, names = self.config.shadow, rollout.shadowed
-        batches = pairs(
-            rollout=rollout,
-            servers={name: self.clients[name] for name in names if name in self.clients},
-            source=self._from_golden_on(rollout.model, Onward(source, progress.judged_rows), progress),
-            limits=ShadowLimits(
-                pairs_per_second=shadow.rate,
-                concurrency=shadow.pairs_at_once,
-                bytes_in_flight=shadow.bytes_in_flight,
-                deadline_seconds=shadow.deadline.total_seconds(),
-                aa_share=0.0 if rollout.first else shadow.aa_share,
-            ),
-            score=unscored(scorer) if self._made_up(rollout.model) else scorer,
-            address=current(lambda: self.desk.rollout(rollout.id) or rollout),
-            masked=lambda server: self.loading(rollout.model, server),
-            next_seq=progress.next_seq,
-            judged_rows=progress.judged_rows,
-            elapsed=progress.elapsed,
-            telemetry=self.telemetry,
-            stopped=self.exhausted.setdefault(rollout.id, set()),
-            keep=keep if rules.late_labels else None,
-            slices=rules.slices,
-            finished=source.finished if isinstance(source, Topic) else lambda _: None,
-            crowded=self.batch_waits.crowded,
-            switched=lambda server: progress.switchback is not None and progress.switchback.aa(server),
-        )
-        async with aclosing(batches):
-            async for batch in batches:
-                yield batch
 
     def readings(self, rollout: Rollout, progress: Progress) -> AsyncGenerator[Entry, None]:
         """The gauges of one rollout."""
@@ -253,7 +198,9 @@ async def open_parts(config: Config, stack: AsyncExitStack) -> Parts:
     desk = _desk(config, store)
     routers = await open_routers(config, desk, stack)
     desk.gateways |= {name: GatewayView(None, "it has not been looked at yet") for name in routers}
-    return Parts(config, clients, store, desk, telemetry, lease, gauges_from, footprints, waits, routers=routers)
+    return Parts(
+        config, clients, store, desk, telemetry, lease, gauges_from, footprints, waits, tls=tls, routers=routers
+    )
 
 
 def tls_of(config: Config) -> Tls | None:

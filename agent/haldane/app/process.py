@@ -29,6 +29,7 @@ from haldane.app.people import with_certificates, with_tokens
 from haldane.app.registry import open_aliases
 from haldane.app.releases import Task
 from haldane.app.servers import converge, open_roster
+from haldane.app.shadowing import shadow
 from haldane.app.storagewatch import StorageWatch
 from haldane.app.takeback import take_back
 from haldane.config import Config
@@ -218,7 +219,7 @@ def _assemble(parts: Parts, sinks: Mapping[str, AlertSink]) -> tuple[Agent, Obse
         desk=desk,
         store=parts.store,
         clock=parts.clock,
-        shadow=parts.shadow,
+        shadow=partial(shadow, parts),
         labels=labels,
         on_ruling=on_ruling,
         on_move=on_move,

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 
+from haldane.adapters.dask import open_workers
 from haldane.app.golden import open_golden
 from haldane.app.meters import Sources, open_sources
 from haldane.app.parts import tls_of
@@ -35,8 +36,19 @@ async def findings(config: Config) -> list[Finding]:
         views = {view.server: view for view, _ in looks if view is not None}
         for name in config.models:
             found += await _model(config, name, views, clients)
+        if config.shadow.dask is not None:
+            found.append(await _senders(config.shadow.dask))
         found += await _gauges(config, await open_sources(config, stack))
     return found
+
+
+async def _senders(scheduler: str) -> Finding:
+    """Whether there are workers that can send the pairs."""
+    try:
+        async with open_workers(scheduler) as workers:
+            return True, f"shadow.dask: workers that can be used at {scheduler}: {len(await workers.names())}"
+    except PortError as error:
+        return False, str(error)
 
 
 async def _fleet(config: Config) -> tuple[list[Server], list[Finding]]:

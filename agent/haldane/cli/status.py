@@ -66,6 +66,8 @@ def parts(found: dict[str, Any]) -> Iterator[Any]:
     for model, reasons in found.get("unusable", {}).items():
         counts = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
         yield f"{model}: records of its traffic that cannot be used: {counts}\n"
+    for model, why in found.get("stalled", {}).items():
+        yield f"{model}: no pairs are sent: {why}\n"
     if away := found.get("tap_away"):
         yield f"the tap is away: {away}\n"
     for model, counted in sorted(found.get("tap", {}).items()):

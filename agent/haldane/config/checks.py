@@ -30,6 +30,8 @@ def across(config: Config) -> Found:
     yield from _gateways(config)
     if config.notices_topic is not None:
         yield from of_topic(config.notices_topic, ("notices_topic",))
+    if config.shadow.dask is not None:
+        yield from _spread(config)
     for name, model in config.models.items():
         loc: Loc = ("models", name)
         yield from _placement(config, model, loc)
@@ -139,6 +141,19 @@ def _record(record: RecordSection, loc: Loc) -> Found:
         yield (*loc, "hash"), f"{both[0]} is under drop too; keep one"
     if record.file_size > record.keep_size:
         yield (*loc, "file_size"), f"larger than all files together may be (keep_size: {record.keep_size} bytes)"
+
+
+def _spread(config: Config) -> Found:
+    """What one process alone can do: a stream is read once, and blocks for CPU take turns on one clock."""
+    for name, model in config.models.items():
+        if model.traffic is not None and model.traffic.kind in ("kafka", "tap"):
+            says = f"{model.traffic.kind} is a stream, which only one process can read; for Dask give files, or leave"
+            yield ("models", name, "traffic", model.traffic.kind), f"{says} out shadow.dask"
+        for gauge, section in config.analysis_of(name).gauges.items():
+            if section.kind is Gauge.CPU:
+                at: Loc = ("models", name, "analysis", "gauges") if model.analysis else ("analysis", "gauges")
+                says = "needs blocks of pairs that one process sends; leave it out, or shadow.dask"
+                yield (*at, gauge), says
 
 
 def _gateways(config: Config) -> Found:

@@ -58,6 +58,14 @@ def _http(value: str) -> str:
     return value
 
 
+def _scheduler(value: str) -> str:
+    kind, found, address = value.partition("://")
+    if not found or kind not in ("tcp", "tls"):
+        raise ValueError(f"must be tcp://HOST:PORT or tls://HOST:PORT of a Dask scheduler, got {value!r}")
+    address_of(address)
+    return value
+
+
 Duration = Annotated[timedelta, BeforeValidator(_duration), Field(gt=timedelta(0))]
 DurationOrZero = Annotated[timedelta, BeforeValidator(_duration), Field(ge=timedelta(0))]
 Share = Annotated[float, BeforeValidator(_share)]
@@ -66,6 +74,7 @@ Size = Annotated[int, BeforeValidator(_size)]
 Address = Annotated[str, AfterValidator(address_of)]
 HttpUrl = Annotated[str, AfterValidator(_http)]
 Name = Annotated[str, Field(pattern=r"^[^\s/]+$", max_length=200)]
+SchedulerUrl = Annotated[str, AfterValidator(_scheduler)]
 
 
 def is_loopback(address: str) -> bool:

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from haldane.config.base import Section
-from haldane.config.quantities import Duration, Size
+from haldane.config.quantities import Duration, SchedulerUrl, Size
 
 
 class ShadowSection(Section):
@@ -34,6 +34,11 @@ class ShadowSection(Section):
 
     aa_share: Annotated[float, Field(ge=0, le=0.5)] = 0.05
     """Share of pairs sent to stable twice: the noise floor."""
+
+    dask: SchedulerUrl | None = None
+    """Scheduler of a Dask cluster, tcp://HOST:PORT or tls://HOST:PORT, whose workers send the pairs, each its share of
+    them; by default this process sends them. Needs `pip install "haldane[dask]"` here and on the workers, and
+    traffic of files that every worker can read under the same name."""
 
     @property
     def pairs_at_once(self) -> int:

@@ -11,12 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from haldane.domain.fleet import ModelName, ServerName
-from haldane.domain.traffic import PAIR_DTYPE, Batch, Request, Status, empty_batch, some_answer
+from haldane.domain.traffic import PAIR_DTYPE, Batch, Request, Status, empty_batch
 from haldane.judge.outputs import Scored, Scores
 from haldane.judge.rules import Slice
 from haldane.judge.slices import membership
-from haldane.telemetry import Telemetry
 
 Score = Callable[[Sequence[Request], Sequence[bytes | None], Sequence[bytes | None]], Scored]
 
@@ -52,22 +50,15 @@ class Batches:
 
     def __init__(
         self,
-        model: ModelName,
-        servers: Sequence[ServerName],
         *,
         portion: int,
         score: Score,
         keep: Keep | None,
         slices: Sequence[Slice],
-        judged_rows: set[int],
-        telemetry: Telemetry,
     ) -> None:
-        """`servers`: the rollout's, in its order. `portion`: pairs scored in one go. `judged_rows` is added to."""
-        self._model, self._servers = model, servers
+        """`portion`: pairs scored in one go."""
         self._portion = portion
         self._score, self._keep, self._slices = score, keep, slices
-        self._judged, self._judged_aa = judged_rows, set[int]()
-        self._telemetry = telemetry
         self._back: list[Back] = []  # not scored
         self._bytes = 0
         self._scored: list[Batch] = []  # but an earlier pair may be out
@@ -98,11 +89,15 @@ class Batches:
             rows = await asyncio.to_thread(self._as_rows, some) if size > _BYTES_IN_LOOP else self._as_rows(some)
             self._scored.append(rows)
 
+    def border(self, out: int) -> int:
+        """The first seq that is not scored yet, where `out` is the first that is still out."""
+        return min([out, *(pair.seq for pair in self._back)])
+
     def take(self, border: int) -> Batch:
-        """The scored rows before `border`, the first seq that is still out, in order of sending."""
+        """The scored rows before `border`, in order of sending."""
         rows = np.concatenate([empty_batch(), *self._scored])
         rows = rows[np.argsort(rows["seq"], kind="stable")]
-        at = int(np.searchsorted(rows["seq"], min([border, *(pair.seq for pair in self._back)])))
+        at = int(np.searchsorted(rows["seq"], border))
         self._scored = [rows[at:]] if at < len(rows) else []
         return rows[:at]
 
@@ -131,22 +126,3 @@ class Batches:
                 if pair.request.truth is None and not pair.aa:
                     self._keep(pair.seq, pair.request, pair.stable_answer, pair.canary_answer)
         return rows
-
-    def counted(self, batch: Batch) -> Batch:
-        """The batch with `fresh` settled, in order of sending, and counted in our own metrics."""
-        fresh, answered = batch["fresh"], some_answer(batch).tolist()
-        for index, (row, aa) in enumerate(zip(batch["row"].tolist(), batch["aa"].tolist(), strict=True)):
-            judged = self._judged_aa if aa else self._judged
-            fresh[index] = row < 0 or row not in judged
-            if row >= 0 and answered[index]:
-                judged.add(row)
-        for server in np.unique(batch["server"]).tolist():
-            for kind, aa in (("ab", False), ("aa", True)):
-                count = int(np.count_nonzero((batch["server"] == server) & (batch["aa"] == aa)))
-                if count:
-                    self._telemetry.pairs.labels(self._model, self._servers[server], kind).inc(count)
-        for side in ("stable", "canary"):
-            codes, counts = np.unique(batch[f"{side}_status"][~batch["aa"]], return_counts=True)
-            for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
-                self._telemetry.outcomes.labels(self._model, side, Status(code).name.lower()).inc(count)
-        return batch

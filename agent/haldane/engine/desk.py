@@ -37,6 +37,7 @@ class Desk:
     refusals: dict[ServerName, str] = field(default_factory=dict)  # why this server is not ours to change
     gateways: dict[str, GatewayView] = field(default_factory=dict)  # every gateway of the config, as last seen
     accepted: dict[ServerName, ServerConfig] = field(default_factory=dict)  # the config a server took last
+    stalled: dict[ModelName, str] = field(default_factory=dict)  # why no pair of a live rollout is sent just now
     lists: dict[str, str] = field(default_factory=dict)  # list of servers -> how reading it stands, in words
     boot: dict[str, str] = field(default_factory=dict)  # config that servers boot with -> how it stands, in words
     vouches: bool = False  # files are compared with their manifest before a label is set

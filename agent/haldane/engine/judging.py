@@ -168,18 +168,26 @@ class Judging:
                 group.create_task(self._take_labels(rollout, analysis, progress), name=f"labels {self.id}")
             if analysis.rules.gauges:
                 group.create_task(self._take_readings(rollout, analysis, progress), name=f"gauges {self.id}")
-            while True:
-                try:
-                    await self._take_pairs(rollout, analysis, progress)
-                except PortError as error:  # a source that cannot be read now: the budget runs, nothing passes
-                    log.warning("shadow_failed", rollout=self.id, reason=error.reason, detail=str(error))
-                await asyncio.sleep(SHADOW_RETRY_SECONDS)
+            try:
+                await self._keep_taking_pairs(rollout, analysis, progress)
+            finally:
+                self.desk.stalled.pop(rollout.model, None)
+
+    async def _keep_taking_pairs(self, rollout: Rollout, analysis: Analysis, progress: Progress) -> None:
+        while True:
+            try:
+                await self._take_pairs(rollout, analysis, progress)
+            except PortError as error:  # a source that cannot be read now: the budget runs, nothing passes
+                log.warning("shadow_failed", rollout=self.id, reason=error.reason, detail=str(error))
+                self.desk.stalled[rollout.model] = str(error)
+            await asyncio.sleep(SHADOW_RETRY_SECONDS)
 
     async def _take_pairs(self, rollout: Rollout, analysis: Analysis, progress: Progress) -> None:
         """Until the source ends, every server had to be left alone, or the log is full."""
         progress.answers.clear()
         async with aclosing(self.shadow(rollout, progress)) as batches:
             while progress.logged < MOST_PAIRS and (batch := await anext(batches, None)) is not None:
+                self.desk.stalled.pop(rollout.model, None)
                 if len(batch):
                     waiting = progress.answers.take(batch, analysis.awaits(batch), self.clock.now())
                     no_room = await self._take_in(analysis, batch, awaiting=waiting)

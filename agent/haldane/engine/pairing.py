@@ -10,6 +10,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from haldane.domain.traffic import Batch, Outcome, Request, Status
 from haldane.engine.addressing import Addressing, set_aside_because
 from haldane.engine.batches import Back, Batches, Keep, Score
 from haldane.engine.feed import Feed
+from haldane.engine.settled import Settled
+from haldane.engine.share import Share, whole
 from haldane.engine.shedding import Pace, Throttle
 from haldane.judge.rules import Slice
 from haldane.ports import ModelServer, TrafficSource
@@ -64,9 +67,13 @@ class _Lane:
     server: ModelServer
     pace: Pace
     throttle: Throttle
-    stopped: bool = False
+    left_alone: set[ServerName]  # may grow from outside, too
     bytes_out: int = 0
     room: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def stopped(self) -> bool:
+        return self.name in self.left_alone
 
 
 async def pairs(
@@ -88,6 +95,7 @@ async def pairs(
     switched: Callable[[ServerName], bool] = lambda _: False,
     crowded: Callable[[ServerName], bool] = lambda _: False,
     finished: Callable[[Request], None] = lambda _: None,
+    share: Share | None = None,
 ) -> AsyncGenerator[Batch, None]:
     """Batches of counted pairs, ascending in `seq`, until the source ends or every server was stopped.
 
@@ -95,13 +103,17 @@ async def pairs(
     whatever it holds then. `judged_rows` are the rows that fed output metrics before
     (a pair that is not A/A); it is added to. Close it with `contextlib.aclosing`:
     calls in flight are cancelled then. Raises what the source raises.
-    `stopped` are servers not to be shadowed any more; those that run out of threads are added to
-    it, so that a later run leaves them alone too. `keep` is handed the answers of each pair whose truth
-    is not known, before its batch, maybe from another thread. `slices` are those of the rollout's rules.
+    `stopped` are servers not to be shadowed any more, from the moment they are in it; those that run out of
+    threads are added to it, so that a later run leaves them alone too. `keep` is handed the answers of each
+    pair whose truth is not known, before its batch, maybe from another thread. `slices` are those of the
+    rollout's rules.
     `finished` is told of each request whose pair is back or was set aside.
     `switched` is asked once for each pair sent: whether it must be A/A, whatever chance says; `crowded` once
     for each turn: whether that server has too much to do to be shadowed.
+    `share` is that of one sender among several; chance then says of each request what it would say
+    if there were one sender.
     """
+    share = share or whole(next_seq)
     stopped = set() if stopped is None else stopped
     lanes = [
         _Lane(
@@ -110,32 +122,24 @@ async def pairs(
             server,
             Pace(limits.pairs_per_second / len(servers)),
             Throttle(limits.slowdown, limits.slack_seconds),
-            stopped=name in stopped,
+            stopped,
         )
         for name, server in servers.items()
     ]
-    batches = Batches(
-        rollout.model,
-        rollout.servers,
-        portion=_SCORED_AT_ONCE,
-        score=score,
-        keep=keep,
-        slices=slices,
-        judged_rows=judged_rows,
-        telemetry=telemetry,
-    )
+    batches = Batches(portion=_SCORED_AT_ONCE, score=score, keep=keep, slices=slices)
     shadow = _Shadow(
         rollout,
         lanes,
         source,
         limits,
         batches,
+        Settled(rollout.model, rollout.servers, judged_rows, telemetry),
         address,
         masked,
-        next_seq,
+        islice(_draws(rollout.seed, next_seq), share.index, None, share.of),
+        share,
         elapsed,
         telemetry,
-        stopped,
         switched,
         crowded,
         finished,
@@ -161,24 +165,25 @@ class _Shadow:
         source: TrafficSource,
         limits: ShadowLimits,
         batches: Batches,
+        settled: Settled,
         address: Callable[[], Addressing],
         masked: Callable[[ServerName], bool],
-        next_seq: int,
+        draws: Iterator[tuple[float, float]],
+        share: Share,
         elapsed: Callable[[], float],
         telemetry: Telemetry,
-        stopped: set[ServerName],
         switched: Callable[[ServerName], bool],
         crowded: Callable[[ServerName], bool],
         finished: Callable[[Request], None],
     ) -> None:
         self._rollout, self._lanes, self._source, self._limits = rollout, lanes, source, limits
-        self._batches, self._address, self._masked, self._elapsed = batches, address, masked, elapsed
-        self._telemetry, self._stopped, self._switched, self._finished = telemetry, stopped, switched, finished
-        self._crowded = crowded
+        self._batches, self._settled, self._share = batches, settled, share
+        self._address, self._masked, self._elapsed = address, masked, elapsed
+        self._telemetry, self._switched, self._crowded, self._finished = telemetry, switched, crowded, finished
         self._known, self._same = (rollout.old, rollout.new), (rollout.old, rollout.old)
-        self._first_seq = self._next_seq = self._told_seq = next_seq
+        self._sent = self._told = 0
         self._handed_on = self._aside = 0  # of those sent
-        self._draws = _draws(rollout.seed, next_seq)
+        self._draws = draws
         self._feed = Feed(_READ_AHEAD * limits.concurrency * max(1, len(lanes)))
         self._out: set[int] = set()  # sent, not back
         self._ids: OrderedDict[str, int] = OrderedDict()
@@ -198,12 +203,15 @@ class _Shadow:
 
     async def _read(self) -> None:
         """Fill the feed; whatever ends the source, what came before it is still sent."""
+        place = 0  # duplicates have none, for they take no number either
         try:
             async for request in self._source.requests():
-                if self._duplicate(request):
+                ours, again = self._share.takes(place), self._duplicate(request)
+                place += not again
+                if ours and again:
                     self._set_aside("duplicate")
                     self._finished(request)
-                else:
+                elif ours:
                     await self._feed.put(request)
         except Exception as error:  # raised again by `batches`, in the task of whoever reads them
             self._failure = error
@@ -229,7 +237,8 @@ class _Shadow:
 
     async def _work(self, lane: _Lane) -> None:
         loop = asyncio.get_running_loop()
-        while not (lane.stopped or self._feed.over):  # it ends, too, where its server is not shadowed just now
+        # It ends, too, where its server is not shadowed just now.
+        while not (lane.stopped or self._feed.over or self._share.ended):
             now = loop.time()
             if (wait := lane.pace.wait_seconds(now)) > 0:
                 await asyncio.sleep(wait)
@@ -249,7 +258,7 @@ class _Shadow:
             while lane.bytes_out and lane.bytes_out + size > self._limits.bytes_in_flight:
                 lane.room.clear()
                 await lane.room.wait()
-            if lane.stopped:
+            if lane.stopped or self._share.ended:
                 self._feed.give_back(request)
                 return
             lane.bytes_out += size
@@ -262,7 +271,8 @@ class _Shadow:
     # --- one pair ------------------------------------------------------------
 
     async def _send(self, lane: _Lane, request: Request, loop: asyncio.AbstractEventLoop) -> None:
-        seq, self._next_seq = self._next_seq, self._next_seq + 1
+        seq = self._share.number()
+        self._sent += 1
         first_draw, second_draw = next(self._draws)
         aa = (self._switched(lane.name) or first_draw < self._limits.aa_share) and not request.golden
         canary_first = second_draw < 0.5
@@ -321,8 +331,7 @@ class _Shadow:
     def _stop(self, lane: _Lane) -> None:
         """No more on this server: its threads ran out, and a user's call may have been refused for ours."""
         if not lane.stopped:
-            lane.stopped = True
-            self._stopped.add(lane.name)
+            lane.left_alone.add(lane.name)
             self._telemetry.shed.labels(self._rollout.model, "exhausted").inc()
             log.warning("shadowing_stopped", server=lane.name, model=self._rollout.model, reason="exhausted")
 
@@ -339,22 +348,32 @@ class _Shadow:
         while not ended:
             due, look = last + self._limits.batch_seconds, last + self._limits.look_seconds
             await self._wait_woken(look if look > loop.time() else due)
-            ended = self._broken or all(task.done() for task in tasks[1:])
+            ended = self._broken or self._drained or all(task.done() for task in tasks[1:])
             await self._batches.score()
             now = loop.time()
             if not (ended or now >= due or self._worth_a_look(now - last)):
                 continue
-            ready = self._batches.take(min(self._out, default=self._next_seq))
+            border = self._batches.border(min(self._out, default=self._share.border))
+            ready = self._batches.take(border)
             if len(ready) and (ended or now >= due or len(ready) >= self._limits.batch_pairs):
                 self._tell_sent()
                 self._handed_on += len(ready)
-                yield self._batches.counted(ready)
+                yield self._settled(ready)
                 last = loop.time()
+                self._share.done = border
+            elif not len(ready):
+                self._share.done = border
+                last = now if now >= due else last
             else:
                 self._batches.put_back(ready)
                 last = now if now >= due else last
         if self._failure is not None:
             raise self._failure
+
+    @property
+    def _drained(self) -> bool:
+        """Told to end, and nothing is out any more: who waits for a turn need not be waited for."""
+        return self._share.ended and not self._out
 
     def _worth_a_look(self, since: float) -> bool:
         return since >= self._limits.look_seconds and len(self._batches) >= self._limits.batch_pairs
@@ -368,13 +387,13 @@ class _Shadow:
         self._wake.clear()
 
     def _tell_sent(self) -> None:
-        self._telemetry.sent.labels(self._rollout.model).inc(self._next_seq - self._told_seq)
-        self._told_seq = self._next_seq
+        self._telemetry.sent.labels(self._rollout.model).inc(self._sent - self._told)
+        self._told = self._sent
 
     def close(self) -> None:
         """Count what was sent and will never be handed on, so that every pair is accounted for."""
         self._tell_sent()
-        sent, waiting = self._next_seq - self._first_seq, len(self._batches)
+        sent, waiting = self._sent, len(self._batches)
         dropped = self._telemetry.dropped
         dropped.labels(self._rollout.model, "waiting").inc(waiting)
         dropped.labels(self._rollout.model, "in_flight").inc(sent - self._handed_on - self._aside - waiting)

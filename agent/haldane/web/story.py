@@ -32,6 +32,7 @@ class AgentStatus:
     boot: Mapping[str, str] = field(default_factory=dict)  # config that servers boot with -> how it stands
     # model -> reason -> records of its traffic that are no request
     unusable: Mapping[ModelName, Mapping[str, int]] = field(default_factory=dict)
+    stalled: Mapping[ModelName, str] = field(default_factory=dict)  # model -> why no pair of its rollout is sent now
     # model ("": of none of ours) -> what the tap counted of its mirrored calls; why it could not be asked, or ""
     tap: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     tap_away: str = ""

@@ -123,6 +123,21 @@ async def test_a_batch_is_on_record_before_it_is_ruled_on(hearing):
     assert (hearing.told[-1].verdict, hearing.told[-1].at) == (Verdict.CONTINUE, 7.0)
 
 
+async def test_why_no_pairs_are_sent_is_shown_until_they_are_again(hearing, monkeypatch):
+    monkeypatch.setattr("haldane.engine.judging.SHADOW_RETRY_SECONDS", 0.01)
+    stalled = hearing.desk.stalled
+    async with hearing.sitting():
+        hearing.batches.put_nowait(Unavailable("dask", "the scheduler is gone"))
+        await hearing.until(lambda: stalled)
+        assert stalled == {MODEL: "dask: the scheduler is gone"}
+        hearing.batches.put_nowait(pairs(30))
+        await hearing.until(lambda: not stalled)
+        hearing.batches.put_nowait(Unavailable("dask", "the scheduler is gone"))
+        await hearing.until(lambda: stalled)
+        hearing.move(Phase.HELD)
+        await hearing.until(lambda: not stalled)  # a held rollout sends none, and nothing is wrong with that
+
+
 async def test_harm_in_the_pairs_is_told_as_a_fail(hearing):
     async with hearing.sitting():
         for n in range(10):
