@@ -239,6 +239,15 @@ def allows(rollout: Rollout, event: Event) -> bool:
     return (passed and (rollout.phase.judging or rollout.phase is Phase.HELD)) or asked
 
 
+def harmful(rollout: Rollout, event: Event) -> bool:
+    """Does this event show harm: to pairs, or, once users may have the new version, a server that cannot serve it?"""
+    if isinstance(event, Judged):
+        return event.verdict is Verdict.FAIL
+    given = event.progress if isinstance(event, Looked) and not (event.joined or event.gone) else {}
+    users = rollout.phase is not Phase.HELD or rollout.held_from is not Phase.SHADOWING
+    return users and rollout.held_from is not Phase.LOADING and Progress.FAILED in given.values()
+
+
 @cache
 def next_rollouts(
     rollout: Rollout, seat: ServerName, ours: Progress, fleet: tuple[ServerName, ...]
@@ -253,6 +262,8 @@ def next_rollouts(
         ahead = bool(set(following.promoted) - set(rollout.promoted) - set(following.dedicated))
         ahead = ahead or following.phase.final
         ahead = ahead or following.step > rollout.step
+        if rollout.phase in (*FORWARD[:2], Phase.RAMPING, Phase.SHADOWING, Phase.HELD) and harmful(rollout, event):
+            assert following.phase in WITHDRAWING, f"{rollout.phase} from {rollout.held_from}: harm changed nothing"
         if rollout.phase in WITHDRAWING:
             assert following.phase in WITHDRAWING, f"{rollout.phase} went forward to {following.phase}"
         if isinstance(event, Looked) and ahead and following != rollout:

@@ -15,7 +15,7 @@ def show_rollout(telemetry: Telemetry, rollout: Rollout) -> None:
     for verdict in Verdict:
         telemetry.verdict.labels(rollout.model, verdict).set(verdict is rollout.verdict)
     telemetry.phase_started.labels(rollout.model).set(rollout.phase_since)
-    if not rollout.phase.judging:  # nobody looks any more
+    if not rollout.judged:  # nobody looks any more
         telemetry.stable_failing.labels(rollout.model).set(0)
         telemetry.servers_set_aside.labels(rollout.model).set(0)
 

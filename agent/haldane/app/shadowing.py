@@ -13,7 +13,7 @@ from haldane.app.sources import Onward, Source
 from haldane.domain.rollout import Rollout
 from haldane.domain.traffic import Batch, Request
 from haldane.engine.addressing import Addressing, current
-from haldane.engine.judging import Progress
+from haldane.engine.judging import HELD_RATE, Progress
 from haldane.engine.merging import KeptAnswers, Report, Told
 from haldane.engine.pairing import ShadowLimits, pairs
 from haldane.engine.spread import ASK_SECONDS, Beginning, Spread
@@ -63,7 +63,7 @@ class _Shadow:
     def _limits(self) -> ShadowLimits:
         shadow = self._parts.config.shadow
         return ShadowLimits(
-            pairs_per_second=shadow.rate,
+            pairs_per_second=min(shadow.rate, HELD_RATE) if self._rollout.exposed else shadow.rate,
             concurrency=shadow.pairs_at_once,
             bytes_in_flight=shadow.bytes_in_flight,
             deadline_seconds=shadow.deadline.total_seconds(),

@@ -38,7 +38,7 @@ class Phase(StrEnum):
 
     @property
     def judging(self) -> bool:
-        """Pairs are sent and judged."""
+        """Pairs are sent and judged, and may carry the rollout on."""
         return self in (Phase.SHADOWING, Phase.RAMPING, Phase.PROMOTING, Phase.BAKING)
 
 
@@ -107,6 +107,16 @@ class Rollout:
     def shadowed(self) -> tuple[ServerName, ...]:
         """The servers that pairs may be sent to: a newcomer has no canary yet, so its refusals prove nothing."""
         return tuple(name for name in self.dedicated or self.servers if name not in (*self.gone, *self.joining))
+
+    @property
+    def exposed(self) -> bool:
+        """Held, though users may have the new version by now."""
+        return self.phase is Phase.HELD and self.held_from in (Phase.RAMPING, Phase.PROMOTING, Phase.BAKING)
+
+    @property
+    def judged(self) -> bool:
+        """Pairs are sent and judged: harm to users is looked for also while a person is waited for."""
+        return self.phase.judging or self.exposed
 
     @property
     def first(self) -> bool:

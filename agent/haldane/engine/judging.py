@@ -18,7 +18,6 @@ import structlog
 
 from haldane.domain.entries import READING_DTYPE, Entry
 from haldane.domain.evidence import Ruling, Verdict
-from haldane.domain.fleet import ServerName
 from haldane.domain.labels import Awaiting
 from haldane.domain.rollout import Judged, Phase, Rollout, RolloutId
 from haldane.domain.traffic import PAIR_DTYPE, Batch, some_answer
@@ -37,6 +36,8 @@ SHADOW_RETRY_SECONDS = 5.0
 STORE_RETRY_SECONDS = 1.0
 # About 45 MB of log: a verdict takes thousands of pairs, and a bake of days need not fill a disk.
 MOST_PAIRS = 500_000
+# A hold may last for days: enough to see harm within minutes, and room is left in the log for when it goes on.
+HELD_RATE = 1.0  # pairs per second
 LOOK_SECONDS = 1.0  # without pairs the budget still runs out
 LABEL_SECONDS = 1.0  # between two looks for labels that came
 
@@ -102,9 +103,9 @@ def folded(store: Store, rollout: Rollout) -> tuple[Analysis, Progress]:
     return analysis, progress
 
 
-def _heard_alike(shadowed: Sequence[ServerName], now: Rollout) -> bool:
+def _heard_alike(begun: Rollout, now: Rollout) -> bool:
     """Judging still, on the same servers: with others it begins again from the log, as after a crash."""
-    return now.phase.judging and now.shadowed == shadowed
+    return now.judged and now.exposed == begun.exposed and now.shadowed == begun.shadowed
 
 
 @dataclass
@@ -125,8 +126,8 @@ class Judging:
     async def run(self) -> None:
         """Returns when the rollout is over."""
         while (rollout := self.desk.rollout(self.id)) is not None:
-            if rollout.phase.judging:
-                await self._while(partial(_heard_alike, rollout.shadowed), self._hear(rollout))
+            if rollout.judged:
+                await self._while(partial(_heard_alike, rollout), self._hear(rollout))
             elif rollout.phase is Phase.HELD and self._expects_labels(rollout):
                 await self._while(lambda now: now.phase is Phase.HELD, self._hear_labels(rollout))
             else:
@@ -155,18 +156,21 @@ class Judging:
         return rules_of(rollout).late_labels and self.labels.terms(rollout.model) is not None
 
     async def _hear_labels(self, rollout: Rollout) -> None:
-        """While it is held no pair is sent and the budget stands still, but labels come all the same."""
+        """Held before any user had the new version: no pair is sent and the budget stands still, but labels come."""
         analysis, progress = await self._from_store(lambda: folded(self.store, rollout))
         progress.since = None
         await self._take_labels(rollout, analysis, progress)
 
     async def _hear(self, rollout: Rollout) -> None:
+        """All evidence. Where it is held the budget stands still, so what goes by the clock, gauges, is not read."""
         analysis, progress = await self._from_store(lambda: folded(self.store, rollout))
+        if rollout.exposed:
+            progress.since = None
         async with asyncio.TaskGroup() as group:
             group.create_task(self._rule_regularly(analysis, progress), name=f"looks {self.id}")
             if self._expects_labels(rollout):
                 group.create_task(self._take_labels(rollout, analysis, progress), name=f"labels {self.id}")
-            if analysis.rules.gauges:
+            if analysis.rules.gauges and not rollout.exposed:
                 group.create_task(self._take_readings(rollout, analysis, progress), name=f"gauges {self.id}")
             try:
                 await self._keep_taking_pairs(rollout, analysis, progress)
@@ -183,10 +187,11 @@ class Judging:
             await asyncio.sleep(SHADOW_RETRY_SECONDS)
 
     async def _take_pairs(self, rollout: Rollout, analysis: Analysis, progress: Progress) -> None:
-        """Until the source ends, every server had to be left alone, or the log is full."""
+        """Until the source ends, every server had to be left alone, or the log is full: while held, half full."""
+        most = MOST_PAIRS // 2 if rollout.exposed else MOST_PAIRS
         progress.answers.clear()
         async with aclosing(self.shadow(rollout, progress)) as batches:
-            while progress.logged < MOST_PAIRS and (batch := await anext(batches, None)) is not None:
+            while progress.logged < most and (batch := await anext(batches, None)) is not None:
                 self.desk.stalled.pop(rollout.model, None)
                 if len(batch):
                     waiting = progress.answers.take(batch, analysis.awaits(batch), self.clock.now())

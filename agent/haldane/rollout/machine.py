@@ -118,7 +118,7 @@ def _looked(rollout: Rollout, looked: Looked) -> Transition:
             return _looked_pending(rollout, looked)
         case Phase.LOADING:
             return _looked_loading(rollout, looked)
-        case phase if phase.judging and (broken := _first(looked, Progress.FAILED)):
+        case _ if rollout.judged and (broken := _first(looked, Progress.FAILED)):
             return _withdraw(rollout, looked.at, f"{broken}: {looked.detail.get(broken, '')}")
         case Phase.SHADOWING if rollout.joining and _late(rollout, looked.at, rollout.plan.load_seconds):
             return _hold(rollout, looked.at, f"a server that joined the fleet did not follow: {_worst(looked)}")

@@ -158,6 +158,38 @@ async def test_nothing_is_sent_while_no_judging_is_asked_for_and_the_shadow_is_c
         await asyncio.wait_for(task, 10)
 
 
+async def test_held_while_users_have_it_pairs_come_on_and_only_harm_is_told(hearing):
+    hearing.move(Phase.PROMOTING)
+    async with hearing.sitting():
+        await hearing.until(lambda: hearing.shadows)
+        hearing.move(Phase.HELD, held_from=Phase.PROMOTING)
+        await hearing.until(lambda: len(hearing.shadows) == 2)
+        assert hearing.shadows[1][0].exposed
+        told = len(hearing.told)
+        hearing.batches.put_nowait(pairs(100))
+        await hearing.until(lambda: hearing.shown and hearing.shown[-1].pairs == 100)
+        assert len(hearing.told) == told
+        seconds = hearing.shown[-1].seconds
+        for n in range(1, 10):
+            hearing.batches.put_nowait(pairs(100, first=100 * n, canary_status=6))
+        await hearing.until(lambda: len(hearing.told) > told)
+        assert hearing.told[-1].verdict is Verdict.FAIL
+        assert hearing.shown[-1].seconds - seconds < 30.0  # those of the pairs on record; the hold's own do not count
+
+
+async def test_a_hold_leaves_room_in_the_log_for_when_it_goes_on(hearing, monkeypatch):
+    monkeypatch.setattr("haldane.engine.judging.MOST_PAIRS", 200)
+    monkeypatch.setattr("haldane.engine.judging.SHADOW_RETRY_SECONDS", 0.001)
+    hearing.move(Phase.HELD, held_from=Phase.BAKING)
+    async with hearing.sitting():
+        for n in range(3):
+            hearing.batches.put_nowait(pairs(50, first=50 * n))
+        await hearing.until(lambda: hearing.logged() == 100 and hearing.closed > 0)
+        assert hearing.batches.qsize() == 1
+        hearing.move(Phase.BAKING)
+        await hearing.until(lambda: hearing.logged() == 150)
+
+
 async def test_taken_up_again_it_goes_on_behind_what_is_on_record(hearing):
     hearing.store.store.append_evidence(hearing.judging.id, pairs(30))
     async with hearing.sitting():
@@ -360,7 +392,7 @@ async def test_labels_that_come_while_it_is_held_are_judged_and_only_harm_is_tol
         await labelled.until(lambda: labelled.shadows)
         labelled.batches.put_nowait(unlabelled(labelled, 200))
         await labelled.until(lambda: labelled.shown and labelled.shown[-1].pairs == 200)
-        labelled.move(Phase.HELD, held_from=Phase.BAKING)
+        labelled.move(Phase.HELD, held_from=Phase.SHADOWING)
         await labelled.until(lambda: labelled.closed == 1)
         told = len(labelled.told)
         put(labelled, 0)

@@ -74,6 +74,18 @@ def test_servers_are_promoted_one_after_the_other_each_seen_to_have_followed() -
     assert step(second, looked()).after.phase is Phase.BAKING
 
 
+@pytest.mark.parametrize("held_from", [Phase.RAMPING, Phase.PROMOTING, Phase.BAKING, Phase.SHADOWING])
+def test_held_while_users_have_it_a_version_that_fails_is_withdrawn(held_from: Phase) -> None:
+    held = a_rollout(Phase.HELD, held_from=held_from)
+    exposed = held_from is not Phase.SHADOWING
+    assert (held.exposed, held.judged) == (exposed, exposed)
+    assert step(held, looked(r1=FAILED)).after.phase is (Phase.ROLLING_BACK if exposed else Phase.HELD)
+    assert step(held, looked(r1=UNSEEN, at=1e6)).after.phase is Phase.HELD
+    assert step(held, judged(Verdict.FAIL)).after.phase is Phase.ROLLING_BACK
+    for verdict in (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.CONTINUE):
+        assert step(held, judged(verdict)).after.phase is Phase.HELD
+
+
 def test_a_resumed_rollout_goes_on_where_it_was_held() -> None:
     held = step(a_rollout(Phase.PROMOTING, promoted=("r0",)), command(CommandKind.PAUSE)).after
     resumed = step(held, command(CommandKind.RESUME)).after
