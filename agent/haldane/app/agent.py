@@ -28,10 +28,12 @@ from haldane.engine.intake import Intake
 from haldane.engine.judging import rules_of
 from haldane.engine.labels import Labels
 from haldane.engine.supervisor import Supervisor
+from haldane.engine.withdrawals import Withdrawals
 from haldane.judge.first import without_baseline
 from haldane.judge.rules import Rules
 from haldane.ports import Clock, Refused, Router, Store, Unavailable
 from haldane.release.check import problem
+from haldane.release.vouch import content_of
 from haldane.rollout.wanted import STABLE, Watched
 from haldane.web.problem import Unknown
 from haldane.web.story import AgentStatus, Story
@@ -70,9 +72,15 @@ class Agent:
     starting: asyncio.Lock = field(default_factory=asyncio.Lock)  # two at once would both find no other rollout
     intake: Intake = field(init=False)  # it starts rollouts of this agent
     held: Holds = field(init=False)
+    withdrawals: Withdrawals = field(init=False)
 
     def __post_init__(self) -> None:
         self.held = Holds(self.store, self.clock)
+        self.withdrawals = Withdrawals(self.store, self._content)
+
+    def _content(self, model: ModelName, version: int) -> str:
+        published = self.config.models[model].published or ""
+        return content_of(self.config.base_path(model), version, published=published, model=model)
 
     def unready(self) -> Sequence[str]:
         unseen = [
@@ -142,6 +150,8 @@ class Agent:
         if self.desk.mode is Mode.ENFORCE:
             await check_gateways(name, plan, self.routers, self.desk.live())
         room = await self.room(name, version) if self.desk.mode is Mode.ENFORCE else []
+        # A person is not refused what was withdrawn before, and no announcement of it comes as far as this.
+        again = await self.withdrawals.told(name, version)
         servers = tuple(self.desk.servers)
         own = section.where is Placement.OWN_REPLICAS
         at = self.clock.now()
@@ -160,13 +170,14 @@ class Agent:
             seed=secrets.randbits(32),
             started_at=at,
             phase_since=at,
-            why=f"{by}: {why}",
+            why=f"{by}: {why}" + (f" ({again})" if again else ""),
             by=by,
         )
         data: dict[str, Any] = {"by": by, "why": why, "old": rollout.old, "new": version, "mode": rollout.mode}
         data |= {"labels": self.desk.labels(name, servers), "analysis_hash": rules.digest}
         data |= {"announcement": announcement} if announcement else {}
         data |= {"memory": room} if room else {}
+        data |= {"again": again} if again else {}
         await self.supervisor.start(rollout, data)
         return rollout
 

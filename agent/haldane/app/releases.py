@@ -41,6 +41,7 @@ def give(agent: Agent) -> Intake:
         terms=terms_of(agent.config),
         start=start,
         abort=abort,
+        withdrawals=agent.withdrawals,
     )
 
 

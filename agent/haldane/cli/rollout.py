@@ -43,6 +43,8 @@ def start(connection: Connection, model: str, version: int, why: str, wait: bool
     body = {"model": model, "version": version, "by": getpass.getuser(), "why": why}
     made = connection.post("/v1/rollouts", body)["rollout"]
     click.echo(f"{made['id']}: {model} {change(made)} started")
+    if not made["why"].endswith(why):  # something that one should know, and which refuses nothing
+        click.echo(f"note: {made['why']}", err=True)
     if wait:
         raise SystemExit(follow(connection, made["id"]))
 

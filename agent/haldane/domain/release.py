@@ -58,3 +58,16 @@ class Load:
     version: int
     seconds: float | None
     bytes: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """A version that a rollout took back. `content`: the SHA-256 (hex) of its manifest, "" where it has none.
+
+    `harmful`: it was shown to be, or could not be served; else a person ended it, or a newer one took its place.
+    """
+
+    rollout: str
+    version: int
+    content: str
+    harmful: bool

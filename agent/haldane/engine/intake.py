@@ -17,6 +17,7 @@ from haldane.domain.record import Record
 from haldane.domain.release import Announcement, Newer
 from haldane.domain.rollout import Rollout
 from haldane.engine.desk import Desk
+from haldane.engine.withdrawals import Withdrawals
 from haldane.ports import Clock, PortError, Refused, Store
 from haldane.rollout.intake import Dropped, due
 from haldane.telemetry import Telemetry
@@ -26,7 +27,7 @@ log = structlog.get_logger()
 ANNOUNCED, STARTED = "release_announced", "rollout_started"  # kinds of Records
 REFUSED, PASSED_OVER = "release_refused", "release_passed_over"
 LOOK_SECONDS = 5.0
-_PAGE, _PAST = 10_000, 1_000  # records read at a time; rollouts looked back on
+_PAGE = 10_000  # records read at a time
 
 Start = Callable[[Announcement], Awaitable[Rollout]]  # Refused or another PortError when it cannot start now
 Abort = Callable[[Rollout, str], Awaitable[object]]
@@ -51,6 +52,7 @@ class Intake:
     terms: Mapping[ModelName, Terms]
     start: Start
     abort: Abort
+    withdrawals: Withdrawals
     dropped: dict[tuple[ModelName, int], str] = field(default_factory=dict)  # versions nothing came of, and why
     _pending: dict[str, Announcement] = field(default_factory=dict)
     _known: set[str] = field(default_factory=set)  # keys of all that was ever announced
@@ -103,18 +105,20 @@ class Intake:
                 await self._drop(Dropped(one, f"models.{model}.releases is no longer in the config", refused=True))
             return
         watched = self.desk.watched.get(model)
-        past = [one for one in await asyncio.to_thread(self.store.rollouts, _PAST) if one.model == model]
+        past = await self.withdrawals.past(model)
+        newest = max(one.version for one in pending)
         what = due(
             pending,
             stable=watched.stable if watched and watched.released else None,
             live=next((one for one in self.desk.live() if one.model == model), None),
-            past=[one for one in past if one.phase.final],
+            past=past,
             newer=self.terms[model].newer,
+            content=await self.withdrawals.content(model, newest) if past else "",
         )
         for dropped in what.drop:
             await self._drop(dropped)
         if what.abort is not None:
-            await self._supersede(what.abort, max(one.version for one in pending))
+            await self._supersede(what.abort, newest)
         if what.start is not None and not self.desk.frozen(model, self.clock.now()):
             await self._try(what.start)
 

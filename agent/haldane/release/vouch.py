@@ -45,6 +45,14 @@ def release_of(base_path: str, version: int, *, published: str = "", model: str 
     return (Shelf(open_storage(published), model) if published else _beside(base_path, model)).release(version)
 
 
+def content_of(base_path: str, version: int, *, published: str = "", model: str = "") -> str:
+    """The SHA-256 (hex) of its manifest, one name for exactly these files; "" where none can be read."""
+    try:
+        return release_of(base_path, version, published=published, model=model).digest
+    except PortError:
+        return ""
+
+
 def _beside(base_path: str, model: str) -> Shelf:
     """The folder that servers load from, as a shelf: `release publish` and `release sync` leave their records there."""
     if not base_path:

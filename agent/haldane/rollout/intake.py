@@ -1,14 +1,15 @@
 """What to do about the releases of one model that were announced and have not been rolled out. Pure.
 
 Only the highest counts: whoever publishes 8 while 7 waits wants 8. A version
-that was withdrawn is not tried again by itself, and no announcement ever makes
-a version number go back: both take a person who starts it by hand.
+that was withdrawn is not tried again by itself, nor are its files under another
+number, and no announcement ever makes a version number go back: all take a
+person who starts it by hand.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from haldane.domain.release import Announcement, Newer
+from haldane.domain.release import Announcement, Newer, Withdrawn
 from haldane.domain.rollout import Phase, Rollout
 
 _EARLY = (Phase.PENDING, Phase.LOADING, Phase.SHADOWING)
@@ -32,13 +33,35 @@ class Due:
     start: Announcement | None = None
 
 
+def withdrawn_before(version: int, content: str, past: Iterable[Withdrawn]) -> str:
+    """Which rollout took this back before, as a sentence; "" when none did.
+
+    By content where it is known of both: other files under the old number are another version, and the same files under
+    a new one are what was harmful. Where it is not, the number says which one it is. `past`: newest first.
+    """
+    for one in past:
+        same = one.version == version
+        if content and one.content:
+            same = one.content == content and (one.harmful or same)
+        if same:
+            alike = f", which has the same files (content {content[:12]})" if one.version != version else ""
+            return f"rollout {one.rollout} withdrew version {one.version}{alike}"
+    return ""
+
+
 def due(
-    pending: Iterable[Announcement], *, stable: int | None, live: Rollout | None, past: Iterable[Rollout], newer: Newer
+    pending: Iterable[Announcement],
+    *,
+    stable: int | None,
+    live: Rollout | None,
+    past: Sequence[Withdrawn],
+    newer: Newer,
+    content: str = "",
 ) -> Due:
-    """`pending`, `live` and `past` (rollouts that are over) are of one model; `stable` None: not known yet."""
+    """`pending`, `live` and `past` are of one model; `stable` None: not known yet. `content`: that of the highest."""
     *older, newest = sorted(pending, key=lambda one: one.version)
     drop = tuple(Dropped(one, f"version {newest.version} was announced too", refused=False) for one in older)
-    if ending := _ending(newest, stable, live, past, newer):
+    if ending := _ending(newest, stable, live, withdrawn_before(newest.version, content, past), newer):
         return Due((*drop, ending))
     if live is None:
         return Due(drop, start=newest)
@@ -52,7 +75,7 @@ def _early(live: Rollout) -> bool:
 
 
 def _ending(
-    newest: Announcement, stable: int | None, live: Rollout | None, past: Iterable[Rollout], newer: Newer
+    newest: Announcement, stable: int | None, live: Rollout | None, withdrawn: str, newer: Newer
 ) -> Dropped | None:
     """Why nothing will come of it; None when it waits or is to start."""
     version = newest.version
@@ -62,10 +85,8 @@ def _ending(
         return Dropped(newest, f"version {version} is stable already", refused=False)
     if stable is not None and version < stable:
         return Dropped(newest, f"version {version} is older than stable, which is {stable}; {_BY_HAND}", refused=True)
-    for one in past:
-        if one.new == version and one.phase is Phase.ROLLED_BACK:
-            why = f"rollout {one.id} withdrew version {version}; publish under a new number, or {_BY_HAND}"
-            return Dropped(newest, why, refused=True)
+    if withdrawn:
+        return Dropped(newest, f"{withdrawn}; publish other files under a new number, or {_BY_HAND}", refused=True)
     if live is not None and newer is Newer.REFUSE:
         return Dropped(newest, f"rollout {live.id} of version {live.new} is {live.phase}", refused=True)
     return None

@@ -139,6 +139,14 @@ async def test_a_command_that_is_refused_is_on_record(place):
     assert record.data["command"] == "resume"
 
 
+async def test_a_person_may_start_what_was_withdrawn_before_and_is_told(place):
+    place.store.commit(a_rollout(Phase.ROLLED_BACK, verdict=Verdict.FAIL), None, [])
+    again = await place.start()
+    assert again.why == "ada: a test (rollout credit-2-test withdrew version 2)"
+    (record,) = place.store.records(again.id)
+    assert record.data["again"] == "rollout credit-2-test withdrew version 2"
+
+
 async def test_of_two_starts_at_once_one_is_refused(place):
     answers = await asyncio.gather(place.start(version=2), place.start(version=3), return_exceptions=True)
     assert sum(isinstance(answer, Refused) for answer in answers) == 1

@@ -1,6 +1,7 @@
 """Announced releases are stored before they are taken, started once, and known to the process that comes after."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -9,12 +10,15 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from haldane.adapters.sql import SqlStore
+from haldane.domain.evidence import Verdict
 from haldane.domain.fleet import Clients, ModelName
 from haldane.domain.release import Announcement, Newer
 from haldane.domain.rollout import Mode, Phase, Rollout, RolloutId
 from haldane.engine.desk import Desk
 from haldane.engine.intake import Intake, Terms
+from haldane.engine.withdrawals import Withdrawals
 from haldane.ports import Refused
+from haldane.rollout.revert import revert
 from haldane.telemetry import Telemetry
 from haldane.testing.builders import MODEL, a_config, a_rollout
 
@@ -27,14 +31,21 @@ class House:
 
     def __init__(self, store: SqlStore, newer: Newer = Newer.QUEUE) -> None:
         self.store, self.time, self.aborted = store, 1000.0, list[str]()
-        self.refusal = ""
+        self.refusal, self.contents = "", dict[int, str]()
         self.desk = Desk(Mode.ENFORCE, {}, a_config(), {})
         self.desk.put_stable(MODEL, 1, 1, Clients.LABEL, provable=False)
         for rollout, revision in store.live():
             self.desk.put_rollout(rollout, revision)
         self.telemetry = Telemetry.on(CollectorRegistry())
         self.intake = Intake(
-            store, self.desk, self, self.telemetry, {MODEL: Terms(newer, PATIENCE)}, self.start, self.abort
+            store,
+            self.desk,
+            self,
+            self.telemetry,
+            {MODEL: Terms(newer, PATIENCE)},
+            self.start,
+            self.abort,
+            Withdrawals(store, lambda model, version: self.contents.get(version, "")),
         )
 
     def now(self) -> float:
@@ -104,6 +115,47 @@ async def test_another_version_waits_for_the_end_of_the_trial(house: House) -> N
     house.intake._news.set()
     await house.goes_on()
     assert house.live == [3]
+
+
+async def test_files_that_were_harmful_are_refused_under_a_new_number_too_until_they_change(house: House) -> None:
+    house.contents = {2: "bad", 3: "bad", 4: "good"}
+    await house.intake.take(TWO)
+    await house.goes_on()
+    (trial,) = house.desk.live()
+    house.store.record("release_checked", {"version": 2, "digest": "bad"}, rollout=trial.id, model=MODEL)
+    house.end(replace(trial, verdict=Verdict.FAIL), Phase.ROLLED_BACK)
+    assert await house.intake.withdrawals.told(MODEL, 3) == (
+        "rollout credit-2 withdrew version 2, which has the same files (content bad)"
+    )
+    await house.intake.take(replace(TWO, key="ci 2", version=3))
+    await house.goes_on()
+    (last,) = house.store.records()[-1:]
+    assert (last.kind, "withdrew version 2, which has the same files" in last.data["why"]) == ("release_refused", True)
+    await house.intake.take(replace(TWO, key="ci 3", version=4))
+    await house.goes_on()
+    assert house.live == [4]
+
+
+async def test_a_promotion_taken_back_later_is_known_by_the_files_that_were_promoted(store: SqlStore) -> None:
+    promoted = a_rollout(Phase.SUCCEEDED)
+    store.commit(promoted, None, [("release_checked", {"version": 2, "digest": "bad"})])
+    taken_back = replace(revert(promoted, at=1.0, why=""), phase=Phase.ROLLED_BACK)
+    store.commit(taken_back, None, [])
+    found = Withdrawals(store, lambda model, version: "bad")
+    assert (await found.told(MODEL, 7)).endswith("withdrew version 2, which has the same files (content bad)")
+    assert await found.told(ModelName("other"), 2) == ""
+
+
+async def test_a_storage_that_hangs_leaves_the_number(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("haldane.engine.withdrawals.CONTENT_SECONDS", 0.05)
+    gone = threading.Event()
+    store.commit(a_rollout(Phase.ROLLED_BACK, verdict=Verdict.FAIL), None, [])
+    hangs = Withdrawals(store, lambda model, version: str(gone.wait(60)))
+    try:
+        assert await hangs.told(MODEL, 2) == "rollout credit-2-test withdrew version 2"
+        assert await hangs.told(MODEL, 3) == ""
+    finally:
+        gone.set()
 
 
 async def test_a_newer_one_supersedes_where_that_is_the_policy(store: SqlStore) -> None:

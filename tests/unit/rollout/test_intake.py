@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from haldane.domain.release import Announcement, Newer
-from haldane.domain.rollout import Phase, RolloutId
+from haldane.domain.release import Announcement, Newer, Withdrawn
+from haldane.domain.rollout import Phase
 from haldane.rollout.intake import Due, due
 from haldane.testing.builders import MODEL, a_rollout
 
@@ -39,10 +39,36 @@ def test_what_is_stable_or_older_never_starts(version: int, stable: int, says: s
     assert (what.start, why(what).startswith(says)) == (None, True)
 
 
-def test_a_version_that_was_withdrawn_is_not_tried_again_by_itself() -> None:
-    what = decided(2, past=[a_rollout(Phase.ROLLED_BACK, id=RolloutId("credit-2-a"))])
-    assert why(what).startswith("refused: rollout credit-2-a withdrew version 2")
-    assert decided(3, past=[a_rollout(Phase.ROLLED_BACK)]).start == announced(3)
+def withdrawn(version: int, content: str = "", *, harmful: bool = True) -> Withdrawn:
+    return Withdrawn(f"credit-{version}-a", version, content, harmful)
+
+
+@pytest.mark.parametrize(
+    ("version", "content", "before", "says"),
+    [
+        (2, "", withdrawn(2), "rollout credit-2-a withdrew version 2;"),
+        (3, "", withdrawn(2), ""),
+        (3, "same", withdrawn(2, "same"), "withdrew version 2, which has the same files (content same)"),
+        (3, "same", withdrawn(2, "other"), ""),
+        (2, "new", withdrawn(2, "old"), ""),  # published anew under its number: other files
+        (2, "same", withdrawn(2, "same"), "withdrew version 2;"),
+        (2, "same", withdrawn(2), "withdrew version 2;"),  # nothing is known of the old files
+        (2, "", withdrawn(2, "same"), "withdrew version 2;"),  # nothing of the new
+        (3, "same", withdrawn(2, "same", harmful=False), ""),  # a person ended it, or a newer one took its place
+        (2, "same", withdrawn(2, "same", harmful=False), "withdrew version 2;"),
+    ],
+)
+def test_what_was_withdrawn_is_not_tried_again_by_itself_by_its_files_or_else_its_number(
+    version: int, content: str, before: Withdrawn, says: str
+) -> None:
+    what = decided(version, past=[before], content=content)
+    if says:
+        assert what.start is None
+        assert why(what).startswith("refused: rollout credit-2-a withdrew")
+        assert says in why(what)
+        assert "a person may start it by hand" in why(what)
+    else:
+        assert what.start == announced(version)
 
 
 def test_an_announcement_of_what_is_on_trial_is_passed_over() -> None:
