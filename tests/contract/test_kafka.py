@@ -26,7 +26,8 @@ from haldane.app.labeltopic import keep_reading
 from haldane.app.notices import of_record
 from haldane.app.sources import first_request, open_source, topic_terms
 from haldane.cli import main
-from haldane.config import ModelSection
+from haldane.cli.neighbours import neighbours
+from haldane.config import Config, ModelSection
 from haldane.config.releases import ReleaseTopicSection
 from haldane.domain.fleet import ModelName, ServerName
 from haldane.domain.labels import Label, Receipt
@@ -353,6 +354,16 @@ async def test_a_release_that_the_command_announces_is_what_the_agent_reads(brok
     (message,) = await messages(brokers, topic)
     one = over_kafka(message.headers, message.value)
     assert (one.model, one.version, one.by, one.key) == ("credit", 7, "ci", "haldane-release-announce credit/7")
+
+
+async def test_topics_of_the_config_are_asked_for_before_anything_runs(brokers: str, topic: str) -> None:
+    there, absent = {"brokers": brokers, "topic": topic}, {"brokers": brokers, "topic": "absent"}
+    models = {"credit": {"clients": "label", "releases": {"kafka": there}}}
+    config = Config.model_validate({"models": models, "notices_topic": absent})
+    found = await neighbours(config)
+    assert found[0] == (True, f"credit: releases: topic {topic} is there")
+    assert found[1][0] is False
+    assert found[1][1].startswith("notices: absent: cannot be read")
 
 
 def test_brokers_that_are_away_are_told_with_their_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:

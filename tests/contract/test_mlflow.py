@@ -14,6 +14,8 @@ from tests.mlflow import Mlflow
 from haldane.adapters.mlflow import run_notes
 from haldane.adapters.registry import open_registry
 from haldane.cli import main
+from haldane.cli.neighbours import neighbours
+from haldane.config import Config
 from haldane.ports import Malformed, PortError, Refused, Unavailable
 
 PREFIX = "/api/2.0/mlflow/"
@@ -94,6 +96,11 @@ async def test_aliases_of_a_registered_model_are_set_moved_and_dropped(tracking:
         assert await registry.aliases(name) == {"champion": "2", "challenger": "3"}
         await registry.drop_alias(name, "challenger")
         assert await registry.aliases(name) == {"champion": "2"}
+        config = {"clients": "label", "registered": name}
+        section = {"models": {"loans": config, "cars": {**config, "registered": "cars"}}, "mlflow": {"url": tracking}}
+        fine, wrong = await neighbours(Config.model_validate(section))
+        assert fine == (True, f"loans: registered as {name}, champion is 2")
+        assert (wrong[0], wrong[1].startswith("cars: registered as cars: mlflow: status 404")) == (False, True)
         for unknown in ("0" * 32, "x' or name='loans", ""):
             assert await registry.version_of(name, unknown) is None
         with pytest.raises(Refused, match="status 404"):

@@ -15,7 +15,7 @@ def check() -> None:
 
 @check.command("config")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--online", is_flag=True, help="Also reach every server, compare its models, and read the traffic.")
+@click.option("--online", is_flag=True, help="Also reach servers and topics, compare models, read the traffic.")
 def config_(file: Path, online: bool) -> None:
     """Every mistake in the config FILE, with line, key and what would be right.
 

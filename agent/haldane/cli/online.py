@@ -11,6 +11,7 @@ from haldane.app.meters import Sources, open_sources
 from haldane.app.parts import tls_of
 from haldane.app.servers import open_list
 from haldane.app.sources import answered_by, first_request, open_source, signatures_of
+from haldane.cli.neighbours import Finding, neighbours
 from haldane.config import Config, ModelSection
 from haldane.domain.fleet import ModelName, ReplicaView, Server, ServerName
 from haldane.domain.rollout import Mode
@@ -22,7 +23,6 @@ from haldane.serving.client import ServingClient, open_client
 from haldane.serving.foreign import foreign_models
 
 _UPDATE = "if a rollout has promoted another, write that one into model_config_file"
-Finding = tuple[bool, str]  # fine or not, and a sentence
 
 
 async def findings(config: Config) -> list[Finding]:
@@ -39,6 +39,7 @@ async def findings(config: Config) -> list[Finding]:
         if config.shadow.dask is not None:
             found.append(await _senders(config.shadow.dask))
         found += await _gauges(config, await open_sources(config, stack))
+        found += await neighbours(config)
     return found
 
 
