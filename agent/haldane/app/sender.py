@@ -160,8 +160,8 @@ class _Run:
             rows=_joined(rows),
             kept=kept,
             done=done,
-            sent=sum(_totals(self._telemetry.sent, "model").values()),
-            counts={what: _totals(getattr(self._telemetry, what), "reason") for what in _TOLD},
+            sent=self.share.sent,
+            counts={what: _by_reason(getattr(self._telemetry, what)) for what in _TOLD},
             stopped=frozenset(self.stopped),
             flaws={str(flaw): count for flaw, count in self._flaws.items()},
             over=over,
@@ -213,6 +213,6 @@ def _joined(rows: list[Batch]) -> Batch:
     return np.concatenate([empty_batch(), *rows])
 
 
-def _totals(counter: Counter, label: str) -> dict[str, int]:
+def _by_reason(counter: Counter) -> dict[str, int]:
     (family,) = counter.collect()
-    return {one.labels[label]: round(one.value) for one in family.samples if one.name.endswith("_total")}
+    return {one.labels["reason"]: round(one.value) for one in family.samples if one.name.endswith("_total")}

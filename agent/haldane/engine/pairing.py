@@ -181,7 +181,7 @@ class _Shadow:
         self._address, self._masked, self._elapsed = address, masked, elapsed
         self._telemetry, self._switched, self._crowded, self._finished = telemetry, switched, crowded, finished
         self._known, self._same = (rollout.old, rollout.new), (rollout.old, rollout.old)
-        self._sent = self._told = 0
+        self._told = 0  # of those sent
         self._handed_on = self._aside = 0  # of those sent
         self._draws = draws
         self._feed = Feed(_READ_AHEAD * limits.concurrency * max(1, len(lanes)))
@@ -272,7 +272,6 @@ class _Shadow:
 
     async def _send(self, lane: _Lane, request: Request, loop: asyncio.AbstractEventLoop) -> None:
         seq = self._share.number()
-        self._sent += 1
         first_draw, second_draw = next(self._draws)
         aa = (self._switched(lane.name) or first_draw < self._limits.aa_share) and not request.golden
         canary_first = second_draw < 0.5
@@ -387,13 +386,13 @@ class _Shadow:
         self._wake.clear()
 
     def _tell_sent(self) -> None:
-        self._telemetry.sent.labels(self._rollout.model).inc(self._sent - self._told)
-        self._told = self._sent
+        self._telemetry.sent.labels(self._rollout.model).inc(self._share.sent - self._told)
+        self._told = self._share.sent
 
     def close(self) -> None:
         """Count what was sent and will never be handed on, so that every pair is accounted for."""
         self._tell_sent()
-        sent, waiting = self._sent, len(self._batches)
+        sent, waiting = self._share.sent, len(self._batches)
         dropped = self._telemetry.dropped
         dropped.labels(self._rollout.model, "waiting").inc(waiting)
         dropped.labels(self._rollout.model, "in_flight").inc(sent - self._handed_on - self._aside - waiting)

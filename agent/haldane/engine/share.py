@@ -17,6 +17,7 @@ class Share:
     def __init__(self, index: int, of: int, clock: Callable[[], int]) -> None:
         self.index, self.of = index, of
         self.ended = False  # nothing more is to be sent; what is out is waited for
+        self.sent = 0  # pairs
         self.done = 0  # every pair below this number was handed on, or never will be
         self._clock, self._next = clock, 0
 
@@ -28,6 +29,7 @@ class Share:
         """For the pair that is sent now."""
         number = max(self._next, self._clock())
         self._next = number + 1
+        self.sent += 1
         return number
 
     @property

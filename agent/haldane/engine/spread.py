@@ -122,7 +122,7 @@ class _Run:
         began, address = spread.elapsed(), spread.address()
         self._links = [Link(name, index, address, began) for index, name in enumerate(self._names)]
         self._following: list[asyncio.Task[None]] = []
-        self._watching: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []  # those, and one that looks who is there
         self._ending = False  # by us
         self._lost: PortError | None = None
         self._show(len(self._links))
@@ -139,22 +139,26 @@ class _Run:
         self._following = following = [
             asyncio.create_task(self._follow(link, beginning), name=f"sender {link.name}") for link in self._links
         ]
-        self._watching = asyncio.create_task(self._watch(), name="senders")
+        self._tasks = [*following, asyncio.create_task(self._watch(), name="senders")]
         over = False
         while not over:
             await asyncio.wait(following, timeout=LOOK_SECONDS)
-            over = all(task.done() for task in following) or self._watching.done()
+            over = all(task.done() for task in following) or self._broken() is not None
             if len(rows := ready(self._links, spread.next_seq, spread.keep)):
                 yield rows
-        for task in (*following, self._watching):  # a bug of ours
-            if task.done() and not task.cancelled():
-                task.result()
+        if (error := self._broken()) is not None:
+            raise error
         if self._lost is not None and all(link.unreachable for link in self._links):
             raise self._lost
         for link in self._links:
             if link.failure is not None:
                 reason, target, detail = link.failure
                 raise _FAILURES.get(reason, Unavailable)(target, f"{detail} (said by {link.name})")
+
+    def _broken(self) -> BaseException | None:
+        """A bug of ours in one of the tasks: it is not to be taken for a sender that was lost."""
+        ended = [task for task in self._tasks if task.done() and not task.cancelled()]
+        return next((error for task in ended if (error := task.exception()) is not None), None)
 
     async def _follow(self, link: Link, beginning: Beginning) -> None:
         """Until it is over, or does not answer."""
@@ -219,11 +223,10 @@ class _Run:
 
     async def close(self) -> None:
         """End what goes on still, and count what was reported and is not handed on, so that no pair is left out."""
-        tasks = self._following if self._watching is None else [*self._following, self._watching]
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if tasks:
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
             await asyncio.gather(*(self._close(link) for link in self._links if not link.over))
         self._drop("waiting", sum(len(rows) for link in self._links for rows in link.rows))
         self._show(0)

@@ -21,3 +21,4 @@ def test_numbers_ascend_though_the_clock_stands_still_and_never_fall_below_the_b
 def test_one_sender_numbers_on_from_the_log():
     share = whole(7)
     assert (share.border, share.number(), share.number(), share.border) == (7, 7, 8, 9)
+    assert share.sent == 2

@@ -231,6 +231,13 @@ async def test_when_all_are_lost_it_says_so_and_every_pair_is_counted():
     assert run.counted("pairs_dropped_total", reason="sender_lost") == 3
 
 
+async def test_a_bug_is_raised_at_once_and_is_no_lost_sender():
+    run = Run(Cluster(a=Sender(report(0, done=9), ValueError("a bug")), b=Sender(report(1, done=9))))
+    with pytest.raises(ValueError, match="a bug"):
+        await run.rows()
+    assert run.counted("pairs_dropped_total", reason="sender_lost") == 0
+
+
 async def test_without_a_scheduler_nothing_begins():
     cluster = Cluster(a=Sender())
     cluster.missing = Refused("dask", "no worker has haldane")
