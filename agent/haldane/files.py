@@ -3,8 +3,8 @@
 What a URL names is copied once into a scratch folder and read from there: a
 network that fails does so before the first record, and readers need only know
 local paths. Owns the finding, the copying and the unpacking; what the bytes mean
-is the readers' affair. fsspec is imported at the first URL (extra `s3`; gcsfs,
-adlfs and others work when installed).
+is the readers' affair. fsspec is imported at the first URL (extras `s3`
+and `gcs`; adlfs and others work when installed).
 """
 
 import glob

@@ -1,11 +1,11 @@
-"""Requests from S3: through s3fs against a server that speaks its protocol (moto)."""
+"""What is read from object storage: S3 against moto, Google's against fake-gcs-server."""
 
 import gzip
 from collections.abc import Collection, Iterator
 
 import numpy as np
 import pytest
-from tests import moto
+from tests import fakegcs, moto
 
 from haldane import wire
 from haldane.adapters.storage import listing
@@ -14,6 +14,7 @@ from haldane.config import ModelSection
 from haldane.domain.fleet import ModelName
 from haldane.files import FileSet
 from haldane.ports import Unavailable
+from haldane.release.storage import open_storage
 from haldane.serving.records import frame
 from haldane.tensors import encode
 
@@ -76,3 +77,20 @@ def test_a_base_path_in_a_bucket_is_listed_anew_each_time(bucket: str) -> None:
     assert listing(f"{bucket}/models/m", newest) == {1: None, 2: {"variables/variables.index": 2, "saved_model.pb": 3}}
     assert listing(f"{bucket}/models/nothing", newest) is None
     assert listing("s3://nowhere-at-all/m", newest) is None
+
+
+def test_googles_storage_is_read_and_listed_as_s3_is() -> None:
+    with fakegcs.bucket("traffic") as bucket:
+        kept = open_storage(bucket)
+        kept.write("logs/1.tfrecord", log_of(1.0))
+        kept.write("logs/notes.txt", b"no log")
+        logs = FileSet(f"{bucket}/logs/*.tfrecord")
+        (path,) = logs.paths()
+        assert path.read_bytes() == log_of(1.0)
+        with pytest.raises(Unavailable, match="no file matches"):
+            FileSet(f"{bucket}/*.nothing").paths()
+        kept.write("models/m/1/saved_model.pb", b"x")
+        assert listing(f"{bucket}/models/m", set) == {1: {"saved_model.pb": 1}}
+        kept.write("models/m/2/saved_model.pb", b"xx")
+        assert listing(f"{bucket}/models/m", lambda _: {2}) == {1: None, 2: {"saved_model.pb": 2}}
+        assert listing(f"{bucket}/models/nothing", set) is None

@@ -1,4 +1,4 @@
-"""Publishing and syncing, to a directory and to S3 (moto): the same promises in both."""
+"""Publishing and syncing, to a directory, to S3 (moto) and to Google's storage (fake-gcs-server): the same promises."""
 
 import itertools
 import threading
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from tests import moto
+from tests import fakegcs, moto
 
 from haldane.ports import Malformed, Refused, Unavailable
 from haldane.release.answers import Answered, from_lines, to_lines
@@ -28,12 +28,19 @@ def bucket() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["disk", "s3"])
+@pytest.fixture(scope="module")
+def gs_bucket() -> Iterator[str]:
+    with fakegcs.bucket("models") as url:
+        yield url
+
+
+@pytest.fixture(params=["disk", "s3", "gs"])
 def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty storage."""
     if request.param == "disk":
         return f"file://{tmp_path}/kept"
-    return f"{request.getfixturevalue('bucket')}/{next(_numbers)}"
+    url = request.getfixturevalue({"s3": "bucket", "gs": "gs_bucket"}[request.param])
+    return f"{url}/{next(_numbers)}"
 
 
 @pytest.fixture

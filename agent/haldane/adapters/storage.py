@@ -1,7 +1,7 @@
 """Base paths of models, local or by URL, as the versions and files they hold.
 
-By URL through fsspec, as `haldane.files` does (extra `s3`; gcsfs, adlfs and
-others work when installed). Owns: the listing. Leaves to `judge.storage` what
+By URL through fsspec, as `haldane.files` does (extras `s3` and `gcs`;
+adlfs and others work when installed). Owns: the listing. Leaves to `judge.storage` what
 it means.
 """
 

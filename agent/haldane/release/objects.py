@@ -1,4 +1,4 @@
-"""Object storage through fsspec: s3:// with the extra `s3`, gs:// and abfs:// when gcsfs or adlfs is installed."""
+"""Object storage through fsspec: s3:// and gs:// with the extras `s3` and `gcs`, abfs:// when adlfs is installed."""
 
 import contextlib
 import errno

@@ -79,7 +79,7 @@ def test_the_manifest_of_the_storage_counts_more_than_one_that_was_changed_with_
     [
         ("", {}, "where its versions lie is not known"),
         ("/no/such/credit", {}, "there is no record of it in /no/such; that has none"),
-        ("gs://bucket/credit", {}, "gcsfs"),
+        ("abfs://bucket/credit", {}, "adlfs"),
         ("ftp://host/credit", {}, "no way to make a file"),
         ("/models/a b", {}, "no model's name"),
     ],
