@@ -47,6 +47,7 @@ class Telemetry:
     denied: Counter
     releases: Counter
     releases_pending: Gauge
+    releases_flapping: Gauge
     taken_back: Counter
     phase: Gauge
     phase_started: Gauge
@@ -173,6 +174,12 @@ class Telemetry:
                 **own,
             ),
             releases_pending=Gauge("releases_pending", "Announced releases that wait.", ["model"], **own),
+            releases_flapping=Gauge(
+                "releases_flapping",
+                "1 while announced releases wait for a person, after too many that went back.",
+                ["model"],
+                **own,
+            ),
             taken_back=Counter(
                 "promotions_taken_back_total", "Promotions undone because labels showed harm later.", ["model"], **own
             ),

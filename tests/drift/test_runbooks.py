@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from haldane import files
 from haldane.app import process
 from haldane.config import freeze
 from haldane.judge import analysis, hearing
-from haldane.rollout import intake, machine, ramp, revert
+from haldane.rollout import boot, intake, machine, ramp, revert
 from haldane.serving import configedit, foreign, polledfile
 
 # What says why a server, a gateway, a file, an announcement or a promotion waits for somebody.
@@ -24,7 +25,10 @@ SAYING: tuple[Callable[..., Any], ...] = (
     revert.refusal,
     intake._ending,
     configedit.edited,
-    polledfile.PolledFile._replace,
+    files.replace_text,
+    boot.booting,
+    intake.withdrawn_before,
+    intake.flapping,
 )
 WORDS = 3  # fewer cannot be looked for
 ELSEWHERE = {"is stable already"}  # said of an announcement that nothing is missing from

@@ -117,6 +117,10 @@ class Agent:
             holds=self.held.known(),
             loads=self.loads(),
             boot=dict(self.desk.boot),
+            announced=tuple(
+                f"version {one.version} of {one.model} was announced and waits{f': {why}' if why else ''}"
+                for one, why in self.intake.waiting()
+            ),
             gateways=dict(self.desk.gateways),
             share=self.desk.wanted_share(),
             trouble={str(server): why for server, why in (self.desk.trouble | self.desk.refusals).items()},

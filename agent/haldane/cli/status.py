@@ -61,6 +61,8 @@ def parts(found: dict[str, Any]) -> Iterator[Any]:
             yield _load_line(one)
     for title, says in found.get("lists", {}).items():
         yield f"{title}: {says}\n"
+    for says in found.get("announced", ()):
+        yield f"{says}\n"
     for title, says in found.get("boot", {}).items():
         yield f"{title}, which servers boot with: {says}\n"
     for model, reasons in found.get("unusable", {}).items():

@@ -65,9 +65,20 @@ class Withdrawn:
     """A version that a rollout took back. `content`: the SHA-256 (hex) of its manifest, "" where it has none.
 
     `harmful`: it was shown to be, or could not be served; else a person ended it, or a newer one took its place.
+    `exposed`: users had it. `at`: when it was withdrawn, wall-clock seconds.
     """
 
     rollout: str
     version: int
     content: str
     harmful: bool
+    exposed: bool = False
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What became of one model's rollouts: those withdrawn, newest first, and when a person last started one."""
+
+    withdrawn: tuple[Withdrawn, ...] = ()
+    by_person_at: float = float("-inf")

@@ -19,7 +19,7 @@ from haldane.domain.rollout import Rollout
 from haldane.engine.desk import Desk
 from haldane.engine.withdrawals import Withdrawals
 from haldane.ports import Clock, PortError, Refused, Store
-from haldane.rollout.intake import Dropped, due
+from haldane.rollout.intake import Dropped, due, flapping
 from haldane.telemetry import Telemetry
 
 log = structlog.get_logger()
@@ -53,6 +53,7 @@ class Intake:
     start: Start
     abort: Abort
     withdrawals: Withdrawals
+    flapping: dict[ModelName, str] = field(default_factory=dict)  # why what waits is left to a person, or ""
     dropped: dict[tuple[ModelName, int], str] = field(default_factory=dict)  # versions nothing came of, and why
     _pending: dict[str, Announcement] = field(default_factory=dict)
     _known: set[str] = field(default_factory=set)  # keys of all that was ever announced
@@ -81,7 +82,10 @@ class Intake:
 
     def waiting(self) -> list[tuple[Announcement, str]]:
         """What was announced and has not been rolled out, and why not yet."""
-        return [(one, self._tried.get(one.key, (0.0, ""))[1]) for one in self._pending.values()]
+        return [
+            (one, self.flapping.get(one.model) or self._tried.get(one.key, (0.0, ""))[1])
+            for one in self._pending.values()
+        ]
 
     async def run(self) -> None:
         """See to what waits, until cancelled."""
@@ -111,15 +115,19 @@ class Intake:
             pending,
             stable=watched.stable if watched and watched.released else None,
             live=next((one for one in self.desk.live() if one.model == model), None),
-            past=past,
+            past=past.withdrawn,
             newer=self.terms[model].newer,
-            content=await self.withdrawals.content(model, newest) if past else "",
+            content=await self.withdrawals.content(model, newest) if past.withdrawn else "",
         )
         for dropped in what.drop:
             await self._drop(dropped)
         if what.abort is not None:
             await self._supersede(what.abort, newest)
-        if what.start is not None and not self.desk.frozen(model, self.clock.now()):
+        why = flapping(past, self.clock.now())
+        if why and not self.flapping.get(model):
+            log.error("releases_flapping", model=model, why=why)
+        self.flapping[model] = why if what.start is not None else ""
+        if what.start is not None and not why and not self.desk.frozen(model, self.clock.now()):
             await self._try(what.start)
 
     async def _supersede(self, live: Rollout, version: int) -> None:
@@ -157,6 +165,7 @@ class Intake:
         for model in self.terms:
             waits = sum(one.model == model for one in self._pending.values())
             self.telemetry.releases_pending.labels(model).set(waits)
+            self.telemetry.releases_flapping.labels(model).set(bool(waits and self.flapping.get(model)))
 
     # --- the audit log --------------------------------------------------------------------------------------------
 

@@ -9,8 +9,10 @@ person who starts it by hand.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from haldane.domain.release import Announcement, Newer, Withdrawn
+from haldane.domain.release import Announcement, Newer, Past, Withdrawn
 from haldane.domain.rollout import Phase, Rollout
+
+FLAPS, FLAP_SECONDS = 3, 86_400.0  # so many promotions of announced versions that went back, within a day
 
 _EARLY = (Phase.PENDING, Phase.LOADING, Phase.SHADOWING)
 
@@ -47,6 +49,22 @@ def withdrawn_before(version: int, content: str, past: Iterable[Withdrawn]) -> s
             alike = f", which has the same files (content {content[:12]})" if one.version != version else ""
             return f"rollout {one.rollout} withdrew version {one.version}{alike}"
     return ""
+
+
+def flapping(past: Past, at: float) -> str:
+    """Why no announcement starts anything before a person has, as a sentence; "" when nothing stands against it.
+
+    Each of these moved users to a version and back. Whoever publishes goes on by itself; somebody should look first.
+    """
+    back = [
+        one
+        for one in past.withdrawn
+        if one.exposed and one.harmful and one.at > past.by_person_at and at - one.at < FLAP_SECONDS
+    ]
+    if len(back) < FLAPS:
+        return ""
+    names = ", ".join(one.rollout for one in back)
+    return f"users were given {len(back)} versions within a day and taken back ({names}); a person must start the next"
 
 
 def due(

@@ -30,6 +30,7 @@ class AgentStatus:
     trouble: Mapping[str, str] = field(default_factory=dict)  # server -> why it could not be seen
     lists: Mapping[str, str] = field(default_factory=dict)  # list of servers -> how reading it stands
     boot: Mapping[str, str] = field(default_factory=dict)  # config that servers boot with -> how it stands
+    announced: tuple[str, ...] = ()  # what was announced and has not been rolled out, a sentence each
     # model -> reason -> records of its traffic that are no request
     unusable: Mapping[ModelName, Mapping[str, int]] = field(default_factory=dict)
     stalled: Mapping[ModelName, str] = field(default_factory=dict)  # model -> why no pair of its rollout is sent now

@@ -9,6 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from haldane.adapters.sql import open_store
+from haldane.app import releases
 from haldane.app.agent import Agent
 from haldane.app.history import History
 from haldane.app.parts import put_at_rest
@@ -78,6 +79,8 @@ class Place:
             prepare=self.prepare,
             clear=self.clear,
         )
+
+        self.agent.intake = releases.give(self.agent)
 
     async def prepare(self, model):
         if isinstance(self.clearing, Exception):

@@ -73,6 +73,15 @@ def test_status_says_what_a_gateway_does(agent, address, seen, share, says):
     assert says in run("status", "--agent", address).output
 
 
+def test_status_says_what_was_announced_and_what_servers_boot_with(agent, address):
+    waits = "version 8 of credit was announced and waits: no room"
+    found = replace(agent.status(), announced=(waits,), boot={"file a": "cannot read a"})
+    agent.status = lambda: found
+    said = run("status", "--agent", address).output
+    assert waits in said
+    assert "file a, which servers boot with: cannot read a" in said
+
+
 def test_status_for_programs_is_json(address):
     result = run("status", "--agent", address, "-o", "json")
     assert json.loads(result.output)["mode"] == "enforce"

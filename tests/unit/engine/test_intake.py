@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -134,6 +135,31 @@ async def test_files_that_were_harmful_are_refused_under_a_new_number_too_until_
     await house.intake.take(replace(TWO, key="ci 3", version=4))
     await house.goes_on()
     assert house.live == [4]
+
+
+async def test_after_three_that_went_to_users_and_back_the_next_waits_for_a_person(house: House) -> None:
+    house.contents = {n: f"content {n}" for n in range(10)}
+    for version in (2, 3, 4):
+        await house.intake.take(replace(TWO, key=f"ci {version}", version=version))
+        await house.goes_on()
+        (trial,) = house.desk.live()
+        house.store.record("phase_changed", {"to": "PROMOTING", "promoted": ["r0"]}, rollout=trial.id)
+        house.time += 1.0
+        house.end(replace(trial, verdict=Verdict.FAIL, phase_since=house.time), Phase.ROLLED_BACK)
+    await house.intake.take(replace(TWO, key="ci 5", version=5))
+    await house.goes_on()
+    ((_, why),) = house.intake.waiting()
+    assert (house.live, "(credit-4, credit-3, credit-2); a person must start the next" in why) == ([], True)
+    flaps = partial(house.telemetry.registry.get_sample_value, "haldane_releases_flapping", {"model": MODEL})
+    assert flaps() == 1.0
+    house.time += PATIENCE
+    await house.goes_on()
+    assert len(house.intake.waiting()) == 1  # it is not refused for it
+    by_hand = a_rollout(id=RolloutId("credit-6"), new=6, started_at=house.time)
+    house.desk.put_rollout(by_hand, house.store.commit(by_hand, None, [("rollout_started", {"by": "ada"})]))
+    house.end(by_hand, Phase.ROLLED_BACK)
+    await house.goes_on()
+    assert (house.live, flaps()) == ([5], 0.0)
 
 
 async def test_a_promotion_taken_back_later_is_known_by_the_files_that_were_promoted(store: SqlStore) -> None:

@@ -1,12 +1,13 @@
 """What becomes of announced releases: the highest counts, nothing goes back, nothing withdrawn is tried again."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from haldane.domain.release import Announcement, Newer, Withdrawn
+from haldane.domain.release import Announcement, Newer, Past, Withdrawn
 from haldane.domain.rollout import Phase
-from haldane.rollout.intake import Due, due
+from haldane.rollout.intake import FLAP_SECONDS, Due, due, flapping
 from haldane.testing.builders import MODEL, a_rollout
 
 
@@ -93,3 +94,25 @@ def test_a_trial_held_before_its_promotion_may_be_superseded_and_one_of_a_higher
     held = a_rollout(Phase.HELD, held_from=Phase.SHADOWING)
     assert decided(3, live=held, newer=Newer.SUPERSEDE).abort == held
     assert decided(3, live=a_rollout(Phase.SHADOWING, new=9), newer=Newer.SUPERSEDE).abort is None
+
+
+def back(at: float, **more: Any) -> Withdrawn:
+    return replace(withdrawn(2), **{"exposed": True, "at": at, **more})
+
+
+@pytest.mark.parametrize(
+    ("past", "waits"),
+    [
+        (Past((back(3.0), back(2.0), back(1.0))), True),
+        (Past((back(3.0), back(2.0))), False),
+        (Past((back(3.0), back(2.0), back(1.0, exposed=False))), False),  # users never had it
+        (Past((back(3.0), back(2.0), back(1.0, harmful=False))), False),  # a person took it back
+        (Past((back(3.0), back(2.0), back(1.0)), by_person_at=1.0), False),  # somebody has looked since
+        (Past((back(3.0), back(2.0), back(1.0)), by_person_at=0.5), True),
+        (Past((back(3.0), back(2.0), back(-FLAP_SECONDS))), False),  # a day ago
+    ],
+)
+def test_versions_that_went_to_users_and_back_again_and_again_wait_for_a_person(past: Past, waits: bool) -> None:
+    says = flapping(past, 10.0)
+    assert ("a person must start the next" in says) is waits
+    assert bool(says) is waits
