@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
@@ -49,6 +50,8 @@ class Round:
     bare: Cost
     quiet: Cost
     below: Cost
+    lean: Cost
+    curl: Cost | None  # where pycurl is installed
     one: Cost
     two: Cost  # two processes together: calls per second of both, CPU per call of both
 
@@ -85,7 +88,7 @@ def h2load(port: int, calls: int, in_flight: int, body: Path) -> Cost:
 
 def callers(kind: str, processes: int, ports: tuple[int, int], calls: int, in_flight: int) -> Cost:
     """That many processes, started at one moment, `calls` each."""
-    script = SCRIPTS / ("product.py" if kind == "haldane" else "bare.py")
+    script = SCRIPTS / {"haldane": "product.py", "curl": "curl.py"}.get(kind, "bare.py")
     words = [sys.executable, str(script), kind, *map(str, ports), str(calls), str(in_flight)]
     running = [
         subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
@@ -111,6 +114,8 @@ def run_round(ports: tuple[int, int], calls: int, in_flight: int, body: Path) ->
         callers("bare", 1, ports, calls, in_flight),
         callers("quiet", 1, ports, calls, in_flight),
         callers("below", 1, ports, calls, in_flight),
+        callers("lean", 1, ports, calls, in_flight),
+        callers("curl", 1, ports, calls, in_flight) if find_spec("pycurl") else None,
         callers("haldane", 1, ports, calls, in_flight),
         callers("haldane", 2, ports, calls // 2, in_flight),
     )
@@ -140,6 +145,8 @@ def page(rounds: Sequence[Round], said: str) -> str:
         "bare `grpc.aio` loop": [one.bare for one in rounds],
         "the same, its collector likewise": [one.quiet for one in rounds],
         "the same, below grpc.aio's Python layer": [one.below for one in rounds],
+        "an HTTP/2 client of 100 lines (`wirespeed/lean.py`)": [one.lean for one in rounds],
+        "libcurl by pycurl (`wirespeed/curl.py`)": [one.curl for one in rounds if one.curl],
         "Haldane, one process": [one.one for one in rounds],
         "Haldane, two processes": [one.two for one in rounds],
     }
@@ -151,6 +158,7 @@ def page(rounds: Sequence[Round], said: str) -> str:
             pairs_per_core(costs) if "Haldane" in name else "-",
         )
         for name, costs in callers.items()
+        if costs
     ]
     return "\n\n".join(
         (

@@ -7,7 +7,8 @@
 `wire` sends pairs to two sandbox servers, which are killed, frozen, slow, failing, cut off and wrong, in turns. What
 was sent is counted at the door, apart from our own metrics, and must equal what was judged, set aside and dropped.
 `past` feeds pairs past the socket: pairing, scoring, the log (a new one whenever it is full) and one judge. Exits 1
-when a pair is missing, or when memory in the last fifth lies more than 10 MB above that of the second fifth.
+when a pair is missing, or when memory has grown: on the wire, when the last fifth lies more than 10 MB above the
+second; past the socket, when the slope over nine tenths of what was judged is, beyond chance, more than 0.1 MB a tenth.
 """
 
 import argparse
@@ -22,11 +23,11 @@ from contextlib import AsyncExitStack, ExitStack, aclosing
 from dataclasses import dataclass, field
 from itertools import count, cycle
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import httpx
 import numpy as np
+from flatness import Sample, by_fifths, by_tenths
 from footprint import resident_megabytes
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import Counter as Told
@@ -53,7 +54,6 @@ from haldane.testing.sandboxes import Sandbox, affine_request, free_port
 
 MODEL = ModelName("credit")
 VERSIONS = 1, 2
-FLAT_MB = 10.0
 WRONG = wire.PredictRequest(inputs={"no such input": wire.TensorProto(dtype=1, float_val=[1.0])}).SerializeToString()
 FLOAT = 1
 SAMPLE_SECONDS = 0.5
@@ -215,9 +215,9 @@ async def shadow(
                     break
 
 
-async def watch_memory(samples: list[float]) -> None:
+async def watch_memory(account: Account, samples: list[Sample]) -> None:
     while True:
-        samples.append(resident_megabytes(os.getpid()))
+        samples.append(Sample(account.judged, resident_megabytes(os.getpid())))
         await asyncio.sleep(SAMPLE_SECONDS)
 
 
@@ -248,7 +248,7 @@ def config_of(sandbox: Sandbox) -> Any:
     return sandbox.config(sandbox.entry(MODEL, *VERSIONS))
 
 
-async def on_the_wire(seconds: float, account: Account, samples: list[float]) -> str:
+async def on_the_wire(seconds: float, account: Account, samples: list[Sample]) -> str:
     met: Counter[str] = Counter()
     async with AsyncExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -271,7 +271,7 @@ async def on_the_wire(seconds: float, account: Account, samples: list[float]) ->
         tasks = [
             asyncio.create_task(shadow(court, servers, limits, account, float("inf"))),
             asyncio.create_task(trouble(sandboxes, admins, met)),
-            asyncio.create_task(watch_memory(samples)),
+            asyncio.create_task(watch_memory(account, samples)),
         ]
         done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
@@ -282,11 +282,11 @@ async def on_the_wire(seconds: float, account: Account, samples: list[float]) ->
     return ", ".join(f"{kind} {number}x" for kind, number in met.items())
 
 
-async def past_the_socket(number: int, account: Account, samples: list[float]) -> str:
+async def past_the_socket(number: int, account: Account, samples: list[Sample]) -> str:
     court = a_court((ServerName("r0"),))
     limits = ShadowLimits(pairs_per_second=1e6, concurrency=64, slowdown=float("inf"))
     servers: dict[ServerName, ModelServer] = {ServerName("r0"): Door(AtOnce(), account)}  # type: ignore[dict-item]
-    watching = asyncio.create_task(watch_memory(samples))
+    watching = asyncio.create_task(watch_memory(account, samples))
     try:
         await shadow(court, servers, limits, account, number)
     finally:
@@ -295,10 +295,9 @@ async def past_the_socket(number: int, account: Account, samples: list[float]) -
     return "none"
 
 
-def page(account: Account, samples: list[float], faults: str, seconds: float) -> tuple[str, bool]:
+def page(account: Account, memory: tuple[list[tuple[str, str]], bool], faults: str, seconds: float) -> tuple[str, bool]:
     """The figures as they stand in docs/benchmarks.md, and whether all is well."""
-    fifth = max(1, len(samples) // 5)
-    before, after = median(samples[fifth : 2 * fifth] or samples), median(samples[-fifth:])
+    sizes, flat = memory
     rows = [
         ("time", f"{seconds:,.0f} s"),
         ("faults", faults),
@@ -308,10 +307,9 @@ def page(account: Account, samples: list[float], faults: str, seconds: float) ->
         *((f"set aside: {reason}", f"{number:,}") for reason, number in account.set_aside().items()),
         *((f"dropped: {reason}", f"{number:,}") for reason, number in account.dropped().items()),
         ("not accounted for", f"{account.missing:,}"),
-        ("memory, second fifth", f"{before:.1f} MB"),
-        ("memory, last fifth", f"{after:.1f} MB"),
+        *sizes,
     ]
-    well = account.missing == 0 and account.judged > 0 and after - before <= FLAT_MB
+    well = account.missing == 0 and account.judged > 0 and flat
     return markdown_table(("what", "figure"), rows), well
 
 
@@ -325,13 +323,14 @@ def main() -> int:
     if options.seconds <= 0 or options.pairs < 1:
         parser.error("--seconds and --pairs must be positive")
     block = Block(options.table, f"soak {options.how}") if options.table else None
-    account, samples, began = Account(), list[float](), time.monotonic()
+    account, samples, began = Account(), list[Sample](), time.monotonic()
     work = on_the_wire(options.seconds, account, samples)
     if options.how == "past":
         work.close()
         work = past_the_socket(options.pairs, account, samples)
     faults = asyncio.run(work)
-    text, well = page(account, samples, faults, time.monotonic() - began)
+    memory = by_tenths(samples) if options.how == "past" else by_fifths(samples)
+    text, well = page(account, memory, faults, time.monotonic() - began)
     print(text)
     if block:
         block.write(text)

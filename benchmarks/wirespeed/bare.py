@@ -4,7 +4,8 @@
     python benchmarks/wirespeed/bare.py bare STABLE_PORT CANARY_PORT CALLS IN_FLIGHT
 
 `bare` is that; `quiet` the same with the garbage collector as `haldane run` sets it; `below` also without the layer of
-grpc.aio that is written in Python: how much of the wall that is. Says "ready", waits for a line, then calls.
+grpc.aio that is written in Python: how much of the wall that is; `lean` without gRPC's library at all. Says "ready",
+waits for a line, then calls.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ import grpc.aio
 
 from haldane.engine.collector import quieten
 from haldane.serving.channel import open_channel
+from wirespeed.lean import connect
 from wirespeed.meter import WARM_UP_CALLS, server_at, start
 from wirespeed.responder import request_body
 
@@ -29,13 +31,12 @@ Call = Callable[[bytes], Awaitable[object]]
 
 
 async def loops(
-    call_of: Callable[[grpc.aio.Channel], Call], ports: tuple[int, int], calls: int, in_flight: int
+    opened: Callable[[int, AsyncExitStack], Awaitable[Call]], ports: tuple[int, int], calls: int, in_flight: int
 ) -> None:
     """Loops that share a number of calls, alternating between the servers."""
     body = request_body()
     async with AsyncExitStack() as stack:
-        channels = [await stack.enter_async_context(open_channel(server_at(port), None)) for port in ports]
-        call = [call_of(channel) for channel in channels]
+        call = [await opened(port, stack) for port in ports]
 
         async def loop(turns: "count[int]", end: int) -> None:
             while (turn := next(turns)) < end:
@@ -49,6 +50,16 @@ async def loops(
         meter = start()
         await run(calls)
         meter.say(calls)
+
+
+async def over_grpc(call_of: Callable[[grpc.aio.Channel], Call], port: int, stack: AsyncExitStack) -> Call:
+    return call_of(await stack.enter_async_context(open_channel(server_at(port), None)))
+
+
+async def lean(port: int, stack: AsyncExitStack) -> Call:
+    client = await connect(port, PATH)
+    stack.callback(client.close)
+    return client.call
 
 
 def public(channel: grpc.aio.Channel) -> Call:
@@ -70,7 +81,12 @@ def below(channel: Any) -> Call:
     return call
 
 
-CALLERS = {"bare": public, "quiet": public, "below": below}
+CALLERS = {
+    "bare": partial(over_grpc, public),
+    "quiet": partial(over_grpc, public),
+    "below": partial(over_grpc, below),
+    "lean": lean,
+}
 
 if __name__ == "__main__":
     kind, stable_port, canary_port, number, at_once = sys.argv[1:]

@@ -20,6 +20,7 @@ def test_shadow_compares_the_product_with_a_bare_loop_and_h2load(root, need_bina
     assert done.returncode == 0, done.stderr
     for side in ("h2load, one connection", "bare `grpc.aio` loop", "Haldane, one process", "Haldane, two processes"):
         assert f"| {side} |" in done.stdout
+    assert "| an HTTP/2 client of 100 lines" in done.stdout
 
 
 def test_tensors_has_a_row_for_each_size(root):
