@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry
 
 from haldane.web.api import Agent
+from haldane.web.listener import listen, serve
 from haldane.web.people import Certified
-from haldane.web.server import listen, make_app, serve
+from haldane.web.server import make_app
 
 
 @contextmanager

@@ -45,6 +45,14 @@ class Running:
             time.sleep(0.02)
         raise AssertionError(f"{self.name}: not {what} after {seconds:.0f} s:\n{self.log.read_text()[-3000:]}")
 
+    def wait_up(self, holds: Callable[[], bool], what: str) -> None:
+        """The first wait, while nobody has it yet who would end it."""
+        try:
+            self.wait(holds, what)
+        except BaseException:
+            self.stop()
+            raise
+
     def stop(self) -> int:
         if self.process.poll() is None:
             self.process.terminate()
@@ -65,7 +73,7 @@ class Tap(Running):
         self.file.write_text(yaml.safe_dump({**config, "tap": {**ports, **tap}}))
         self.url = f"http://127.0.0.1:{self.rest}"
         super().__init__(name, [HALDANE, "tap", str(self.file)], directory)
-        self.wait(lambda: httpx.get(f"{self.url}/-/healthy", timeout=30).is_success, "healthy")
+        self.wait_up(lambda: httpx.get(f"{self.url}/-/healthy", timeout=30).is_success, "healthy")
 
     def counts(self) -> dict[str, float]:
         """Its series: "received model result", "copies model result use"."""
@@ -106,4 +114,4 @@ class Mirror(Running):
             words = ["-p", str(directory), "-c", str(file), "-g", settings]
         file.write_text(text)
         super().__init__(f"{name}-process", [binary, *words], directory)
-        self.wait(lambda: httpx.get(f"http://127.0.0.1:{self.rest}/v1/models/scorer", timeout=30).is_success, "up")
+        self.wait_up(lambda: httpx.get(f"http://127.0.0.1:{self.rest}/v1/models/scorer", timeout=30).is_success, "up")

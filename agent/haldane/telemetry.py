@@ -268,7 +268,8 @@ class TapTelemetry:
                 "copies_total",
                 "Calls drawn for a use (shadow, record) by what became of them: given (handed to the agent, or"
                 " written), full (no room to wait), unreadable, no_signature (a REST body, and no server says what the"
-                " model takes), left (the agent stopped asking), disk (could not be written).",
+                " model takes), left (the agent stopped asking), disk (could not be written),"
+                " stopped (no time was left for it).",
                 ["model", "use", "result"],
                 **own,
             ),

@@ -3,7 +3,3 @@
 Belongs here: putting parts together, and the answers the API needs of all of
 them. Does not belong here: anything one part could know alone.
 """
-
-from haldane.app.process import run
-
-__all__ = ["run"]

@@ -4,8 +4,8 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, disable_created_metrics
 
 import haldane
 from haldane.adapters.sql import SqlStore, open_store
+from haldane.app.access import tls_of, writable
 from haldane.app.gateways import open_routers
 from haldane.app.golden import Golden, open_golden
 from haldane.app.meters import Facts, Sources, open_sources, readings
@@ -32,7 +33,7 @@ from haldane.engine.labels import Labels, LabelTerms
 from haldane.engine.lease import Lease
 from haldane.engine.readings import Meters
 from haldane.judge.gauges import Gauge
-from haldane.ports import PortError, Refused, Router, Unavailable
+from haldane.ports import PortError, Refused, Router
 from haldane.rollout.ramp import GatewayView
 from haldane.serving.channel import Tls
 from haldane.serving.client import ServingClient, open_client
@@ -203,11 +204,6 @@ async def open_parts(config: Config, stack: AsyncExitStack) -> Parts:
     )
 
 
-def tls_of(config: Config) -> Tls | None:
-    """TLS to the servers, as the config says."""
-    return Tls(ca=config.tls.ca, cert=config.tls.cert, key=config.tls.key) if config.tls else None
-
-
 def _desk(config: Config, store: SqlStore) -> Desk:
     base = config.base or ServerConfig(tuple(ModelEntry(name=ModelName(name), base_path="") for name in config.models))
     servers = {server.name: server for server in config.fleet}
@@ -250,13 +246,3 @@ def api_token(config: Config) -> str:
                 file.write(secrets.token_urlsafe(32) + "\n")
             fresh.rename(path)
         return path.read_text().strip()
-
-
-@contextmanager
-def writable(config: Config) -> Iterator[None]:
-    """Unavailable, naming the key to correct, where state_dir cannot be made, written or read."""
-    try:
-        yield
-    except OSError as error:
-        says = f"cannot use {error.filename or config.state_dir}: {error.strerror}; set `state_dir:` to a folder that"
-        raise Unavailable("state_dir", f"{says} this user may write") from error

@@ -50,7 +50,8 @@ from haldane.ports import AlertSink, StaleWrite, Unavailable
 from haldane.release.vouch import vouch
 from haldane.serving.exposition import load_counters
 from haldane.telemetry import Telemetry
-from haldane.web.server import listening, make_app, serve
+from haldane.web.listener import listening, serve
+from haldane.web.server import make_app
 
 log = structlog.get_logger()
 

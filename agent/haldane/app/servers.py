@@ -9,49 +9,24 @@ from typing import Any
 
 import structlog
 
-from haldane.adapters.file_sd import FileList
-from haldane.adapters.listing import Form
+from haldane.app.access import tls_of
 from haldane.app.jsonfile import JsonFile
+from haldane.app.lists import open_list
 from haldane.app.meters import open_page
-from haldane.app.parts import Parts, tls_of
-from haldane.config import Config, DiscoverSection
+from haldane.app.parts import Parts
+from haldane.config import Config
 from haldane.domain.fleet import ReplicaView, Server
 from haldane.engine.converge import Converge, Pace
 from haldane.engine.observe import Observer
 from haldane.engine.roster import Listed, Names, Roster
 from haldane.engine.supervisor import Supervisor
-from haldane.ports import PortError, ProcessMeter, ServerList
+from haldane.ports import PortError, ProcessMeter
 from haldane.serving.client import ServingClient, open_client
 from haldane.serving.polledfile import PolledFile
 
 log = structlog.get_logger()
 
 OPEN_RETRY_SECONDS = 5.0
-
-
-def open_list(section: DiscoverSection) -> ServerList:
-    """The list that a section of `discover` means. Refused where there is no DNS server or cluster to ask."""
-    form = Form(
-        port=section.port,
-        metrics_port=section.metrics_port,
-        metrics_path=section.metrics_path,
-        process_port=section.process_port,
-        process_group=section.process_group,
-        canary=section.canary,
-    )
-    if section.file is not None:
-        return FileList(section.title, section.file, form)
-    if section.kubernetes is not None:
-        from haldane.adapters.kubernetes import EndpointSlices
-
-        namespace, _, service = section.kubernetes.partition("/")
-        return EndpointSlices(section.title, namespace, service, section.port_name, form)
-    assert section.dns is not None
-    from haldane.adapters.dns_list import DnsList
-
-    host, _, port = (section.resolver or "").rpartition(":")
-    resolver = (host.strip("[]"), int(port)) if section.resolver else None
-    return DnsList(section.title, section.dns, section.kind, form, resolver=resolver)
 
 
 def open_lists(config: Config) -> dict[str, Listed]:

@@ -16,8 +16,8 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 import haldane
-from haldane.app.parts import tls_of, writable
-from haldane.app.servers import open_list
+from haldane.app.access import tls_of, writable
+from haldane.app.lists import open_list
 from haldane.config import Config, RecordSection, TapSection, record_keys
 from haldane.domain.fleet import Clients, ModelName, Server
 from haldane.ports import PortError, Refused
@@ -31,7 +31,7 @@ from haldane.serving.tap import RestMirror, grpc_mirror
 from haldane.serving.tapfeed import Feed, Reading, open_feed
 from haldane.telemetry import TapTelemetry
 from haldane.tensors import Signature
-from haldane.web.server import listening, serve
+from haldane.web.listener import listening, serve
 
 log = structlog.get_logger()
 _SIGNATURE_SECONDS = 30.0  # how long what a server said of a model is taken for true
@@ -72,15 +72,16 @@ async def _run(config: Config, tap: TapSection, keys: Mapping[str, SecretStr], s
         open_feed(Feed(intake, reading), config.tap_socket),
     ]
     recorders = [_recorder(config, model, keys, intake, reading) for model in intake.recorded]
+    stack.callback(lambda: log.info("tap_ended", counts=intake.tally.as_json()))
+    # What takes calls ends first, so that the recorders then see the last of them.
+    group = await stack.enter_async_context(asyncio.TaskGroup())
+    recording = [group.create_task(recorder.run(), name="recorder") for recorder in recorders]
+    stack.callback(lambda: [task.cancel() for task in recording])
     for server in servers:
         await server.start()
         stack.push_async_callback(server.stop, 1.0)
     log.info("tap_started", grpc=tap.grpc, rest=tap.rest, models=sorted(config.tapped), version=haldane.__version__)
-    async with asyncio.TaskGroup() as group:
-        mirror = RestMirror(intake, registry, largest=tap.largest, held_bytes=tap.waiting)
-        group.create_task(serve(mirror, rest), name="rest")
-        for recorder in recorders:
-            group.create_task(recorder.run(), name="recorder")
+    await serve(RestMirror(intake, registry, largest=tap.largest, held_bytes=tap.waiting), rest)
 
 
 def shares(config: Config) -> dict[ModelName, Shares]:

@@ -6,10 +6,10 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 from haldane.adapters.dask import open_workers
+from haldane.app.access import tls_of
 from haldane.app.golden import open_golden
+from haldane.app.lists import open_list
 from haldane.app.meters import Sources, open_sources
-from haldane.app.parts import tls_of
-from haldane.app.servers import open_list
 from haldane.app.sources import answered_by, first_request, open_source, signatures_of
 from haldane.cli.neighbours import Finding, neighbours
 from haldane.config import Config, ModelSection

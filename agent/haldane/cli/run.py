@@ -42,12 +42,12 @@ def run(config: Path | None, server: str | None, metrics_url: str | None, mode: 
             settings = load_config(config, parse_models=lambda text, source: parse(text, source=source), mode=chosen)
         else:
             settings = zero_config(str(server), metrics_url)
-    from haldane import app
+    from haldane.app.process import run as run_agent
     from haldane.telemetry import set_up_logs
 
     set_up_logs()
     try:
-        asyncio.run(app.run(settings))
+        asyncio.run(run_agent(settings))
     except KeyboardInterrupt:
         raise SystemExit(0) from None
     except (PortError, BaseExceptionGroup) as error:

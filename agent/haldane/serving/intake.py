@@ -51,6 +51,7 @@ class Fate(StrEnum):
     NO_SIGNATURE = "no_signature"  # a REST body, while no server could say what the model takes
     LEFT = "left"  # the agent stopped asking while it waited
     DISK = "disk"  # could not be written
+    STOPPED = "stopped"  # the tap was told to stop, and there was no time left for it
 
 
 @dataclass(frozen=True, slots=True)

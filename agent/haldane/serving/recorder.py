@@ -19,6 +19,7 @@ log = structlog.get_logger()
 _AT_ONCE = 64
 _TIDY_SECONDS = 5.0  # how late a file may be finished or removed
 _RETRY_SECONDS = 1.0  # after the disk refused
+_FINISH_SECONDS = 3.0  # for what waits when the tap is told to stop, which is killed after ten by most that run it
 _NAMES_SOUGHT_IN = 100  # requests, after which a field that none of them had is told
 
 
@@ -32,25 +33,49 @@ class Recorder:
         self._recording, self._redaction = recording, redaction
         self._busy = Lock()  # a write goes on in its thread when its task is cancelled
         self._failing, self._retry_at, self._untidy = False, 0.0, False
+        self._in_hand = 0
+        self._recording_them: asyncio.Task[None] | None = None
         self._unseen, self._sought = set(redaction.drop | redaction.hash), 0
 
     async def run(self) -> None:
-        """Never ends; the file is finished when it is cancelled."""
+        """Never ends; when it is cancelled, what waits is written while there is time, and the file is finished."""
         waiting, loop = self._intake.recorded[self._model], asyncio.get_running_loop()
         due = loop.time() + _TIDY_SECONDS
         try:
             while True:
                 if calls := await _some(waiting, due):
-                    await self._record(calls)
+                    await asyncio.shield(self._begin(calls))
                 if loop.time() >= due:
                     await self._tidy()
                     due = loop.time() + _TIDY_SECONDS
         finally:
             try:
-                with self._busy:
-                    self._recording.close()
-            except OSError as error:
-                log.error("recording_failed", model=self._model, detail=str(error))
+                await self._finish(waiting)
+            finally:
+                self._close()
+
+    def _begin(self, calls: Sequence[Mirrored]) -> asyncio.Task[None]:
+        """A task of its own, so that calls in hand are not lost between the queue and the file."""
+        self._in_hand, self._recording_them = len(calls), asyncio.create_task(self._record(calls))
+        return self._recording_them
+
+    async def _finish(self, waiting: Waiting) -> None:
+        """Nothing more comes. What cannot be written in time is counted."""
+        try:
+            async with asyncio.timeout(_FINISH_SECONDS):
+                if self._recording_them is not None:
+                    await self._recording_them
+                while len(waiting):
+                    await self._begin(await waiting.take(_AT_ONCE))
+        except TimeoutError:
+            self._settle(Fate.STOPPED, self._in_hand + len(waiting))
+
+    def _close(self) -> None:
+        try:
+            with self._busy:
+                self._recording.close()
+        except OSError as error:
+            log.error("recording_failed", model=self._model, detail=str(error))
 
     async def _tidy(self) -> None:
         """A file that cannot be removed is no reason to drop calls; told when it begins."""

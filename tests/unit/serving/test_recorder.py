@@ -2,7 +2,7 @@
 
 import asyncio
 import resource
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -37,20 +37,20 @@ def body(size: int = 1, **more: bytes) -> bytes:
     return bytes(request.SerializeToString())
 
 
+async def nothing(_: ModelName) -> None:
+    """No server says what a model takes."""
+
+
 @asynccontextmanager
-async def recording(folder: Path, redaction: Redaction | None = None) -> AsyncIterator[Intake]:
+async def recording(
+    folder: Path, redaction: Redaction | None = None, known: Callable[[ModelName], Awaitable[None]] = nothing
+) -> AsyncIterator[Intake]:
     """A recorder at work; its file is finished at the end."""
     terms = Terms(folder, file_bytes=1 << 20, file_seconds=3600.0, keep_bytes=1 << 30, keep_seconds=3600.0)
     intake = Intake({CREDIT: Shares(record=1.0)}, 10 << 20, Tally(TapTelemetry.on(CollectorRegistry())))
-
-    async def nothing(_: ModelName) -> None:
-        return None
-
     files = Recording(CREDIT, terms)
     files.open()
-    work = asyncio.create_task(
-        Recorder(CREDIT, intake, Reading(nothing, 1 << 20), files, redaction or Redaction()).run()
-    )
+    work = asyncio.create_task(Recorder(CREDIT, intake, Reading(known, 1 << 20), files, redaction or Redaction()).run())
     try:
         yield intake
     finally:
@@ -101,6 +101,29 @@ async def test_a_rest_call_waits_for_no_server_that_could_say_what_it_means(tmp_
     assert intake.tally.fates == {
         (CREDIT, Use.RECORD, fate): 1 for fate in (Fate.GIVEN, Fate.NO_SIGNATURE, Fate.UNREADABLE)
     }
+
+
+async def test_a_tap_that_is_told_to_stop_writes_what_waits(tmp_path):
+    """More than is taken in one go, some of it just in hand."""
+    async with recording(tmp_path) as intake:
+        for _ in range(300):
+            intake.grpc(Api.PREDICT, body())
+        await asyncio.sleep(0)
+    assert intake.tally.fates == {(CREDIT, Use.RECORD, Fate.GIVEN): 300}
+    assert len(written(tmp_path)) == 300
+
+
+async def test_a_tap_that_is_told_to_stop_counts_what_it_has_no_time_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_FINISH_SECONDS", 0.2)
+
+    async def hangs(_: ModelName) -> None:
+        await asyncio.sleep(60)
+
+    async with recording(tmp_path, known=hangs) as intake:
+        for _ in range(100):
+            intake.rest("credit", Api.PREDICT, b'{"instances": [1.0]}')
+        await asyncio.sleep(0.05)  # some are in hand, while a server is asked what they mean
+    assert intake.tally.fates == {(CREDIT, Use.RECORD, Fate.STOPPED): 100}
 
 
 async def test_what_breaks_the_redaction_is_not_written(tmp_path, monkeypatch):

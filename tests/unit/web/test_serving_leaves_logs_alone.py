@@ -7,7 +7,8 @@ import logging
 from prometheus_client import CollectorRegistry
 
 from haldane.testing.gallery import MemoryAgent
-from haldane.web.server import listen, make_app, serve
+from haldane.web.listener import listen, serve
+from haldane.web.server import make_app
 
 
 class Watched(logging.Handler):
