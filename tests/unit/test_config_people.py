@@ -1,4 +1,4 @@
-"""People in the config: each known by one thing that is theirs alone."""
+"""People in the config, each known by one thing that is theirs alone; and whose models are whose."""
 
 from pathlib import Path
 
@@ -44,3 +44,28 @@ def test_what_could_mean_two_people_or_nobody_is_refused(tmp_path: Path, text: s
     with pytest.raises(ConfigError) as caught:
         load_config(tmp_path / "haldane.yaml")
     assert key in str(caught.value) and says in str(caught.value)
+
+
+MODELS = "models: {{credit: {{clients: label, namespace: {namespace}}}, score: {{clients: label}}}}"
+
+
+def test_a_model_is_known_with_its_namespace_and_without(tmp_path: Path) -> None:
+    read(tmp_path, MODELS.format(namespace="finance/eu"))
+    config = load_config(tmp_path / "haldane.yaml")
+    assert (config.full_name("credit"), config.full_name("score")) == ("finance/eu/credit", "score")
+    for said, local in {
+        "finance/eu/credit": "credit",
+        "credit": "credit",
+        "score": "score",
+        "finance/eu/score": "finance/eu/score",
+        "eu/credit": "eu/credit",
+        "finance/eu/../eu/credit": "finance/eu/../eu/credit",
+    }.items():
+        assert config.local_name(said) == local
+
+
+@pytest.mark.parametrize("namespace", ["..", "../fraud", "finance/", "/finance", "a//b", "a/../b", "7", "''", "a b"])
+def test_a_namespace_that_leads_elsewhere_is_refused(tmp_path: Path, namespace: str) -> None:
+    read(tmp_path, MODELS.format(namespace=namespace))
+    with pytest.raises(ConfigError, match=r"models\.credit\.namespace"):
+        load_config(tmp_path / "haldane.yaml")

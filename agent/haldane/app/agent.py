@@ -82,6 +82,12 @@ class Agent:
         published = self.config.models[model].published or ""
         return content_of(self.config.base_path(model), version, published=published, model=model)
 
+    def local(self, said: str) -> str:
+        return self.config.local_name(said)
+
+    def full(self, model: str) -> str:
+        return self.config.full_name(model)
+
     def unready(self) -> Sequence[str]:
         unseen = [
             f"server {server} has not been looked at yet"
@@ -106,6 +112,7 @@ class Agent:
             servers=tuple(self.desk.servers.values()),
             seen=dict(self.desk.views),
             stable=stable,
+            namespaces={ModelName(name): one.namespace for name, one in self.config.models.items() if one.namespace},
             rollouts=tuple(self.desk.live()),
             conditions=tuple(self.conditions()),
             unusable=self.unusable(),

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import structlog
 
@@ -53,5 +54,5 @@ async def _one(model: ModelName, message: Message, letters: Outlet | None, agent
             said = {"haldane-why": str(error).encode(), "haldane-from": message.where.encode()}
             await letters.put(message.value, headers={**message.headers, **said})
         return
-    if announced.model == model:
-        await agent.announce(announced)
+    if agent.local(announced.model) == model:
+        await agent.announce(replace(announced, model=model))

@@ -59,7 +59,9 @@ class Headroom:
         """Blocks. PortError when nothing is known of the version's size."""
         base_path, section = self.config.base_path(model), self.config.models[model]
         try:
-            release = release_of(base_path, version, published=section.published or "", model=model)
+            release = release_of(
+                base_path, version, published=section.published or "", model=self.config.full_name(model)
+            )
         except PortError as error:
             files = (listing(base_path, lambda _: {version}) or {}).get(version) if base_path else None
             found, why = need_of(None, sum(files.values()) if files else None), error.detail

@@ -208,7 +208,7 @@ def _desk(config: Config, store: SqlStore) -> Desk:
     base = config.base or ServerConfig(tuple(ModelEntry(name=ModelName(name), base_path="") for name in config.models))
     servers = {server.name: server for server in config.fleet}
     desk = Desk(mode=config.mode, servers=servers, base=base, watched={}, vouches=True)
-    desk.frozen = partial(frozen, config.freeze)
+    desk.frozen = lambda model, at: frozen(config.freeze, config.full_name(model), at)
     put_at_rest(config, desk, store.settled())
     return desk
 

@@ -181,7 +181,7 @@ def _vouching(parts: Parts) -> Vouching:
     def compare(model: ModelName, version: int) -> Vouched:
         section = parts.config.models.get(model)  # None: a rollout is live, and the config does not have it any more
         published = (section.published if section else None) or ""
-        return vouch(parts.config.base_path(model), version, published=published, model=model)
+        return vouch(parts.config.base_path(model), version, published=published, model=parts.config.full_name(model))
 
     return Vouching(parts.desk, parts.store, compare)
 

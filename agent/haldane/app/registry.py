@@ -26,7 +26,9 @@ async def open_aliases(config: Config, stack: AsyncExitStack, parts: Parts) -> A
     def run_of(model: ModelName, version: int) -> str:
         published = config.models[model].published or ""
         try:
-            said = release_of(config.base_path(model), version, published=published, model=model).metadata
+            said = release_of(
+                config.base_path(model), version, published=published, model=config.full_name(model)
+            ).metadata
         except Refused:  # nobody published it
             return ""
         kept = said.get("mlflow")

@@ -82,8 +82,10 @@ def _choices(shelf: "Shelf", keep: int, in_use: Mapping[int, Sequence[str]]) -> 
 def _in_use(connection: Connection, model: str) -> Mapping[int, Sequence[str]]:
     """Why each version must stay, as the agent knows it now; leaves when it does not know enough."""
     status = connection.get("/v1/status")
+    model = local_name(status, model)
     if model not in status["stable"]:
-        known = ", ".join(status["stable"]) or "none"
+        spaces = status.get("namespaces", {})
+        known = ", ".join(f"{spaces[one]}/{one}" if one in spaces else one for one in status["stable"]) or "none"
         leave(REFUSED, f"the agent at {connection.agent} does not look after {model}, so it cannot say what is in use;"
                        f" it has {known}")  # fmt: skip
     views = {server["name"]: status["seen"].get(server["name"]) for server in status["servers"]}
@@ -97,6 +99,12 @@ def _in_use(connection: Connection, model: str) -> Mapping[int, Sequence[str]]:
     for version, reason in _uses(status, connection.get("/v1/rollouts", limit=1000)["rollouts"], model):
         uses[version].append(reason)
     return uses
+
+
+def local_name(status: Mapping[str, Any], said: str) -> str:
+    """The name that the agent's servers know, of one said with the namespace it has there; any other as it is."""
+    namespace, _, name = said.rpartition("/")
+    return name if namespace and status.get("namespaces", {}).get(name) == namespace else said
 
 
 def _uses(status: Mapping[str, Any], rollouts: Sequence[Mapping[str, Any]], model: str) -> Iterator[tuple[int, str]]:

@@ -58,7 +58,7 @@ def unhold(connection: Connection, model: str, version: int, why: str) -> None:
 
 def holds_of(found: Mapping[str, Any], model: str) -> dict[int, Mapping[str, Any]]:
     """Version -> its hold, out of the agent's answer for all models."""
-    return {one["version"]: one for one in found["holds"] if one["model"] == model}
+    return {one["version"]: one for one in found["holds"] if model in (one["model"], one["name"])}
 
 
 def told(one: Mapping[str, Any]) -> str:

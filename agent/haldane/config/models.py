@@ -20,6 +20,9 @@ def _stable(value: Any) -> Any:
     raise ValueError(f"must be a version number, or none where no version has been released yet; got {value!r}")
 
 
+_NAMESPACE = r"^[A-Za-z_][A-Za-z0-9_-]*(/[A-Za-z_][A-Za-z0-9_-]*)*$"  # no dots, so it leads nowhere else
+
+
 class ModelSection(Section):
     """One model to look after."""
 
@@ -59,6 +62,10 @@ class ModelSection(Section):
 
     outputs: OutputsSection | None = None
     """Replaces the top-level outputs for this model."""
+
+    namespace: Annotated[str, Field(pattern=_NAMESPACE)] | None = None
+    """Whose it is, such as `finance`: the API, the command line, `people` and `freeze` then know it as
+    finance/NAME, and so does the storage it was published in. Serving knows NAME."""
 
     published: Annotated[str, Field(pattern=r"^(/|[a-z0-9]+://)")] | None = None
     """Where the model was published (`haldane release publish --to`): a directory or URL. There the agent reads a

@@ -223,6 +223,16 @@ class Config(Section):
         """What the processes of those servers may use, bytes, where that is said."""
         return {server.name: one.memory for server, one in zip(self.fleet, self.servers, strict=True) if one.memory}
 
+    def full_name(self, model: str) -> str:
+        """A model's name with its namespace, as people say it."""
+        section = self.models.get(model)
+        return f"{section.namespace}/{model}" if section is not None and section.namespace else model
+
+    def local_name(self, said: str) -> str:
+        """The name that Serving knows, of one said with its namespace; any other as it is."""
+        name = said.rpartition("/")[2]
+        return name if name in self.models and self.full_name(name) == said else said
+
     def rules_of(self, model: str) -> Rules:
         """How that model's canaries are judged, as the rollout keeps it."""
         rules = self.analysis_of(model).rules(

@@ -100,11 +100,19 @@ class MemoryAgent:
     dropped_for: dict[tuple[str, int], str] = field(default_factory=dict)
     refused: list[tuple[str, Right, str]] = field(default_factory=list)
     held: dict[int, Hold] = field(default_factory=dict)
+    namespace: str = ""  # of its one model
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def add(self, story: Story) -> Story:
         self.stories[story.rollout.id] = story
         return story
+
+    def local(self, said: str) -> str:
+        name = said.rpartition("/")[2]
+        return name if self.namespace and said == self.full(name) else said
+
+    def full(self, model: str) -> str:
+        return f"{self.namespace}/{model}" if self.namespace and model == MODEL else model
 
     def unready(self) -> Sequence[str]:
         return self.reasons
@@ -118,6 +126,7 @@ class MemoryAgent:
             servers=(Server(r0, "127.0.0.1:1"), Server(r1, "127.0.0.1:2", dedicated_canary=True)),
             seen={r0: a_view(1, labels={"stable": 1, "canary": None}, failed=(5,), at=START), r1: None},
             stable={MODEL: 1},
+            namespaces={MODEL: self.namespace} if self.namespace else {},
             rollouts=tuple(one.rollout for one in self.stories.values() if not one.rollout.phase.final),
             conditions=self.conditions,
             trouble={"r1": "connection refused"},

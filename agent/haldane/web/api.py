@@ -46,6 +46,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from haldane.domain.evidence import Ruling
+from haldane.domain.fleet import ModelName
 from haldane.domain.labels import Label, Receipt
 from haldane.domain.people import Person, Right, right_for
 from haldane.domain.record import Record, to_line
@@ -68,6 +69,12 @@ class Agent(Protocol):
 
     def unready(self) -> Sequence[str]:
         """Why it is not ready, in sentences; empty when it is."""
+
+    def local(self, said: str) -> str:
+        """The model's name that Serving knows, of one said with its namespace; any other as it is."""
+
+    def full(self, model: str) -> str:
+        """The model's name with its namespace, by which people's rights go."""
 
     def status(self) -> AgentStatus: ...
 
@@ -118,9 +125,9 @@ class Agent(Protocol):
 
 async def allowed(agent: Agent, person: Person, right: Right, model: str) -> Person:
     """The same person, when they may; Problem otherwise, on record when it is somebody known."""
-    if not person.may(right, model):
+    if not person.may(right, full := agent.full(model)):
         await agent.denied(person, right, model)
-        raise Problem(HTTPStatus.FORBIDDEN, refusal(person, right, model))
+        raise Problem(HTTPStatus.FORBIDDEN, refusal(person, right, full))
     return person
 
 
@@ -196,8 +203,9 @@ class Api:
     async def start(self, request: Request) -> Response:
         self._keys.who(request)
         body = await read_body(request, {"model": str, "version": int, "by": str, "why": str})
-        person = await self._allowed(request, Right.START, body["model"], body["by"])
-        made = await self._agent.start(body["model"], body["version"], by=person.name, why=body["why"])
+        model = self._agent.local(body["model"])
+        person = await self._allowed(request, Right.START, model, body["by"])
+        made = await self._agent.start(model, body["version"], by=person.name, why=body["why"])
         return JSONResponse({"rollout": as_json(made)}, status_code=HTTPStatus.CREATED)
 
     async def command(self, request: Request) -> Response:
@@ -217,7 +225,7 @@ class Api:
 
     async def labels(self, request: Request) -> Response:
         self._keys.who(request)
-        model = request.query_params.get("model", "")
+        model = self._agent.local(request.query_params.get("model", ""))
         if not model:
             raise Problem(HTTPStatus.BAD_REQUEST, "model: missing; post to /v1/labels?model=NAME")
         await self._allowed(request, Right.LABEL, model)
@@ -246,8 +254,9 @@ class Api:
         except ImportError:
             why = 'CloudEvents need a small package: pip install "haldane[notify]"'
             raise Problem(HTTPStatus.NOT_IMPLEMENTED, why) from None
-        person = await self._allowed(request, Right.ANNOUNCE, one.model, one.by)
-        taken = await self._agent.announce(replace(one, by=person.name))
+        model = ModelName(self._agent.local(one.model))
+        person = await self._allowed(request, Right.ANNOUNCE, model, one.by)
+        taken = await self._agent.announce(replace(one, model=model, by=person.name))
         told = {"model": one.model, "version": one.version, "taken": taken}
         return JSONResponse(told, status_code=HTTPStatus.ACCEPTED)
 

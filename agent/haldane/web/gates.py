@@ -56,6 +56,7 @@ class Gates:
         if not model or not (text.isascii() and text.isdecimal()):
             says = "give model and version (a whole number), so that no older verdict is taken for this one"
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{says}; got model={model!r:.60}, version={text!r:.60}")
+        model = self._agent.local(model)
         known = self._agent.status().stable
         if model not in known:
             raise Unknown(f"model {model!r} is not in the config; it has {', '.join(known) or 'none'}")

@@ -7,6 +7,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from haldane.domain.people import Person, Right
+from haldane.domain.release import Hold
 from haldane.web.api import Agent, allowed
 from haldane.web.jsonform import as_json
 from haldane.web.people import Keys
@@ -29,7 +30,7 @@ class HoldRoutes:
         ]
 
     async def holds(self, request: Request) -> Response:
-        return JSONResponse({"holds": as_json(list(await self._agent.holds()))})
+        return JSONResponse({"holds": [self._told(one) for one in await self._agent.holds()]})
 
     async def hold(self, request: Request) -> Response:
         person, body = await self._asked(request, {**_FIELDS, "until": int})
@@ -41,15 +42,19 @@ class HoldRoutes:
             why=body["why"],
             until=None if until is None else float(until),
         )
-        return JSONResponse({"hold": as_json(made)})
+        return JSONResponse({"hold": self._told(made)})
 
     async def end(self, request: Request) -> Response:
         person, body = await self._asked(request, _FIELDS)
         await self._agent.end_hold(body["model"], body["version"], by=person.name, why=body["why"])
         return JSONResponse({"model": body["model"], "version": body["version"]})
 
+    def _told(self, one: Hold) -> dict[str, Any]:
+        return {**as_json(one), "name": self._agent.full(one.model)}
+
     async def _asked(self, request: Request, fields: dict[str, type]) -> tuple[Person, dict[str, Any]]:
         self._keys.who(request)  # before a byte of the body is read
         body = await read_body(request, fields, optional=("until",))
+        body["model"] = self._agent.local(body["model"])
         person = self._keys.who(request, body["by"])
         return await allowed(self._agent, person, Right.HOLD, body["model"]), body

@@ -25,6 +25,7 @@ class AgentStatus:
     servers: tuple[Server, ...]
     seen: Seen
     stable: Mapping[ModelName, int | None] = field(default_factory=dict)
+    namespaces: Mapping[ModelName, str] = field(default_factory=dict)  # of the models that are in one
     rollouts: tuple[Rollout, ...] = ()  # live ones
     conditions: tuple[Condition, ...] = ()
     trouble: Mapping[str, str] = field(default_factory=dict)  # server -> why it could not be seen

@@ -151,6 +151,23 @@ def test_a_hold_set_while_others_are_deleted_counts(shelf, address, agent, monke
     assert shelf.published() == [9, 8, 7, 6, 5, 4, 1]
 
 
+def test_a_model_in_a_namespace_is_cleaned_up_by_its_full_name_and_by_no_other(shelf, address, agent, tmp_path):
+    agent.namespace = "finance"
+    top = shelf.storage.path("finance")
+    top.mkdir()
+    shelf.storage.path(MODEL).rename(top / MODEL)
+    agent.held[2] = Hold(model=MODEL, version=2, by="ada", why="audit", since=0.0)
+    run = ["release", "gc", f"finance/{MODEL}", "--from", shelf.storage.name, "--agent", address, "-o", "json"]
+    told = {one["version"]: one for one in json.loads(CliRunner().invoke(main, run).stdout)}
+    assert [version for version, one in told.items() if one["delete"]] == [3, 4]
+    assert told[2]["why"].startswith("on hold by ada")
+    kept = ("--from", shelf.storage.name, "--agent", address)
+    assert "on hold by ada" in release("show", f"finance/{MODEL}", 2, *kept).stdout
+    run[2] = f"fraud/{MODEL}"
+    refused = CliRunner().invoke(main, run)
+    assert (refused.exit_code, f"it has finance/{MODEL}" in refused.stderr) == (5, True)
+
+
 def test_where_no_agent_answers_the_list_says_that_holds_are_not_shown(shelf):
     result = release("list", MODEL, "--from", shelf.storage.name, "--agent", "http://127.0.0.1:1")
     assert (result.exit_code, "holds are not shown" in result.stderr) == (0, True)

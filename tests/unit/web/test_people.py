@@ -149,3 +149,27 @@ async def test_without_a_proxy_in_the_config_a_name_in_a_header_means_nothing(ag
 async def test_a_token_counts_more_than_a_certificate(agent: MemoryAgent) -> None:
     answer = await by_certificate(agent, "10.0.0.5", [NAME, ("Authorization", f"Bearer {PEOPLE[1][0]}")])
     assert answer.json()["error"].startswith("bob may not")
+
+
+FIN = Person("fin", frozenset(Right), ("finance/*",))
+
+
+@pytest.mark.parametrize("said", ["finance/credit", "credit"])
+async def test_rights_go_by_the_name_with_its_namespace(agent: MemoryAgent, said: str) -> None:
+    people = [*PEOPLE, ("fin-fin-fin-fin-fin-fin", FIN)]
+    body = {**START, "model": said}
+    assert (await post(agent, people[-1][0], "/v1/rollouts", {**START}, people)).status_code == 403
+    agent.namespace = "finance"
+    denied = await post(agent, PEOPLE[0][0], "/v1/rollouts", body)
+    assert "the right `start` of finance/credit" in denied.json()["error"]
+    made = await post(agent, people[-1][0], "/v1/rollouts", body, people)
+    assert (made.status_code, made.json()["rollout"]["model"]) == (201, "credit")
+
+
+@pytest.mark.parametrize("said", ["fraud/credit", "finance/../credit", "finance/finance/credit", "/credit", "finance/"])
+async def test_a_name_in_another_namespace_or_that_climbs_is_no_model(agent: MemoryAgent, said: str) -> None:
+    agent.namespace = "finance"
+    answer = await post(agent, OWN, "/v1/rollouts", {**START, "model": said})
+    assert (answer.status_code, agent.stories) == (404, {})
+    hold = await post(agent, OWN, "/v1/holds", {**HOLD, "model": said})
+    assert (hold.status_code, agent.held) == (404, {})
