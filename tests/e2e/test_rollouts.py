@@ -6,15 +6,21 @@ from tests.fleet import Fleet
 
 from haldane.adapters.sql import open_store
 from haldane.domain.record import Record, first_break
+from haldane.serving import modelconfig
 
 
 def test_a_good_version_is_promoted_on_every_server(fleet: Fleet) -> None:
     fleet.add(2)
-    agent = fleet.run_agent()
+    boots_with = fleet.directory / "boot.config"
+    boots_with.write_text(fleet.base().read_text())
+    agent = fleet.run_agent(boot_configs=[{"file": str(boots_with)}])
     name = agent.begin(2)
     over = agent.wait_phase(name, "SUCCEEDED", "ROLLED_BACK", "HELD")
     assert (over["phase"], over["verdict"]) == ("SUCCEEDED", "pass"), over["why"]
     agent.wait(lambda: agent.labels() == {"r0": {"stable": 2}, "r1": {"stable": 2}}, "at rest on version 2")
+    boot = f"file {boots_with}"
+    agent.wait(lambda: agent.get("/v1/status").json()["boot"] == {boot: "as it should be"}, "told")
+    agent.wait(lambda: modelconfig.parse(boots_with.read_text()).models[0].versions == (2,), "what servers boot with")
 
 
 def test_a_wrong_version_is_withdrawn_from_every_server(fleet: Fleet) -> None:
@@ -71,6 +77,19 @@ def test_a_pause_holds_and_a_resume_goes_on(fleet: Fleet) -> None:
     assert agent.labels()["r0"] == {"canary": 2, "stable": 1}
     assert agent.post(f"/v1/rollouts/{name}/commands", kind="resume").status_code == 200
     assert agent.wait_phase(name, "SUCCEEDED", "ROLLED_BACK")["phase"] == "SUCCEEDED"
+
+
+def test_harm_that_begins_while_a_rollout_is_held_with_users_on_it_takes_them_back(fleet: Fleet) -> None:
+    fleet.add(2)
+    agent = fleet.run_agent(plan={"load": "60s", "bake": "10m", "change": "60s"})
+    name = agent.begin(2)
+    agent.wait_phase(name, "BAKING")
+    assert agent.post(f"/v1/rollouts/{name}/commands", kind="pause").json()["after"] == "HELD"
+    for index in range(2):
+        fleet.break_(index, kind="fail", version=2)
+    over = agent.wait_phase(name, "ROLLED_BACK", "SUCCEEDED", seconds=150)
+    assert (over["phase"], over["verdict"]) == ("ROLLED_BACK", "fail"), over["why"]
+    assert agent.labels() == {"r0": {"stable": 1}, "r1": {"stable": 1}}
 
 
 def test_observe_mode_touches_nothing_and_recommends(fleet: Fleet) -> None:
