@@ -32,12 +32,12 @@ class AgentProcess:
         self.environment: dict[str, Any] = {}  # of the process, as subprocess.Popen takes it
         self.config_file.write_text(yaml.safe_dump(config))
 
-    def start(self, *, wait_ready: bool = True) -> "AgentProcess":
+    def start(self, *, wait_ready: bool = True, seconds: float = 60.0) -> "AgentProcess":
         with self.log.open("ab") as log:
             command = [HALDANE, "run", "--config", str(self.config_file)]
             self.process = subprocess.Popen(command, stderr=log, stdout=log, **self.environment)
         if wait_ready:
-            self.wait(lambda: self.get("/-/ready").status_code == 200, "ready")
+            self.wait(lambda: self.get("/-/ready").status_code == 200, "ready", seconds)
         return self
 
     def kill(self) -> None:
@@ -141,9 +141,10 @@ class Fleet:
         """A version that multiplies by 10, which is right, unless said otherwise."""
         self.first.add(MODEL, version, recipe, **({"k": 10.0, **settings} if recipe == "affine" else settings))
 
-    def start(self) -> None:
+    def start(self, wait_seconds: float = 60.0) -> None:
         for sandbox in self.sandboxes:
-            sandbox.start(sandbox.config(sandbox.entry(MODEL, self.stable)), rest=True)
+            config = sandbox.config(sandbox.entry(MODEL, self.stable))
+            sandbox.start(config, rest=True, wait_seconds=wait_seconds)
 
     def rows(self) -> Path:
         path = self.directory / "rows.csv"
