@@ -32,6 +32,8 @@ def row(what: str) -> str:
         ("a version is loaded that nobody asked for", BOUNDS.linger),
         ("a version stays loaded though it is not wanted", BOUNDS.unapproved),
         ("a server does not answer", BOUNDS.unseen),
+        ("a rollback takes long", BOUNDS.rollback),
+        ("stable fails more requests", BOUNDS.failing),
     ],
 )
 def test_each_bound_that_is_stated_is_the_one_that_is_kept(what: str, seconds: float) -> None:

@@ -35,7 +35,7 @@ from haldane.app.takeback import take_back
 from haldane.config import Config
 from haldane.domain.evidence import Ruling
 from haldane.domain.fleet import ModelName
-from haldane.domain.rollout import Mode, Rollout, Transition
+from haldane.domain.rollout import Mode, Rollout, RolloutId, Transition
 from haldane.domain.vouched import Vouched
 from haldane.engine.collector import quieten
 from haldane.engine.gateway import Gateway, GatewayPace
@@ -45,6 +45,7 @@ from haldane.engine.observe import Observer
 from haldane.engine.observe import Pace as ObserverPace
 from haldane.engine.supervisor import Supervisor
 from haldane.engine.vouching import Vouching
+from haldane.judge.conditions import of_rollouts
 from haldane.judge.storage import Shelf
 from haldane.ports import AlertSink, StaleWrite, Unavailable
 from haldane.release.vouch import vouch
@@ -159,6 +160,9 @@ async def _supervise(parts: Parts, agent: Agent, late: LateWatch, acting: Iterab
             put_at_rest(parts.config, parts.desk, await asyncio.to_thread(parts.store.settled))
             await agent.holds()
             await agent.supervisor.take_up()
+            # Not before: they are another agent's until then, and what moves there does not show here.
+            for rollout in reversed(await asyncio.to_thread(parts.store.rollouts)):
+                show_rollout(parts.telemetry, rollout)
             for rollout in parts.desk.live():
                 agent.history.take_over(rollout.id)
             break
@@ -201,13 +205,20 @@ async def _end_when_lost(lease: Lease, agent: Agent, telemetry: Telemetry) -> No
 def _assemble(parts: Parts, sinks: Mapping[str, AlertSink]) -> tuple[Agent, Observer, LateWatch, StorageWatch]:
     desk, telemetry = parts.desk, parts.telemetry
     history = History(parts.store)
+    failing: dict[RolloutId, float] = {}  # since when stable has failed more than it may
 
     def on_ruling(rollout: Rollout, ruling: Ruling) -> None:
         history.add(rollout.id, ruling)
         show_ruling(telemetry, rollout, ruling)
+        if ruling.stable_fails:
+            failing.setdefault(rollout.id, parts.clock.now())
+        else:
+            failing.pop(rollout.id, None)
 
     def on_move(transition: Transition) -> None:
         show_transition(telemetry, transition)
+        if not transition.after.phase.judging:
+            failing.pop(transition.after.id, None)
         if transition.after.phase.final:
             history.over(transition.after.id)
             late.add(transition.after)
@@ -237,10 +248,9 @@ def _assemble(parts: Parts, sinks: Mapping[str, AlertSink]) -> tuple[Agent, Obse
         list_storage=listing if parts.config.list_every else None,
         on_shelf=on_shelf,
         on_queued=parts.batch_waits.on_scrape,
+        also=lambda at, bounds: of_rollouts(desk.live(), failing, at=at, bounds=bounds),
         pace=ObserverPace(listing=parts.config.list_every.total_seconds()),
     )
-    for rollout in reversed(parts.store.rollouts()):
-        show_rollout(telemetry, rollout)
     for model in parts.config.models:
         telemetry.taken_back.labels(model)  # there from the start, so that an increase from 0 shows
     agent = Agent(

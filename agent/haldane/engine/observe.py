@@ -7,7 +7,7 @@ read or a sink that is gone is counted and tried again, never an end.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import structlog
@@ -43,6 +43,7 @@ class Observer:
     and raises nothing; `wanted` the config a server should have, None in
     observe mode, where nobody here decides what should be loaded. `list_storage`
     lists a base path, where this process can read it; None: not asked for.
+    `also` gives what is wrong elsewhere, as of a time (seconds).
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Observer:
         list_storage: ListStorage | None = None,
         on_shelf: Callable[[str, storage.Shelf, float], None] = lambda path, shelf, at: None,
         on_queued: Callable[[ServerName, Mapping[float, float]], None] = lambda server, queued: None,
+        also: Callable[[float, Bounds], Iterable[Condition]] = lambda at, bounds: (),
         bounds: Bounds | None = None,
         pace: Pace | None = None,
     ) -> None:
@@ -66,6 +68,7 @@ class Observer:
         self._telemetry, self._gauges = telemetry, Gauges(telemetry)
         self._bounds, self._pace = bounds or Bounds(), pace or Pace()
         self._list_storage, self._on_shelf, self._on_queued = list_storage, on_shelf, on_queued
+        self._also = also
         self._entries = {entry.name: entry for entry in base.models if entry.base_path}
         self._shelves: dict[str, storage.Shelf] = {}  # by base path without a last slash
         self._paths = {entry.name: entry.base_path for entry in base.models}
@@ -80,7 +83,9 @@ class Observer:
 
     def conditions(self) -> tuple[Condition, ...]:
         """Everything wrong now, oldest first."""
-        return conditions.conditions(self._memories, at=self._clock.now(), bounds=self._bounds)
+        at = self._clock.now()
+        of_servers = conditions.conditions(self._memories, at=at, bounds=self._bounds)
+        return tuple(sorted((*of_servers, *self._also(at, self._bounds)), key=lambda one: one.since))
 
     def add(self, server: ServerName) -> None:
         """It is in the fleet; nothing is known of it yet."""

@@ -17,10 +17,16 @@ _ALERT = {
     "server_unseen": ("HaldaneServerUnseen", "page"),
     "server_restarted": ("HaldaneServerRestarted", "info"),
     "unapproved_version": ("HaldaneUnapprovedVersion", "page"),
+    "rollout_stuck": ("HaldaneRolloutStuck", "page"),
+    "rollback_slow": ("HaldaneRollbackSlow", "page"),
+    "stable_failing": ("HaldaneStableFailing", "page"),
     "watching": ("HaldaneWatching", "info"),
 }
 _SUMMARY = {
     "watching": ("Haldane is watching", "Haldane 正在监视"),
+    "rollout_stuck": ("the rollback of {model} does not get through", "{model} 的回滚无法完成"),
+    "rollback_slow": ("rolling back {model} takes longer than a minute", "{model} 的回滚已超过一分钟"),
+    "stable_failing": ("the stable version of {model} fails requests", "{model} 的稳定版本有请求失败"),
     "failed_load": ("{model} version {version} failed to load", "{model} 的版本 {version} 加载失败"),
     "load_stuck": ("{model} version {version} has been loading for too long", "{model} 的版本 {version} 加载时间过长"),
     "upload_incomplete": (

@@ -11,6 +11,7 @@ from dataclasses import replace
 from enum import StrEnum
 
 from haldane.domain.fleet import Condition, ModelName, ServerName
+from haldane.domain.rollout import Phase, Rollout, RolloutId
 from haldane.judge.memory import Bounds, Memory
 from haldane.judge.unwanted import Key, Spell
 
@@ -30,6 +31,9 @@ class Name(StrEnum):
     SERVER_UNSEEN = "server_unseen"
     SERVER_RESTARTED = "server_restarted"
     UNAPPROVED_VERSION = "unapproved_version"
+    ROLLOUT_STUCK = "rollout_stuck"
+    ROLLBACK_SLOW = "rollback_slow"
+    STABLE_FAILING = "stable_failing"
 
 
 def conditions(
@@ -45,6 +49,24 @@ def conditions(
             key = (one.name, one.model, one.version)
             found[key] = _joined(found[key], one) if key in found else one
     return tuple(sorted(found.values(), key=lambda one: (one.since, one.name, one.model)))
+
+
+def of_rollouts(
+    live: Iterable[Rollout], failing: Mapping[RolloutId, float], *, at: float, bounds: Bounds
+) -> Iterator[Condition]:
+    """What someone should get up for in rollouts under way; `failing`: since when stable fails more than it may."""
+    for one in live:
+
+        def say(name: Name, detail: str, since: float, one: Rollout = one) -> Condition:
+            return Condition(name, one.model, None, (), f"version {one.new} on trial: {detail}", since)
+
+        if one.phase is Phase.STUCK:
+            yield say(Name.ROLLOUT_STUCK, one.why, one.phase_since)
+        if one.phase is Phase.ROLLING_BACK and at - one.phase_since >= bounds.rollback:
+            yield say(Name.ROLLBACK_SLOW, one.why, one.phase_since)
+        since = failing.get(one.id)
+        if since is not None and one.phase.judging and at - since >= bounds.failing:
+            yield say(Name.STABLE_FAILING, "stable fails more requests than a baseline may", since)
 
 
 def _joined(first: Condition, other: Condition) -> Condition:

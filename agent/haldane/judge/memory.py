@@ -49,6 +49,8 @@ class Bounds:
     upload: float = 60.0  # files that lack something and have not changed; a listing every 30 s shows it
     unserved: float = 120.0  # complete in storage, and a `latest` server does not even try; it polls every second
     drift: float = 60.0  # not as wanted, at once or again and again; converging takes a few looks
+    rollback: float = 60.0  # a rollback under way
+    failing: float = 60.0  # stable fails more than a baseline may
     linger: float = 300.0  # a failed load is told at least this long, though it was withdrawn at once
 
 

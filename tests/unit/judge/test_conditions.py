@@ -13,11 +13,13 @@ from haldane.domain.fleet import (
     ServerName,
     VersionStatus,
 )
+from haldane.domain.rollout import Phase, RolloutId
 from haldane.judge import memory as judge
 from haldane.judge.alerts import alert_of
-from haldane.judge.conditions import Name, conditions
+from haldane.judge.conditions import Name, conditions, of_rollouts
 from haldane.judge.loads import LoadCounters, Loads, Tally, between, from_counters, grown
 from haldane.judge.memory import Bounds, Memory
+from haldane.testing.builders import a_rollout
 
 M, TWIN = ModelName("m"), ModelName("m_canary")
 R0, R1 = ServerName("r0"), ServerName("r1")
@@ -380,6 +382,29 @@ def test_a_rolling_restart_of_sixty_servers_pages_nobody():
         told |= {one.name for one in found}
     assert told == {Name.SERVER_RESTARTED}
     assert {alert_of(name)[1] for name in told} == {"info"}
+
+
+STABLE = {RolloutId("r"): 1000.0}
+
+
+@pytest.mark.parametrize(
+    ("phase", "seconds", "failing", "found"),
+    [
+        (Phase.STUCK, 0.0, {}, [Name.ROLLOUT_STUCK]),
+        (Phase.ROLLING_BACK, BOUNDS.rollback - 1, {}, []),
+        (Phase.ROLLING_BACK, BOUNDS.rollback, {}, [Name.ROLLBACK_SLOW]),
+        (Phase.SHADOWING, BOUNDS.failing - 1, STABLE, []),
+        (Phase.SHADOWING, BOUNDS.failing, STABLE, [Name.STABLE_FAILING]),
+        (Phase.SHADOWING, BOUNDS.failing, {RolloutId("other"): 0.0}, []),
+        (Phase.SUCCEEDED, BOUNDS.failing, STABLE, []),
+        (Phase.HELD, 3600.0, {}, []),
+    ],
+)
+def test_what_is_wrong_with_a_rollout_is_told_when_it_lasts(phase, seconds, failing, found):
+    rollout = a_rollout(id=RolloutId("r"), phase=phase, phase_since=1000.0, why="r0 is away")
+    told = list(of_rollouts([rollout], failing, at=1000.0 + seconds, bounds=BOUNDS))
+    assert [one.name for one in told] == found
+    assert all((one.model, one.version, one.since) == (rollout.model, None, 1000.0) for one in told)
 
 
 @pytest.mark.parametrize(
