@@ -37,7 +37,8 @@ GAUGES = {
 NEVER_HERE = re.compile(
     'verdict="inconclusive"'  # takes a whole budget; the marks of other verdicts differ in this word only
     "|haldane_pairs_dropped"  # a matter of chance
-    "|haldane_(gateway|listed_servers|server_list|releases|tap)_?"  # of parts that this fleet does not have
+    # of parts that this fleet does not have
+    "|haldane_(gateway|listed_servers|server_list|releases|tap|boot_config|shadow_senders)_?"
     "|haldane_(denied|storage_errors|promotions_taken_back)_"  # nobody is refused; storage is well; labels show no harm
 )
 

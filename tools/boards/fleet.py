@@ -22,7 +22,12 @@ def board() -> dashboard.Dashboard:
         ("", _figures()),
         ("", _tables()),
         ("What serves", _serving()),
-        folded=[("Where there is a gateway, a list of servers, announced releases or a tap", _around())],
+        folded=[
+            (
+                "Where there is a gateway, a list of servers, announced releases, a tap, a boot config, Dask",
+                _around(),
+            )
+        ],
         variables=[choice("model", "Model", "haldane_version_state", of="model", many=True)],
     )
 
@@ -194,6 +199,22 @@ def _around() -> list[Panel]:
             values={0: ("gone", RED), 1: ("answers", GREEN)},
             none="no tap",
             width=HALF,
+        ),
+        states(
+            "What servers boot with",
+            "Whether the file or ConfigMap that servers start with says the stable version, or an older one.",
+            ("max by (sink) (haldane_boot_config_behind)", "{{sink}}"),
+            values={0: ("as stable", GREEN), 1: ("behind", RED)},
+            none="no boot config",
+            width=HALF,
+        ),
+        lines(
+            "Dask workers that send pairs",
+            "Where one process is not enough. None while the agent sends them itself.",
+            (f"haldane_shadow_senders{{{MODEL}}}", "{{model}}"),
+            unit="none",
+            none="no workers",
+            stepped=True,
         ),
         lines(
             "Shares set on gateways",
