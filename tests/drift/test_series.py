@@ -20,7 +20,6 @@ ROOT = Path(__file__).resolve().parents[2]
 RULES = sorted(path for path in (ROOT / "rules").glob("*.yml") if not path.stem.endswith("_test"))
 FROM_PROMETHEUS = {"up"}
 ON_NO_BOARD = {
-    "haldane_shadow_senders": "only where Dask workers send the pairs; when none does, `haldane status` says why",
     "haldane_tap_build_info": "whether a tap answers is haldane_tap_up; its version is of use when something is wrong",
     "process_virtual_memory_bytes": "says nothing of a process that maps files; what is resident is shown",
 }
