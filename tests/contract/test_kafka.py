@@ -260,6 +260,9 @@ class Listener:
         self.away = True
         self.intake = SimpleNamespace(telemetry=Telemetry.on(CollectorRegistry()))
 
+    def local(self, said: str) -> str:
+        return said.removeprefix("finance/")
+
     async def announce(self, one: Announcement) -> bool:
         if self.away:
             self.away = False
@@ -290,7 +293,7 @@ async def test_releases_of_a_topic_are_taken_at_least_once_and_what_cannot_be_re
         published(2, "1"),
         published(9, "3", model="fraud"),
         published(9, "4", kind="com.example.trained"),
-        published(3, "5"),
+        published(3, "5", model="finance/credit"),
     ]
     send(brokers, topic, values, headers={"content-type": b"application/cloudevents+json"})
     section = ReleaseTopicSection(brokers=brokers, topic=topic, dead_letters=dead)
@@ -302,7 +305,10 @@ async def test_releases_of_a_topic_are_taken_at_least_once_and_what_cannot_be_re
     await asyncio.sleep(0.5)
     listening.cancel()
     await asyncio.gather(listening, return_exceptions=True)
-    assert [(one.version, one.key) for one in listener.taken] == [(2, "/ci 1"), (3, "/ci 5")]
+    assert [(one.model, one.version, one.key) for one in listener.taken] == [
+        ("credit", 2, "/ci 1"),
+        ("credit", 3, "/ci 5"),
+    ]
     assert listener.unreadable == 1
     async with open_feed(topic_terms(ReleaseTopicSection(brokers=brokers, topic=dead), "readers")) as feed:
         found = []
