@@ -345,8 +345,9 @@ class _Shadow:
         last = loop.time()
         ended = False
         while not ended:
-            due, look = last + self._limits.batch_seconds, last + self._limits.look_seconds
-            await self._wait_woken(look if look > loop.time() else due)
+            due = last + self._limits.batch_seconds
+            soonest = min(due, last + self._limits.look_seconds)
+            await self._wait_woken(soonest if soonest > loop.time() else due)
             ended = self._broken or self._drained or all(task.done() for task in tasks[1:])
             await self._batches.score()
             now = loop.time()
