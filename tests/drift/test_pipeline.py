@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,66 @@ def test_the_script_is_sh_and_says_what_it_lacks(tmp_path: Path) -> None:
     run = subprocess.run(["sh", str(EXAMPLE / "run.sh")], env=bare, cwd=tmp_path, capture_output=True, check=False)
     assert (run.returncode != 0, b"STORE: where versions are kept" in run.stderr) == (True, True)
     assert not list(tmp_path.iterdir())
+
+
+STUB = """#!/bin/sh
+echo "${0##*/} $*" >> "$LOG"
+case "$*" in
+*log_run.py*) echo run-1 > "$OUT/mlflow-run" ;;
+"release publish"*) echo 7 ; exit "${PUBLISH:-0}" ;;
+"rollout wait"*) exit "${WAIT:-0}" ;;
+esac
+"""
+
+
+@pytest.fixture
+def stubbed(tmp_path: Path) -> Callable[..., tuple[int, list[str]]]:
+    """Runs the script with programs that only say how they were called: its exit code, and the calls."""
+    for name in ("python", "haldane"):
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(STUB)
+        program.chmod(0o755)
+    (tmp_path / "out").mkdir()
+
+    def run(**given: str) -> tuple[int, list[str]]:
+        log = tmp_path / "log"
+        log.write_text("")
+        own = {
+            "PATH": f"{tmp_path}/bin:/usr/bin:/bin",
+            "LOG": str(log),
+            "OUT": str(tmp_path / "out"),
+            "STORE": "s3://m",
+        }
+        done = subprocess.run(["sh", str(EXAMPLE / "run.sh")], env={**own, **given}, capture_output=True, check=False)
+        return done.returncode, log.read_text().replace(str(tmp_path), "").replace(str(EXAMPLE), "").splitlines()
+
+    return run
+
+
+def test_each_step_gets_what_the_one_before_it_gave(stubbed: Callable[..., tuple[int, list[str]]]) -> None:
+    assert stubbed() == (
+        0,
+        [
+            "python /train.py /out --seed 1",
+            "haldane release publish /out/export --model loans --to s3://m --junit /out/validate.xml",
+            "haldane release announce loans 7 --agent http://127.0.0.1:8620",
+            "haldane rollout wait loans 7 --agent http://127.0.0.1:8620 --timeout 7200",
+        ],
+    )
+    kafka = {"MLFLOW_TRACKING_URI": "http://m", "BROKERS": "k1:9092,k2:9092", "TOPIC": "releases"}
+    _, calls = stubbed(**kafka)
+    assert calls[1:4] == [
+        "python /log_run.py /out loans",
+        "haldane release publish /out/export --model loans --to s3://m --junit /out/validate.xml --mlflow-run run-1",
+        "haldane release announce loans 7 --kafka k1:9092,k2:9092 --topic releases",
+    ]
+    assert stubbed(TOKEN_FILE="t")[1][2].endswith("--agent http://127.0.0.1:8620 --token-file t")
+
+
+def test_it_ends_with_the_verdict_and_announces_nothing_that_was_refused(
+    stubbed: Callable[..., tuple[int, list[str]]],
+) -> None:
+    assert stubbed(WAIT="1")[0] == 1
+    code, calls = stubbed(PUBLISH="3")
+    assert (code, calls[-1].split()[:3]) == (3, ["haldane", "release", "publish"])
