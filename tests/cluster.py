@@ -59,7 +59,7 @@ class Cluster:
         with (self.directory / f"{name}.log").open("wb") as log:
             return subprocess.Popen([DASK, *words], stdout=log, stderr=log)
 
-    def _wait(self, name: str, holds: Callable[[str], bool], seconds: float = 90.0) -> None:
+    def _wait(self, name: str, holds: Callable[[str], bool], seconds: float = 200.0) -> None:
         deadline = time.monotonic() + seconds
         while not holds(self.log(name)):
             assert time.monotonic() < deadline, f"{name} is not up after {seconds:.0f} s:\n{self.log(name)[-3000:]}"

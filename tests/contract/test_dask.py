@@ -1,6 +1,7 @@
 """The shadow spread over a real Dask cluster, beside the same from one process: the same rows, the same counts."""
 
 import asyncio
+import json
 import re
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -23,14 +24,16 @@ from haldane.config import ModelSection
 from haldane.domain.fleet import ServerName
 from haldane.domain.rollout import Phase, Rollout
 from haldane.domain.traffic import Batch
-from haldane.engine.merging import Told
+from haldane.engine.merging import KeptAnswers, Told
 from haldane.engine.pairing import ShadowLimits
 from haldane.engine.spread import Beginning, Spread
 from haldane.judge.outputs import OutputKind, OutputRule
 from haldane.ports import Refused, Unavailable
-from haldane.serving.shadow import Scorer
+from haldane.serving.shadow import Scorer, read_answer
 from haldane.testing.builders import a_rollout
 from haldane.testing.pairs import metric, rules
+
+pytestmark = pytest.mark.timeout(900)  # much is started, and waited for without haste
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +96,7 @@ class Elsewhere:
 
     async def take(self, count: int, **given: Any) -> Batch:
         taken: list[Batch] = []
-        async with asyncio.timeout(60), aclosing(self.spread(**given).batches()) as batches:
+        async with asyncio.timeout(200), aclosing(self.spread(**given).batches()) as batches:
             async for batch in batches:
                 taken.append(batch)
                 if sum(map(len, taken)) >= count:
@@ -101,7 +104,7 @@ class Elsewhere:
         return np.concatenate(taken)
 
     async def until_there(self, count: int) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(200):
             while len(await self.workers.names()) != count:  # noqa: ASYNC110 - a scheduler tells nobody
                 await asyncio.sleep(0.1)
 
@@ -163,7 +166,7 @@ async def test_a_worker_that_is_killed_loses_what_it_had_out_and_another_is_used
     await elsewhere.until_there(3)
     taken: list[Batch] = []
     most = 0.0
-    async with asyncio.timeout(90), aclosing(elsewhere.spread().batches()) as batches:
+    async with asyncio.timeout(200), aclosing(elsewhere.spread().batches()) as batches:
         async for batch in batches:
             taken.append(batch)
             if most == 0 and elsewhere.shown_senders() == 3:
@@ -201,10 +204,24 @@ async def test_a_worker_that_nobody_asks_any_more_stops_by_itself(elsewhere: Els
     (name, *_) = await elsewhere.workers.names()
     await senders.start(name, 0, Beginning(1, 0, frozenset(), 0.0))
     told = Told(elsewhere.bench.address, frozenset(), frozenset(), False)
-    async with asyncio.timeout(60):
-        while not len((await senders.take(name, told)).rows):  # noqa: ASYNC110 - a worker tells nobody
-            await asyncio.sleep(0.1)
+    async with asyncio.timeout(200):
         with pytest.raises(Unavailable, match="nothing is sent for credit-2-test here"):
             while True:
                 await asyncio.sleep(UNASKED_SECONDS + 1.0)
                 await senders.take(name, told)
+
+
+async def test_answers_whose_truth_comes_later_are_kept_under_the_number_of_their_pair(elsewhere: Elsewhere) -> None:
+    elsewhere.rollout = a_rollout(
+        Phase.SHADOWING, servers=("r0",), analysis=rules(metric("errors", "1pp"), late_labels=True).to_json()
+    )
+    lines = [json.dumps({"instances": [float(row)]}) for row in range(ROWS)]
+    elsewhere.bench.path.write_text("\n".join(lines))
+    kept: dict[int, KeptAnswers] = {}
+    found = await elsewhere.take(2 * ROWS, keep=kept.__setitem__)
+    assert sorted(kept) == sorted(found["seq"][~found["aa"]].tolist())
+    for pair in found[~found["aa"]][:ROWS]:
+        answer = kept[int(pair["seq"])]
+        assert answer.canary is not None
+        (value,) = read_answer(answer.api, answer.canary).values()
+        assert value == pytest.approx(20.0 * pair["row"])

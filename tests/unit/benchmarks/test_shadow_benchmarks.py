@@ -35,6 +35,15 @@ def test_added_latency_is_shown_with_its_interval(root):
     assert "| 50 | 5 | 2 x 2 |" in done.stdout
 
 
+def test_two_workers_are_measured_beside_this_process(root, need_binary):
+    need_binary("nginx")
+    done = run(root, "spread.py", "--rounds", "1", "--seconds", "1")
+    assert done.returncode == 0, done.stderr
+    assert [line.split(" | ")[0] for line in done.stdout.splitlines()[-3:]] == [
+        "| this process", "| one worker", "| two workers",
+    ]  # fmt: skip
+
+
 def test_past_the_socket_no_pair_is_lost(root):
     done = run(root, "soak.py", "past", "--pairs", "5000")
     assert "| not accounted for | 0 |" in done.stdout, done.stderr
@@ -46,6 +55,7 @@ def test_past_the_socket_no_pair_is_lost(root):
         ("shadow.py", ["--rounds", "0"], "must be at least 1"),
         ("added_latency.py", ["--blocks", "1"], "must be at least 2"),
         ("tensors.py", ["--rounds", "0"], "must be at least 1"),
+        ("spread.py", ["--rounds", "0"], "must be at least 1"),
         ("soak.py", ["wire", "--seconds", "0"], "must be positive"),
     ],
 )
