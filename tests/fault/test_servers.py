@@ -39,8 +39,14 @@ def test_rollback_does_not_wait_for_a_server_that_hangs(fleet: Fleet) -> None:
     agent.wait(lambda: agent.labels()["r0"] == {"stable": 1}, "r0 rolled back")
     stuck = agent.wait_phase(name, "STUCK")
     assert "r1" in stuck["why"]
+
+    def told() -> bool:
+        return "rollout_stuck" in {one["name"] for one in agent.get("/v1/status").json()["conditions"]}
+
+    agent.wait(told, "told to those whom the agent itself alerts")
     fleet.mend(1)
     agent.wait_phase(name, "ROLLED_BACK", seconds=90)
+    agent.wait(lambda: not told(), "over")
 
 
 def test_labels_taken_away_by_somebody_else_come_back(fleet: Fleet) -> None:
