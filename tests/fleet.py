@@ -187,8 +187,8 @@ class Fleet:
         return {**base, **more}
 
     def run_agent(self, **more: Any) -> AgentProcess:
-        self.agent = AgentProcess(self.directory, self.config(**more)).start()
-        return self.agent
+        self.agent = AgentProcess(self.directory, self.config(**more))  # also one that does not come up is stopped
+        return self.agent.start()
 
     def break_(self, index: int, **fault: Any) -> None:
         """Put a fault in force on one sandbox; see docs/sandbox.md."""

@@ -145,8 +145,8 @@ class Loop:
         config |= {"prometheus": {"url": self.prometheus.url}, "plan": {"load": "60s", "bake": "1s", "change": "60s"}}
         config |= {"mlflow": {"url": self.mlflow.url}}
         config |= {"notices_topic": {"brokers": self.brokers, "topic": TOLD}}
-        self.fleet.agent = AgentProcess(self.directory, config).start(seconds=PATIENCE)
-        return self.fleet.agent
+        self.fleet.agent = AgentProcess(self.directory, config)  # known before it starts, so that it is always stopped
+        return self.fleet.agent.start(seconds=PATIENCE)
 
     def champion(self) -> str | None:
         """The registered version that MLflow names so."""
