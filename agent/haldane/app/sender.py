@@ -1,6 +1,6 @@
 """What runs on a worker elsewhere: the shadow of one rollout, on this process's share of the source.
 
-Its functions are called by `app.spread` through a Workers port, all on one event
+Its functions are called by `app.shadowing` through a Workers port, all on one event
 loop. A run that nobody asks about any more ends by itself: the agent that
 started it may be gone, and nothing is sent that nobody will judge.
 """

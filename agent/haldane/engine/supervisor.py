@@ -16,7 +16,7 @@ from haldane.engine.deliberate import Deliberate
 from haldane.engine.desk import Desk
 from haldane.engine.judging import Judging, Readings, Shadow, no_readings
 from haldane.engine.labels import Labels
-from haldane.ports import Clock, Refused, Store
+from haldane.ports import Clock, Refused, Store, Unavailable
 
 
 @dataclass
@@ -61,8 +61,10 @@ class Supervisor:
         self._arrivals.put_nowait(rollout.id)
 
     async def command(self, rollout: RolloutId, command: Command) -> Transition:
-        """Refused when the rollout is over."""
+        """Refused when the rollout is over; Unavailable where another agent has it, or may have."""
         deliberate = self._running.get(rollout)
+        if deliberate is None and not self.taken_up:
+            raise Unavailable(rollout, "this agent stands by: another one acts, or none does yet; give it to that one")
         if deliberate is None:
             raise Refused(rollout, "the rollout is over")
         return await deliberate.command(command)

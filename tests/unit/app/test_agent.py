@@ -261,7 +261,15 @@ async def test_a_command_to_an_unknown_or_finished_rollout_says_so(place):
     with pytest.raises(Unknown, match="haldane rollout list"):
         await place.agent.command(RolloutId("nope"), CommandKind.ABORT, by="ada", why="x")
     place.store.commit(a_rollout(Phase.ROLLED_BACK), None, [])
+    await place.agent.supervisor.take_up()
     with pytest.raises(Refused, match="over"):
+        await place.agent.command(RolloutId("credit-2-test"), CommandKind.ABORT, by="ada", why="x")
+
+
+async def test_an_agent_that_stands_by_sends_a_command_on_to_the_one_that_acts(place):
+    """Told that the rollout is over, whoever aborts in an emergency would believe it."""
+    place.store.commit(a_rollout(Phase.PROMOTING), None, [])
+    with pytest.raises(Unavailable, match="another one acts"):
         await place.agent.command(RolloutId("credit-2-test"), CommandKind.ABORT, by="ada", why="x")
 
 
