@@ -37,8 +37,9 @@ def test_what_passed_waits_for_somebody_else_and_every_denied_attempt_is_on_reco
     assert post(agent, "bob", commands, kind="approve").status_code == 200
     assert agent.wait_phase(name, "SUCCEEDED", "ROLLED_BACK", "HELD")["phase"] == "SUCCEEDED"
     agent.wait(lambda: agent.labels() == {"r0": {"stable": 2}, "r1": {"stable": 2}}, "promoted")
-    approved = [one["data"] for one in agent.records(name) if one["data"].get("command") == "approve"]
-    assert [(one["by"], "approved by bob" in one["why"]) for one in approved] == [("bob", True)]
+    told = [one for one in agent.records(name) if one["data"].get("command") == "approve"]
+    assert [(one["kind"] == "command_refused", one["data"]["by"]) for one in told] == [(True, "ada"), (False, "bob")]
+    assert "approved by bob" in told[1]["data"]["why"]
     everything = agent.get("/v1/records").text
     assert everything.count('"denied"') == 2
     assert not any(token in everything + agent.log.read_text() for token in TOKENS.values())
