@@ -20,7 +20,7 @@ DRAW := $(VENV)/boards
 # A bytecode cache makes every start faster; some environments switch it off.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test setup parts lint unit e2e bench soak judge-trials boards board-types board-pictures faults demo-models constraints clean
+.PHONY: help demo test setup parts lint unit e2e fault-tests bench soak judge-trials boards board-types board-pictures faults demo-models constraints clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,7 +28,7 @@ help: ## Show this list
 demo: $(VENV)/.demo ## Set up, then watch Haldane judge five canaries on real models (about 3 minutes)
 	@$(BIN)/haldane demo $(DEMO_ARGS)
 
-test: setup parts lint unit e2e ## Set up, then run every check and test
+test: setup parts lint unit e2e fault-tests ## Set up, then run every check and test
 
 setup: $(VENV)/.test ## Install everything, pinned, into .venv
 
@@ -46,8 +46,12 @@ unit: $(VENV)/.test ## Tests of parts, contracts, guarantees, documents; PYTEST_
 		--ignore=tests/e2e --ignore=tests/fault $(RERUNS) $(PYTEST_ARGS)
 
 # One after the other: these run whole fleets and judge latency, so they want the machine to themselves.
-e2e: $(VENV)/.test ## Tests of the agent as a process: rollouts, crashes, the demo, the tutorial
-	@$(STEP) "tests of the whole" $(BIN)/python -m pytest tests/e2e tests/fault --durations=8 $(RERUNS) $(PYTEST_ARGS)
+e2e: $(VENV)/.test ## Tests of the agent as a process: rollouts, releases, the demo, the tutorial
+	@$(STEP) "tests of the whole" $(BIN)/python -m pytest tests/e2e --durations=8 $(RERUNS) $(PYTEST_ARGS)
+
+fault-tests: $(VENV)/.test ## Tests of what breaks: killed agents and servers, full disks, cut networks, bad answers
+	@$(STEP) "tests of faults" $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --max-worker-restart=1 tests/fault \
+		--durations=8 $(RERUNS) $(PYTEST_ARGS)
 
 bench: $(VENV)/.test ## Start and memory of the agent, cost of judging, scraping, shadowing, each beside a plain reference
 	@$(BIN)/python benchmarks/footprint.py
