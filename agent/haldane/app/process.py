@@ -35,6 +35,7 @@ from haldane.app.takeback import take_back
 from haldane.config import Config
 from haldane.domain.evidence import Ruling
 from haldane.domain.fleet import ModelName
+from haldane.domain.release import Profile
 from haldane.domain.rollout import Mode, Rollout, RolloutId, Transition
 from haldane.domain.vouched import Vouched
 from haldane.engine.collector import quieten
@@ -48,7 +49,7 @@ from haldane.engine.vouching import Vouching
 from haldane.judge.conditions import of_rollouts
 from haldane.judge.storage import Shelf
 from haldane.ports import AlertSink, StaleWrite, Unavailable
-from haldane.release.vouch import vouch
+from haldane.release.vouch import profile_of, vouch
 from haldane.serving.exposition import load_counters
 from haldane.telemetry import Telemetry
 from haldane.web.listener import listening, serve
@@ -182,12 +183,19 @@ async def _supervise(parts: Parts, agent: Agent, late: LateWatch, acting: Iterab
 
 
 def _vouching(parts: Parts) -> Vouching:
-    def compare(model: ModelName, version: int) -> Vouched:
+    def published(model: ModelName) -> str:
         section = parts.config.models.get(model)  # None: a rollout is live, and the config does not have it any more
-        published = (section.published if section else None) or ""
-        return vouch(parts.config.base_path(model), version, published=published, model=parts.config.full_name(model))
+        return (section.published if section else None) or ""
 
-    return Vouching(parts.desk, parts.store, compare)
+    def compare(model: ModelName, version: int) -> Vouched:
+        base_path, full_name = parts.config.base_path(model), parts.config.full_name(model)
+        return vouch(base_path, version, published=published(model), model=full_name)
+
+    def measured(model: ModelName, version: int) -> Profile | None:
+        base_path, full_name = parts.config.base_path(model), parts.config.full_name(model)
+        return profile_of(base_path, version, published=published(model), model=full_name)
+
+    return Vouching(parts.desk, parts.store, compare, measured)
 
 
 async def _end_when_lost(lease: Lease, agent: Agent, telemetry: Telemetry) -> None:

@@ -2,13 +2,17 @@
 
 import getpass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from haldane.cli.exits import USAGE, leave
 from haldane.cli.shelf import failures, shelf_at, storage_option
 from haldane.cli.validate import Trial, folder_of, leave_unless_fine, trial_options, tried
+
+if TYPE_CHECKING:
+    from haldane.release.shelf import Shelf
+    from haldane.release.validate import Validation
 
 _MOST_METADATA = 64 * 1024  # bytes; it is read whole and shown to people
 
@@ -65,11 +69,21 @@ def publish_(
             click.echo(f"version {same.version} has exactly these files already", err=True)
             click.echo(same.version)
             return
+        _beside_newest(shelf, found)
         checks = {check.name: check.detail for check in found.checks}
         origin = Origin(by, datetime.now(UTC), checks, notes, found.answers, found.profile)
         made = publish(folder_of(path), found.manifest, shelf, origin)
     click.echo(f"published {model} {made.version} ({made.size_bytes:,} bytes) to {where}", err=True)
     click.echo(made.version)
+
+
+def _beside_newest(shelf: "Shelf", found: "Validation") -> None:
+    """Tells the latency under load beside that of the newest version there, where both were measured."""
+    from haldane.judge.profile import beside
+
+    newest, load = next(iter(shelf.published()), None), found.profile and found.profile.under_load
+    if newest is not None and load and (told := beside(load, newest, shelf.release(newest).profile)):
+        click.echo(told, err=True)
 
 
 @click.command("sync")

@@ -41,12 +41,28 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
+class UnderLoad:
+    """How fast a version answered `callers` that called without a pause for `seconds`, `calls` in all."""
+
+    callers: int
+    calls: int
+    seconds: float
+    p50_seconds: float
+    p99_seconds: float
+
+    @property
+    def per_second(self) -> float:
+        return self.calls / self.seconds
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """What a version took when it was validated: by itself, without Serving, on its publisher's machine."""
 
     load_seconds: float
     memory_bytes: int  # resident, that loading added; 0 where it was not told
     call_seconds: float | None = None  # median of single calls, the first of each kind left out; None without any
+    under_load: UnderLoad | None = None  # None where nothing could be called
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

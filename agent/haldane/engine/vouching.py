@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 
 from haldane.domain.fleet import ModelName
+from haldane.domain.release import Profile
 from haldane.domain.rollout import Rollout, RolloutId
 from haldane.domain.vouched import Vouched
 from haldane.engine.desk import Desk
@@ -34,11 +35,15 @@ def _over(busy: set[_Stage], stage: _Stage, _: asyncio.Task[None]) -> None:
 
 @dataclass
 class Vouching:
-    """Vouches for the new version of every live rollout. `compare` blocks, and raises nothing that is expected."""
+    """Vouches for the new version of every live rollout. Both calls block, and raise nothing that is expected.
+
+    `measured` is what a version took when it was validated, for the one now served.
+    """
 
     desk: Desk
     store: Store
     compare: Callable[[ModelName, int], Vouched]
+    measured: Callable[[ModelName, int], Profile | None] = lambda *_: None
 
     async def run(self) -> None:
         """Each rollout's in a task of its own: a storage that hangs keeps no other model's label waiting."""
@@ -59,6 +64,8 @@ class Vouching:
         data: dict[str, Any] = {"result": found.standing.value, "why": found.why, "digest": found.digest}
         data |= {"version": rollout.new, "golden": len(found.golden), "metadata": dict(found.metadata)}
         data |= {"profile": asdict(found.profile)} if found.profile else {}
+        served = None if rollout.first else await asyncio.to_thread(self.measured, rollout.model, rollout.old)
+        data |= {"served": {"version": rollout.old, "profile": asdict(served)}} if served else {}
         while True:
             try:
                 await asyncio.to_thread(

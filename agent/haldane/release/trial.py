@@ -15,13 +15,19 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+_Ran = tuple[str, int]  # a signature, and which golden request; -1: made-up input
 _NEW_USER, _NEW_NET = 0x10000000, 0x40000000  # <linux/sched.h>
 _ROWS = 2
 _RECORDED = 16  # golden requests whose answers are kept; each replica is asked all of them before it is labelled
 _LARGEST_ANSWER = 256 * 1024  # bytes
+_LOAD_SECONDS = 1.5  # and, in that time, each caller's last call to its end
+_MOST_CALLERS = 16  # more would tell of this machine, and their stacks count as the model's memory
+_MOST_INPUTS = 64  # different ones that are called with under load
 _LARGEST_FILE = 64 * 1024  # bytes; none at all would stop Python from finding a place for temporary files
 
 
@@ -52,8 +58,12 @@ def main() -> None:
         graph = tf.compat.v1.saved_model.load(session, [asked["tag"]], asked["folder"])
         tell(step="loaded", seconds=time.monotonic() - began, bytes=max(0, resident_bytes() - before))
         bodies = [base64.b64decode(body) for body in asked["golden"]]
-        for line in (*run_golden(session, graph.signature_def, bodies), *run_made_up(session, graph.signature_def)):
+        signatures, ran = graph.signature_def, []
+        for line in (*run_golden(session, signatures, bodies), *run_made_up(session, signatures)):
             tell(**line)
+            ran += [(line["signature"], line["row"])] if line["step"] == "ran" else []
+        if ran:
+            tell(**run_many(session, signatures, bodies, ran))
     tell(step="done")
 
 
@@ -131,6 +141,32 @@ def run_made_up(session: Any, signatures: Mapping[str, Any]) -> Iterator[dict[st
             yield from _recorded(session, signatures[name], body, answer)
 
 
+def run_many(session: Any, signatures: Mapping[str, Any], bodies: list[bytes], ran: list[_Ran]) -> dict[str, Any]:
+    """What has run once, by many callers at once: golden requests, or made-up input where none ran."""
+    from haldane.release.underload import under_load
+
+    chosen = [(name, row) for name, row in ran if row >= 0][:_MOST_INPUTS] or ran
+    try:
+        calls = [_call(session, signatures[name], bodies[row] if row >= 0 else None) for name, row in chosen]
+        callers = min(_MOST_CALLERS, len(os.sched_getaffinity(0)))
+        return {"step": "under_load"} | asdict(under_load(calls, callers=callers, seconds=_LOAD_SECONDS))
+    except Exception as error:  # whatever the graph does with it, or no memory for another thread
+        return {"step": "overloaded", "why": _first_line(error)}
+
+
+def _call(session: Any, signature: Any, body: bytes | None) -> Callable[[], object]:
+    """Runs the signature on that PredictRequest, None: on made-up input."""
+    from haldane import wire
+    from haldane.tensors import decode
+
+    if body is None:
+        arrays = {key: made_up(info) for key, info in signature.inputs.items()}
+    else:
+        arrays = {key: decode(tensor) for key, tensor in wire.PredictRequest.FromString(body).inputs.items()}
+    feeds = {signature.inputs[key].name: value for key, value in arrays.items()}
+    return partial(session.run, [info.name for info in signature.outputs.values()], feeds)
+
+
 def _recorded(session: Any, signature: Any, body: bytes, answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """A request with its answer, if that is small and the same a second time: a model may draw at random."""
     from haldane import wire
@@ -199,10 +235,13 @@ def _run(
     except (tf.errors.ResourceExhaustedError, MemoryError):
         return {"step": "exhausted"}, None
     except Exception as error:  # whatever the graph does with it
-        why = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
-        return {"step": "failed", "why": why}, None
+        return {"step": "failed", "why": _first_line(error)}, None
     bad = [key for key, value in answer.items() if value.dtype.kind in "fc" and not np.isfinite(value).all()]
     return {"step": "not_finite" if bad else "ran", "outputs": sorted(bad)}, None if bad else answer
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
 
 
 if __name__ == "__main__":

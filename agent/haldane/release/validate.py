@@ -17,7 +17,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from haldane.domain.release import Profile
+from haldane.domain.release import Profile, UnderLoad
+from haldane.judge.profile import with_callers
 from haldane.release.answers import Answered
 from haldane.release.graph import TAG, broken_promises, check_graph, operations, read_graph, signatures_in
 from haldane.release.manifest import Manifest, NotReleasable, listing, manifest
@@ -103,7 +104,12 @@ def profile_of(lines: Sequence[Mapping[str, Any]]) -> Profile | None:
     calls = [line["seconds"] for line in lines if line["step"] == "again"]
     if loaded is None:
         return None
-    return Profile(loaded["seconds"], loaded["bytes"], median(calls) if calls else None)
+    many = next((_load(line) for line in lines if line["step"] == "under_load"), None)
+    return Profile(loaded["seconds"], loaded["bytes"], median(calls) if calls else None, many)
+
+
+def _load(line: Mapping[str, Any]) -> UnderLoad:
+    return UnderLoad(**{key: value for key, value in line.items() if key != "step"})
 
 
 def _answers(lines: Sequence[Mapping[str, Any]]) -> Iterator[Answered]:
@@ -188,6 +194,10 @@ def told(lines: Sequence[Mapping[str, Any]], ended: str, *, golden: int) -> Iter
     took = f"in {loaded['seconds']:.3g} s, which adds {loaded['bytes']:,} bytes of memory"
     yield Check("load", "ok", f"loads, with its variables, under the tag {TAG}, {took}")
     yield from _runs(lines, golden)
+    if "under_load" in steps:
+        yield Check("under load", "ok", f"{with_callers(_load(steps['under_load']))}; on this machine, without Serving")
+    if "overloaded" in steps:
+        yield Check("under load", "refused", f"called by many at once: {steps['overloaded']['why']}")
     if "done" not in steps:
         yield Check("run", "refused", ended)
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from haldane.domain.release import Profile
 from haldane.domain.traffic import Api, Request
 from haldane.domain.vouched import Standing, Vouched
 from haldane.judge.storage import version_of
@@ -51,6 +52,14 @@ def content_of(base_path: str, version: int, *, published: str = "", model: str 
         return release_of(base_path, version, published=published, model=model).digest
     except PortError:
         return ""
+
+
+def profile_of(base_path: str, version: int, *, published: str = "", model: str = "") -> Profile | None:
+    """What it took when it was validated; None where no record tells."""
+    try:
+        return release_of(base_path, version, published=published, model=model).profile
+    except PortError:
+        return None
 
 
 def _beside(base_path: str, model: str) -> Shelf:

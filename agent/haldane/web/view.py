@@ -10,8 +10,10 @@ from markupsafe import Markup
 
 from haldane.domain.evidence import Finding, Role, Ruling, State, Verdict
 from haldane.domain.record import Record
+from haldane.domain.release import Profile, UnderLoad
 from haldane.domain.rollout import Phase, Rollout
 from haldane.judge.explain import counted
+from haldane.judge.profile import beside, took, with_callers
 from haldane.judge.verdict import odds, quantity
 from haldane.web import charts
 from haldane.web.distribution import distributions
@@ -166,17 +168,21 @@ def _facts(story: Story, last: Ruling | None) -> Iterator[tuple[str, str]]:
     yield "Clients", f"{rollout.clients}, canary in {rollout.placement.replace('_', ' ')}"
     if started and (room := started.data.get("memory")):
         yield "Room before the load", "; ".join(room)
-    if story.release and (profile := story.release.get("profile")):
-        yield "When validated", _took(profile)
+    if story.release and (profile := _profile(story.release)):
+        yield "When validated", took(profile)
+        if (load := profile.under_load) is not None:
+            served = story.release.get("served", {})
+            told = beside(load, rollout.old, _profile(served))
+            yield "Under load, when validated", "; ".join(filter(None, (with_callers(load), told)))
     yield from said_of(story.release)
 
 
-def _took(profile: Mapping[str, float | None]) -> str:
-    """What a version took on its publisher's machine."""
-    loading, added, call = (profile[key] for key in ("load_seconds", "memory_bytes", "call_seconds"))
-    told = f"loaded in {quantity(loading, 'seconds')}"
-    told += f", which added {quantity(added, 'bytes')}" if added else ""
-    return told + (f"; one call took {quantity(call, 'seconds')}" if call is not None else "")
+def _profile(record: Mapping[str, Any]) -> Profile | None:
+    """What a version took on its publisher's machine, as a record has it; None where nobody measured."""
+    if (known := record.get("profile")) is None:
+        return None
+    load = known.get("under_load")
+    return Profile(**{**known, "under_load": UnderLoad(**load) if load else None})
 
 
 def finding_row(finding: Finding) -> FindingRow:

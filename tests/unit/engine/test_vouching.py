@@ -4,6 +4,7 @@ import asyncio
 import threading
 from dataclasses import replace
 
+from haldane.domain.release import Profile, UnderLoad
 from haldane.domain.rollout import Mode, Phase
 from haldane.domain.vouched import Standing, Vouched
 from haldane.engine.desk import Desk
@@ -16,13 +17,14 @@ class Records:
     """A store that fails so many times first."""
 
     def __init__(self, failures=0):
-        self.failures, self.told = failures, []
+        self.failures, self.told, self.data = failures, [], []
 
     def record(self, kind, data, *, rollout="", model=""):
         if self.failures:
             self.failures -= 1
             raise Unavailable("store", "away")
         self.told.append((kind, data["result"], rollout, model))
+        self.data.append(data)
 
 
 async def test_each_stage_is_compared_once_and_recorded():
@@ -47,6 +49,24 @@ async def test_each_stage_is_compared_once_and_recorded():
     task.cancel()
     assert asked == [(MODEL, 2), (MODEL, 2)]
     assert store.told == [("release_checked", "verified", rollout.id, MODEL)] * 2
+
+
+async def test_what_the_served_version_took_is_on_record_beside_the_new_ones():
+    desk = Desk(mode=Mode.ENFORCE, servers={}, base=a_config(), watched={}, vouches=True)
+    store, rollout = Records(), a_rollout(Phase.LOADING)
+    desk.put_rollout(rollout, 1)
+    new = Profile(1.0, 2, 0.003, UnderLoad(2, 300, 1.5, 0.001, 0.0031))
+    served = Profile(1.0, 2, 0.003, UnderLoad(2, 300, 1.5, 0.001, 0.002))
+    measured = {(MODEL, rollout.old): served}
+    vouching = Vouching(
+        desk, store, lambda *_: Vouched(Standing.VERIFIED, "", profile=new), lambda *of: measured.get(of)
+    )
+    task = asyncio.create_task(vouching.run())
+    await desk.wait_until(lambda: not desk.awaits_vouching(rollout))
+    task.cancel()
+    (said,) = store.data
+    assert said["profile"]["under_load"]["p99_seconds"] == 0.0031
+    assert (said["served"]["version"], said["served"]["profile"]["under_load"]["p99_seconds"]) == (rollout.old, 0.002)
 
 
 async def test_while_the_store_is_away_the_label_waits(monkeypatch):

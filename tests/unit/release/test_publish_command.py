@@ -1,6 +1,7 @@
 """`haldane release publish`, `list`, `show`, `verify`, `sync` as a pipeline calls them, on real SavedModels."""
 
 import json
+import re
 import subprocess
 
 import pytest
@@ -59,7 +60,11 @@ def test_the_same_files_again_are_the_same_version_unless_a_new_one_is_asked_for
     again = publish(model, tmp_path)
     assert (again.exit_code, again.stdout) == (0, "1\n")
     assert "has exactly these files already" in again.stderr
-    assert publish(model, tmp_path, "--again").stdout == "2\n"
+    third = publish(model, tmp_path, "--again")
+    assert third.stdout == "2\n"
+    assert re.search(r"^p99 under load [\d.]+ ms, version 1 had [\d.]+ ms$", third.stderr, re.M), third.stderr
+    shown = yaml.safe_load(release("show", "credit", "2", "--from", tmp_path).stdout)
+    assert shown["profile"]["under_load"]["p99_seconds"] > 0
 
 
 def test_a_model_that_must_not_be_released_is_not_published(tmp_path):

@@ -60,7 +60,15 @@ def test_a_good_model_passes_every_check(good):
     golden = [a_request(age=([1.0, 2.0], 1), income=([3.0, 4.0], 1))]
     found = validate(good, served=signatures_in(read_graph(good)), golden=golden, limits=PATIENT)
     assert found.result == "ok", found.checks
-    assert list(results(found)) == ["files", "signatures", "served", "load", "golden", "run serving_default"]
+    assert list(results(found)) == [
+        "files",
+        "signatures",
+        "served",
+        "load",
+        "golden",
+        "run serving_default",
+        "under load",
+    ]
     assert found.manifest.digest in detail(found, "files")
     first, made_up = found.answers
     assert first.request == golden[0]
@@ -80,6 +88,29 @@ def test_what_a_model_takes_is_measured(tmp_path):
     assert 90e6 < found.profile.memory_bytes < 300e6
     assert found.profile.load_seconds > 0 and found.profile.call_seconds > 0
     assert f"adds {found.profile.memory_bytes:,} bytes" in detail(found, "load")
+    load = found.profile.under_load
+    assert load.calls > load.callers == min(16, len(os.sched_getaffinity(0)))
+    assert 0 < load.p50_seconds <= load.p99_seconds < load.seconds
+    assert f"{load.callers} caller" in detail(found, "under load") and "without Serving" in detail(found, "under load")
+
+
+def test_a_model_that_answers_one_call_and_not_many_is_refused(tmp_path):
+    """Its counter is for the calls that come one by one: each golden and each made-up request runs twice."""
+    module = tf.Module()
+    module.weight = tf.Variable(2.0)
+    module.calls = tf.Variable(0, dtype=tf.int64)
+
+    def score(x):
+        with tf.control_dependencies([tf.debugging.assert_less(module.calls.assign_add(1), tf.constant(4, tf.int64))]):
+            return {"score": x * module.weight}
+
+    module.serve = tf.function(score, input_signature=[tf.TensorSpec([None], tf.float32, "x")])
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures=module.serve)
+    found = validate(tmp_path / "1", limits=PATIENT)
+    assert results(found)["run serving_default"] == "ok"
+    assert (found.result, results(found)["under load"]) == ("refused", "refused")
+    assert "called by many at once: " in detail(found, "under load")
+    assert found.profile.under_load is None
 
 
 def test_answers_that_are_drawn_at_random_are_not_recorded(tmp_path):

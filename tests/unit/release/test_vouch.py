@@ -4,16 +4,16 @@ from datetime import UTC, datetime
 
 import pytest
 
-from haldane.domain.release import Profile
+from haldane.domain.release import Profile, UnderLoad
 from haldane.domain.vouched import Standing
 from haldane.release.answers import Answered
 from haldane.release.manifest import listing, manifest
 from haldane.release.publish import Origin, publish, sync
 from haldane.release.shelf import Shelf
 from haldane.release.storage import Disk
-from haldane.release.vouch import vouch
+from haldane.release.vouch import profile_of, vouch
 
-TOOK = Profile(1.5, 2_000_000, 0.001)
+TOOK = Profile(1.5, 2_000_000, 0.001, UnderLoad(2, 3000, 1.5, 0.001, 0.002))
 CHANGED, UNVERIFIED, VERIFIED = Standing.CHANGED, Standing.UNVERIFIED, Standing.VERIFIED
 
 
@@ -44,7 +44,8 @@ def test_what_was_published_is_verified_by_the_manifest_beside_it(served):
     told = found(served)
     assert (told.standing, told.why) == (VERIFIED, "published by ada at 2026-11-25T00:00:00+00:00")
     assert len(told.digest) == 64
-    assert told.profile == TOOK
+    assert told.profile == profile_of(str(served), 1) == TOOK
+    assert profile_of(str(served), 2) is None
     assert told.metadata == {"owner": "risk"}
     assert [(one.body, one.recorded) for one in told.golden] == [(b"x", b"y")]
     assert found(f"{served}/").standing is VERIFIED

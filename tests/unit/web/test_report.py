@@ -298,6 +298,37 @@ def test_what_the_publisher_said_stands_in_the_report_and_is_only_text():
         assert said in text
 
 
+MEASURED = {"load_seconds": 0.5, "memory_bytes": 8_000_000, "call_seconds": 0.001}
+MANY = {"callers": 2, "calls": 3000, "seconds": 1.5, "p50_seconds": 0.0009}
+
+
+@pytest.mark.parametrize(
+    ("served", "told"),
+    [
+        ({}, "2,000 calls per second"),
+        ({"served": {"version": 1, "profile": MEASURED}}, "2,000 calls per second"),
+        (
+            {"served": {"version": 1, "profile": MEASURED | {"under_load": MANY | {"p99_seconds": 0.002}}}},
+            "2,000 calls per second; p99 under load 3.1 ms, version 1 had 2 ms",
+        ),
+        (
+            {"served": {"version": 1, "profile": MEASURED | {"under_load": MANY | {"p99_seconds": 0.5, "callers": 8}}}},
+            "2,000 calls per second; p99 under load 3.1 ms, version 1 had 500 ms with 8 callers at once",
+        ),
+    ],
+)
+def test_latency_under_load_stands_beside_that_of_the_version_served(served, told):
+    profile = MEASURED | {"under_load": MANY | {"p99_seconds": 0.0031}}
+    facts = dict(view(a_checked_story(profile=profile, **served)).facts)
+    assert facts["When validated"] == "loaded in 0.5 s, which added 8 MB; one call took 0.001 s"
+    assert facts["Under load, when validated"] == f"2 callers at once: p50 0.9 ms, p99 3.1 ms, {told}"
+
+
+def test_a_profile_from_before_load_was_measured_is_shown_all_the_same():
+    facts = dict(view(a_checked_story(profile=MEASURED)).facts)
+    assert "When validated" in facts and "Under load, when validated" not in facts
+
+
 @pytest.mark.parametrize(
     ("metadata", "english", "chinese"),
     [
