@@ -5,7 +5,7 @@ RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/haldane halda
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
 COPY agent agent
-RUN pip install --no-cache-dir -c constraints.txt ".[kubernetes,notify,postgresql,s3,tables]" && rm -rf /src
+RUN pip install --no-cache-dir -c constraints.txt ".[certificates,kubernetes,notify,postgresql,s3,tables]" && rm -rf /src
 
 USER haldane
 WORKDIR /var/lib/haldane

@@ -1,10 +1,14 @@
-"""People by their client certificates: real proxies with the configs of docs/howto/people.md, and the CLI."""
+"""People by the subjects and the alternative names of their client certificates.
+
+Real proxies, with the configs of docs/howto/people.md, and the CLI.
+"""
 
 import re
 import socket
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -19,15 +23,36 @@ from haldane.domain.people import Person, Right
 from haldane.testing.builders import MODEL
 from haldane.testing.gallery import MemoryAgent
 from haldane.testing.sandboxes import free_port
+from haldane.web.certificates import names_in
 from haldane.web.people import Certified
 
 HOWTO = Path(__file__).resolve().parents[2] / "docs" / "howto" / "people.md"
 ADA = Person("ada", frozenset({Right.START}))
+PIPELINE = "URI:spiffe://corp.example/ns/risk/sa/pipeline"
+PEOPLE = {
+    "CN=ada,O=risk": ADA,
+    PIPELINE: Person("ci", frozenset({Right.START})),
+    "DNS:gate.corp.example": Person("gate", frozenset({Right.START})),
+    "email:cal@corp.example": Person("cal", frozenset({Right.START})),
+}
+LOCAL = "DNS:localhost,IP:127.0.0.1"
+NAMES = {
+    "agent": LOCAL,
+    "ada": LOCAL,
+    "eve": LOCAL,
+    "ci": PIPELINE,
+    "gate": "DNS:other.corp.example,DNS:gate.corp.example",
+    "cal": "email:cal@corp.example",
+    "mallory": PIPELINE,
+    "sub": f"{PIPELINE}/other,DNS:*.corp.example,DNS:spiffe.corp.example,email:CAL@corp.example",
+    "both": PIPELINE,
+    "none": "",
+}
 
 
 @pytest.fixture(scope="module")
 def pki(tmp_path_factory: pytest.TempPathFactory, need_binary: Callable[[str], str]) -> Path:
-    """An authority, the agent's certificate, ada's, and one that another authority signed in her name."""
+    """An authority, the agent's certificate, those of people and programs, and of strangers in their names."""
     openssl, place = need_binary("openssl"), tmp_path_factory.mktemp("pki")
 
     def run(*words: str) -> None:
@@ -41,9 +66,16 @@ def pki(tmp_path_factory: pytest.TempPathFactory, need_binary: Callable[[str], s
         ("agent", "people", "/CN=localhost"),
         ("ada", "people", "/O=risk/CN=ada"),
         ("eve", "strangers", "/O=risk/CN=ada"),
+        ("ci", "people", "/CN=workload"),
+        ("gate", "people", "/CN=workload"),
+        ("cal", "people", "/CN=workload"),
+        ("mallory", "strangers", "/CN=workload"),
+        ("sub", "people", "/CN=workload"),
+        ("both", "people", "/O=risk/CN=ada"),
+        ("none", "people", "/CN=workload"),
     ):
         run("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", subject)
-        (place / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1")
+        (place / "names").write_text(f"subjectAltName={NAMES[name]}" if NAMES[name] else "")
         signed = ("-CA", f"{authority}.crt", "-CAkey", f"{authority}.key", "-CAcreateserial", "-extfile", "names")
         run("x509", "-req", "-in", f"{name}.csr", *signed, "-out", f"{name}.crt", "-days", "2")
         (place / f"{name}.pem").write_text((place / f"{name}.crt").read_text() + (place / f"{name}.key").read_text())
@@ -55,29 +87,54 @@ def agent() -> MemoryAgent:
     return MemoryAgent()
 
 
+def of_howto(kind: str, *, whole: bool) -> str:
+    """The config that the page has for that proxy, handing on a name, or the whole certificate."""
+    page = HOWTO.read_text()
+    found = re.search(rf"^```\w+\n# {kind}\n(.*?)^```", page, re.M | re.S)
+    other = re.search(rf"^```{kind}\n(.*X-Client-Cert.*\n)```", page, re.M)
+    assert found is not None and other is not None
+    return re.sub(r".*X-Client-Name.*\n", lambda _: other[1], found[1]) if whole else found[1]
+
+
 @pytest.fixture(params=["nginx", "haproxy"])
-def proxy(
-    request: pytest.FixtureRequest, agent: MemoryAgent, pki: Path, tmp_path: Path, need_binary: Callable[[str], str]
-) -> Iterator[str]:
-    """The agent's address behind that proxy."""
-    certified = Certified({"CN=ada,O=risk": ADA}, "x-client-name", (ip_network("127.0.0.1"),))
-    program, port = need_binary(request.param), free_port()
+def kind(request: pytest.FixtureRequest, need_binary: Callable[[str], str]) -> str:
+    need_binary(str(request.param))
+    return str(request.param)
+
+
+@pytest.fixture
+def proxy(kind: str, agent: MemoryAgent, pki: Path, tmp_path: Path) -> Iterator[str]:
+    """The agent's address behind that proxy, which hands on the subject's name."""
+    certified = Certified(PEOPLE, "x-client-name", (ip_network("127.0.0.1"),))
+    with behind(kind, of_howto(kind, whole=False), agent, certified, pki, tmp_path) as address:
+        yield address
+
+
+@pytest.fixture
+def whole_proxy(kind: str, agent: MemoryAgent, pki: Path, tmp_path: Path) -> Iterator[str]:
+    """The same, handing on whole certificates."""
+    certified = Certified(PEOPLE, "x-client-cert", (ip_network("127.0.0.1"),), names_in)
+    with behind(kind, of_howto(kind, whole=True), agent, certified, pki, tmp_path) as address:
+        yield address
+
+
+@contextmanager
+def behind(kind: str, text: str, agent: MemoryAgent, certified: Certified, pki: Path, tmp_path: Path) -> Iterator[str]:
+    port = free_port()
     with api.served(agent, certified=certified) as url:
-        found = re.search(rf"^```\w+\n# {request.param}\n(.*?)^```", HOWTO.read_text(), re.M | re.S)
-        assert found is not None
-        text = found[1].replace("/etc/haldane", str(pki)).replace("127.0.0.1:8620", url.removeprefix("http://"))
+        text = text.replace("/etc/haldane", str(pki)).replace("127.0.0.1:8620", url.removeprefix("http://"))
         config = tmp_path / "proxy.conf"
-        if request.param == "nginx":
+        if kind == "nginx":
             text = text.replace("listen 8443", f"listen 127.0.0.1:{port}")
             kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
             paths = "".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in kinds)
             config.write_text(f"daemon off; pid {tmp_path}/pid; events {{}} http {{ access_log off; {paths}\n{text} }}")
-            command = [program, "-c", str(config), "-e", "stderr"]
+            command = [kind, "-c", str(config), "-e", "stderr"]
         else:
             times = "defaults\n    mode http\n    timeout connect 5s\n    timeout client 30s\n    timeout server 30s\n"
             config.write_text(times + text.replace("bind :8443", f"bind 127.0.0.1:{port}"))
-            command = [program, "-f", str(config)]
-        running = Running(request.param, command, tmp_path)
+            command = [kind, "-f", str(config)]
+        running = Running(kind, command, tmp_path)
         address = f"https://localhost:{port}"
         try:
             running.wait(lambda: accepts(port), "accepting calls")
@@ -107,6 +164,31 @@ def test_who_shows_a_certificate_goes_by_its_name_and_a_strangers_is_worth_nothi
     assert code == 0, output
     (story,) = agent.stories.values()
     assert story.rollout.why == "ada: retrained"
+
+
+def test_programs_go_by_the_alternative_names_of_their_certificates(
+    whole_proxy: str, agent: MemoryAgent, pki: Path
+) -> None:
+    for who in ("ci", "gate", "cal", "ada"):
+        agent.stories.clear()
+        code, output = start(whole_proxy, pki, who)
+        assert code == 0, output
+        (story,) = agent.stories.values()
+        assert story.rollout.why == f"{who}: retrained"
+
+
+def test_a_strangers_alternative_name_part_of_one_and_two_peoples_at_once_are_worth_nothing(
+    whole_proxy: str, agent: MemoryAgent, pki: Path
+) -> None:
+    assert start(whole_proxy, pki, "mallory")[0] == 4
+    for who, says in (
+        ("sub", "pipeline/other"),
+        ("none", "nobody here has the certificate 'CN=workload'"),
+        ("both", "the certificate is that of ada and of ci"),
+    ):
+        code, output = start(whole_proxy, pki, who)
+        assert (code, says in output) == (5, True), output
+    assert agent.stories == {}
 
 
 def test_the_proxy_takes_away_a_name_that_a_client_sends(proxy: str, agent: MemoryAgent, pki: Path) -> None:

@@ -1,13 +1,18 @@
 """People in the config, each known by one thing that is theirs alone; and whose models are whose."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from haldane.app.people import with_certificates, with_tokens
 from haldane.config import ConfigError, load_config
+from haldane.ports import Refused
+from haldane.web.certificates import names_in
 
 PROXY = "proxy: {addresses: [10.0.0.5, 10.1.0.0/24]}\n"
+WHOLE = PROXY.replace("}", ", gives: certificate}")
+SPIFFE = "  - {name: ci, certificate: 'URI:spiffe://corp/ci', rights: [start]}\n"
 ADA = "  - {name: ada, certificate: 'CN=ada,O=risk', rights: [start]}\n"
 
 
@@ -27,6 +32,15 @@ def test_people_with_certificates_need_no_token(tmp_path: Path, monkeypatch: pyt
     assert [(subject, one.name) for subject, one in certified.people.items()] == [("CN=ada,O=risk", "ada")]
 
 
+def test_whole_certificates_are_read_where_the_config_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read(tmp_path, f"{WHOLE}people:\n{ADA}{SPIFFE}")
+    certified = with_certificates(load_config(tmp_path / "haldane.yaml"))
+    assert certified is not None and certified.names is names_in
+    monkeypatch.setitem(sys.modules, "haldane.web.certificates", None)
+    with pytest.raises(Refused, match=r"proxy\.gives: .*haldane\[certificates\]"):
+        with_certificates(load_config(tmp_path / "haldane.yaml"))
+
+
 @pytest.mark.parametrize(
     ("text", "key", "says"),
     [
@@ -37,6 +51,9 @@ def test_people_with_certificates_need_no_token(tmp_path: Path, monkeypatch: pyt
         ("proxy: {addresses: [10.0.0.5/8]}\n", "proxy.addresses", "not a valid IPv4 or IPv6 network"),
         ("proxy: {addresses: []}\n", "proxy.addresses", "at least 1"),
         (PROXY.replace("}", ", header: 'x client'}"), "proxy.header", "pattern"),
+        (PROXY.replace("}", ", gives: der}"), "proxy.gives", "'name' or 'certificate'"),
+        (f"{PROXY}people:\n{SPIFFE}", "people[0].certificate", "set proxy.gives: certificate"),
+        (f"{WHOLE}people:\n{SPIFFE.replace('URI:', '')}", "people[0].certificate", 'write "URI:…"'),
     ],
 )
 def test_what_could_mean_two_people_or_nobody_is_refused(tmp_path: Path, text: str, key: str, says: str) -> None:

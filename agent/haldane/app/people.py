@@ -3,6 +3,7 @@
 from haldane.config import Config
 from haldane.config.people import person_of
 from haldane.domain.people import Person
+from haldane.ports import Refused
 from haldane.web.people import Certified
 
 
@@ -13,8 +14,18 @@ def with_tokens(config: Config) -> list[tuple[str, Person]]:
 
 
 def with_certificates(config: Config) -> Certified | None:
-    """Those with a certificate, and which proxy is believed; None where there is no proxy."""
-    if config.proxy is None:
+    """Those with a certificate, and which proxy is believed; None where there is no proxy.
+
+    Refused when certificates are to be read, and nothing is installed that can.
+    """
+    if (proxy := config.proxy) is None:
         return None
     people = {one.certificate: person_of(one) for one in config.people if one.certificate is not None}
-    return Certified(people, config.proxy.header, config.proxy.addresses)
+    if not proxy.whole:
+        return Certified(people, proxy.header, proxy.addresses)
+    try:
+        from haldane.web.certificates import names_in
+    except ImportError as error:
+        why = 'reading certificates needs a package: pip install "haldane[certificates]"'
+        raise Refused("proxy.gives", why) from error
+    return Certified(people, proxy.header, proxy.addresses, names_in)

@@ -92,7 +92,7 @@ async def _run(config: Config, stack: AsyncExitStack) -> None:
     boots = list(boot_configs(parts, agent.supervisor))
     agent.unread = lambda: roster.unread
     await agent.holds()  # what is shown of them is what was read last
-    token = api_token(config)
+    token, certified = api_token(config), with_certificates(config)
     log.info("started", mode=config.mode, listen=config.listen, servers=len(parts.clients), version=haldane.__version__)
     async with asyncio.TaskGroup() as group:
         web = make_app(
@@ -100,7 +100,7 @@ async def _run(config: Config, stack: AsyncExitStack) -> None:
             registry=parts.telemetry.registry,
             token=token,
             people=with_tokens(config),
-            certified=with_certificates(config),
+            certified=certified,
         )
         group.create_task(serve(web, socket), name="web")
         group.create_task(parts.lease.run(), name="lease")

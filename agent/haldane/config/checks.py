@@ -83,6 +83,17 @@ def _note(config: Config, name: str, model: ModelSection) -> str:
     )
 
 
+def _name(index: int, certificate: str, *, whole: bool) -> Found:
+    """One that no certificate would match."""
+    alternative = certificate.startswith(("DNS:", "URI:", "email:"))
+    if alternative and not whole:
+        says = "is an alternative name, which a proxy gives with the whole certificate; set proxy.gives: certificate"
+        yield ("people", index, "certificate"), says
+    if whole and not alternative and "=" not in certificate:
+        says = 'is no name in a certificate; write "URI:…", "DNS:…", "email:…", or the subject, as in "CN=ada,O=risk"'
+        yield ("people", index, "certificate"), says
+
+
 def _doors(config: Config) -> Found:
     seen: set[str] = set()
     certificates: dict[str | None, str] = {}
@@ -93,6 +104,8 @@ def _doors(config: Config) -> Found:
         if person.certificate is not None and config.proxy is None:
             says = "needs the top-level proxy: the agent itself speaks no TLS and sees no certificate"
             yield ("people", index, "certificate"), says
+        elif person.certificate is not None and config.proxy is not None:
+            yield from _name(index, person.certificate, whole=config.proxy.whole)
         if person.certificate is not None and person.certificate in certificates:
             says = f"is that of {certificates[person.certificate]}, too; a certificate tells who it is"
             yield ("people", index, "certificate"), says

@@ -1,7 +1,7 @@
 """Settings of who may do what."""
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, IPvAnyNetwork, model_validator
 
@@ -17,7 +17,17 @@ class ProxySection(Section):
     they are. From anywhere else the header is refused."""
 
     header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] = "x-client-name"
-    """The header in which it gives the name of the certificate. It must set it on every request, or take it away."""
+    """The header in which it gives the certificate, or its name. It must set it on every request, or take it away."""
+
+    gives: Literal["name", "certificate"] = "name"
+    """What the header holds: the certificate's subject, to be compared as it stands; or the `certificate` itself, as
+    PEM (percent-encoded) or base64 of DER, so that people may be known by its alternative names, too. That needs
+    `pip install "haldane[certificates]"`."""
+
+    @property
+    def whole(self) -> bool:
+        """The header holds the whole certificate."""
+        return self.gives == "certificate"
 
 
 class PersonSection(Section):
@@ -34,8 +44,9 @@ class PersonSection(Section):
     """Environment variable that holds it."""
 
     certificate: Annotated[str, Field(pattern=r"^\S(.*\S)?$", max_length=500)] | None = None
-    """The name in their certificate, to the letter as the proxy gives it, such as "CN=ada,O=risk". Instead of a token;
-    needs the top-level `proxy`."""
+    """The name in their certificate, to the letter: its subject, such as "CN=ada,O=risk", or with `proxy.gives:
+    certificate` one of its alternative names: "URI:spiffe://corp.example/ns/risk/sa/ci", "DNS:ci.corp.example",
+    "email:ada@corp.example". Instead of a token; needs the top-level `proxy`."""
 
     rights: Annotated[tuple[Right, ...], Field(min_length=1)]
     """`start` rollouts, `announce` releases, `operate` (pause, resume, abort), `approve` what has passed, `promote` on

@@ -7,7 +7,7 @@ it saw: the agent speaks no TLS itself, and ASGI tells no application of one.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -20,24 +20,37 @@ from haldane.web.problem import Problem
 
 @dataclass(frozen=True, slots=True)
 class Certified:
-    """People by the name in their certificate, the header that has it, and from where that is believed."""
+    """People by a name in their certificate, the header that has it, and from where that is believed.
+
+    `names`: those that a header's value gives; ValueError when it cannot be read.
+    """
 
     people: Mapping[str, Person]
     header: str
     addresses: tuple[IPv4Network | IPv6Network, ...]
+    names: Callable[[str], Sequence[str]] = lambda value: (value,)
 
     def who(self, request: Request) -> Person | None:
         """Whose certificate the proxy saw; None without one. Problem 403 for a name that nobody has, or not from it."""
-        names = request.headers.getlist(self.header)
-        if not names:
+        values = request.headers.getlist(self.header)
+        if not values:
             return None
         if not self._believed(request):
             raise Problem(HTTPStatus.FORBIDDEN, f"{self.header} is believed from the proxy alone, which this is not")
         if "origin" in request.headers:  # a browser shows its certificate to whatever page makes it call us
             raise Problem(HTTPStatus.FORBIDDEN, "no page has anything to order here; use the command line")
-        if len(names) > 1 or (person := self.people.get(names[0])) is None:
-            raise Problem(HTTPStatus.FORBIDDEN, f"nobody here has the certificate {', '.join(names)!r:.200}")
-        return person
+        if len(values) > 1:
+            raise Problem(HTTPStatus.FORBIDDEN, f"nobody here has the certificate {', '.join(values)!r:.200}")
+        try:
+            names = self.names(values[0])
+        except ValueError:
+            raise Problem(HTTPStatus.FORBIDDEN, f"{self.header} holds no certificate that can be read") from None
+        found = {self.people[name].name: self.people[name] for name in names if name in self.people}
+        if len(found) > 1:
+            raise Problem(HTTPStatus.FORBIDDEN, f"the certificate is that of {' and of '.join(found)}")
+        if not found:
+            raise Problem(HTTPStatus.FORBIDDEN, f"nobody here has the certificate {', '.join(names)!r:.500}")
+        return next(iter(found.values()))
 
     def _believed(self, request: Request) -> bool:
         if request.client is None:
