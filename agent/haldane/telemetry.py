@@ -45,6 +45,7 @@ class Telemetry:
     shed: Counter
     labels: Counter
     denied: Counter
+    callers_refused: Counter
     releases: Counter
     releases_pending: Gauge
     releases_flapping: Gauge
@@ -167,6 +168,12 @@ class Telemetry:
                 **own,
             ),
             denied=Counter("denied_total", "What people who are known wanted and may not.", ["right"], **own),
+            callers_refused=Counter(
+                "callers_refused_total",
+                "Calls by whom nobody here knows: no token, unknown token, unknown certificate, not the proxy, a page.",
+                ["reason"],
+                **own,
+            ),
             releases=Counter(
                 "releases_total",
                 "Announced releases by what became of them: started, refused, passed_over; unreadable (of a topic).",

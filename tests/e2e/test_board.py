@@ -39,7 +39,8 @@ NEVER_HERE = re.compile(
     "|haldane_pairs_dropped"  # a matter of chance
     # of parts that this fleet does not have
     "|haldane_(gateway|listed_servers|server_list|releases|tap|boot_config|shadow_senders)_?"
-    "|haldane_(denied|storage_errors|promotions_taken_back)_"  # nobody is refused; storage is well; labels show no harm
+    # nobody is refused; storage is well; labels show no harm
+    "|haldane_(denied|callers_refused|storage_errors|promotions_taken_back)_"
 )
 
 

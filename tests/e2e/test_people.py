@@ -42,6 +42,11 @@ def test_what_passed_waits_for_somebody_else_and_every_denied_attempt_is_on_reco
     assert "approved by bob" in told[1]["data"]["why"]
     everything = agent.get("/v1/records").text
     assert everything.count('"denied"') == 2
+    wrong = {"Authorization": "Bearer nobodys-token"}
+    assert httpx.post(agent.url + "/v1/rollouts", json={}, headers=wrong, timeout=20).status_code == 403
+    agent.wait(lambda: '"caller_refused"' in agent.get("/v1/records").text, "the stranger on record")
+    everything = agent.get("/v1/records").text
+    assert '"reason":"unknown token"' in everything and "nobodys-token" not in everything + agent.log.read_text()
     assert not any(token in everything + agent.log.read_text() for token in TOKENS.values())
 
 

@@ -135,8 +135,10 @@ def _does() -> list[Panel]:
         ),
         lines(
             "Wanted and not allowed",
-            "What people who are known asked for and may not, by the right they lack; since the agent started.",
+            "What people who are known asked for and may not, by the right they lack, and calls by nobody who is known,"
+            " by what they showed; since the agent started.",
             ("sum by (right) (haldane_denied_total)", "{{right}}"),
+            ("sum by (reason) (haldane_callers_refused_total)", "{{reason}}"),
             stepped=True,
             none="none",
             most=1,

@@ -44,6 +44,7 @@ from haldane.engine.latewatch import LateWatch
 from haldane.engine.lease import Lease
 from haldane.engine.observe import Observer
 from haldane.engine.observe import Pace as ObserverPace
+from haldane.engine.strangers import Strangers
 from haldane.engine.supervisor import Supervisor
 from haldane.engine.vouching import Vouching
 from haldane.judge.conditions import of_rollouts
@@ -92,6 +93,7 @@ async def _run(config: Config, stack: AsyncExitStack) -> None:
     boots = list(boot_configs(parts, agent.supervisor))
     agent.unread = lambda: roster.unread
     await agent.holds()  # what is shown of them is what was read last
+    strangers = Strangers(parts.store, parts.telemetry)
     token, certified = api_token(config), with_certificates(config)
     log.info("started", mode=config.mode, listen=config.listen, servers=len(parts.clients), version=haldane.__version__)
     async with asyncio.TaskGroup() as group:
@@ -101,8 +103,10 @@ async def _run(config: Config, stack: AsyncExitStack) -> None:
             token=token,
             people=with_tokens(config),
             certified=certified,
+            refused=strangers.note,
         )
         group.create_task(serve(web, socket), name="web")
+        group.create_task(_comfort("strangers", strangers.run), name="strangers")
         group.create_task(parts.lease.run(), name="lease")
         group.create_task(_comfort("observer", observer.run), name="observer")
         for log_told in told.logs:

@@ -1,6 +1,7 @@
 """`haldane audit`: the append-only log of what was decided and done, to take away and to verify."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,11 +10,13 @@ import click
 from haldane.cli.connection import Connection, agent_options
 from haldane.cli.exits import FAIL, INCONCLUSIVE, REFUSED, USAGE, leave
 from haldane.cli.shelf import failures
+from haldane.cli.shown import console, print_json, table, utc
 
 if TYPE_CHECKING:
     from haldane.domain.record import Record
 
 _PAGE = 1000  # records per call
+_TURNED_AWAY = ("denied", "command_refused", "caller_refused")  # kinds of records
 
 
 @click.group()
@@ -85,6 +88,41 @@ def verify(connection: Connection, file: Path | None, contains: str | None) -> N
     if before is None:
         leave(INCONCLUSIVE, "there is no record, so there is nothing to verify")
     click.echo(f"{before.seq:,} records, none changed, missing or in another order; up to here: {before.hash}")
+
+
+@audit.command()
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@agent_options
+def denied(connection: Connection, output: str) -> None:
+    """Every attempt that was turned away: by people who may not, and by nobody who is known.
+
+    Of calls without a token of the agent's there is one record a minute at
+    most, with how many came, from where, and to what path; never what they showed.
+
+    \b
+      haldane audit denied
+      haldane audit denied -o json
+
+    Exit codes: 0 shown, 1 the log is not what was written, 4 the agent did not
+    answer.
+    """
+    found = [record for record in _records(connection, None) if record.kind in _TURNED_AWAY]
+    if output == "json":
+        print_json([asdict(record) for record in found])
+        return
+    rows = [[utc(one.at), one.kind, *cells] for one in found for cells in _turned_away(one)]
+    console().print(table("", ("at", "what", "who", "calls", "model", "why"), rows))
+
+
+def _turned_away(record: "Record") -> Iterator[list[str]]:
+    """Who, how often, which model and why; of callers nobody knows a line for each place they called from."""
+    data = record.data
+    for one in data.get("callers", ()):
+        yield [one["address"], f"{one['attempts']:,}", "", f"{one['path']}: {one['reason']}"]
+    if data.get("others"):
+        yield ["others", f"{data['others']:,}", "", "from more places than there is room for"]
+    if "callers" not in data:
+        yield [data["by"], "1", record.model, data["why"]]
 
 
 def _asked(connection: Connection) -> Iterator[str]:

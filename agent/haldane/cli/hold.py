@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from haldane.cli.connection import Connection, agent_options
+from haldane.cli.shown import utc
 
 
 @click.command()
@@ -63,9 +64,5 @@ def holds_of(found: Mapping[str, Any], model: str) -> dict[int, Mapping[str, Any
 
 def told(one: Mapping[str, Any]) -> str:
     """Who, since when, until when and why, as the end of a sentence about the version."""
-    until = "" if one["until"] is None else f" until {_utc(one['until'])}"
-    return f"on hold by {one['by']} since {_utc(one['since'])}{until}: {one['why']}"
-
-
-def _utc(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    until = "" if one["until"] is None else f" until {utc(one['until'])}"
+    return f"on hold by {one['by']} since {utc(one['since'])}{until}: {one['why']}"

@@ -15,7 +15,7 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from starlette.requests import Request
 
 from haldane.domain.people import Person, Right, anybody
-from haldane.web.problem import Problem
+from haldane.web.problem import Stranger
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +36,22 @@ class Certified:
         if not values:
             return None
         if not self._believed(request):
-            raise Problem(HTTPStatus.FORBIDDEN, f"{self.header} is believed from the proxy alone, which this is not")
+            why = f"{self.header} is believed from the proxy alone, which this is not"
+            raise Stranger(HTTPStatus.FORBIDDEN, why, "not the proxy")
         if "origin" in request.headers:  # a browser shows its certificate to whatever page makes it call us
-            raise Problem(HTTPStatus.FORBIDDEN, "no page has anything to order here; use the command line")
+            why = "no page has anything to order here; use the command line"
+            raise Stranger(HTTPStatus.FORBIDDEN, why, "a page")
         if len(values) > 1:
-            raise Problem(HTTPStatus.FORBIDDEN, f"nobody here has the certificate {', '.join(values)!r:.200}")
+            raise _no_certificate(f"nobody here has the certificate {', '.join(values)!r:.200}")
         try:
             names = self.names(values[0])
         except ValueError:
-            raise Problem(HTTPStatus.FORBIDDEN, f"{self.header} holds no certificate that can be read") from None
+            raise _no_certificate(f"{self.header} holds no certificate that can be read") from None
         found = {self.people[name].name: self.people[name] for name in names if name in self.people}
         if len(found) > 1:
-            raise Problem(HTTPStatus.FORBIDDEN, f"the certificate is that of {' and of '.join(found)}")
+            raise _no_certificate(f"the certificate is that of {' and of '.join(found)}")
         if not found:
-            raise Problem(HTTPStatus.FORBIDDEN, f"nobody here has the certificate {', '.join(names)!r:.500}")
+            raise _no_certificate(f"nobody here has the certificate {', '.join(names)!r:.500}")
         return next(iter(found.values()))
 
     def _believed(self, request: Request) -> bool:
@@ -61,29 +63,51 @@ class Certified:
         return any(address in network for network in self.addresses)
 
 
+def _no_certificate(why: str) -> Stranger:
+    return Stranger(HTTPStatus.FORBIDDEN, why, "unknown certificate")
+
+
 class Keys:
-    """Tokens and whose they are. Compared by their hash, so that the time it takes says nothing of them."""
+    """Tokens and whose they are. Compared by their hash, so that the time it takes says nothing of them.
+
+    `refused` is told of every call by nobody who may: its address, method and path, and why.
+    """
 
     def __init__(
-        self, own: str, people: Iterable[tuple[str, Person]] = (), *, certified: Certified | None = None
+        self,
+        own: str,
+        people: Iterable[tuple[str, Person]] = (),
+        *,
+        certified: Certified | None = None,
+        refused: Callable[[str, str, str], None] = lambda address, path, reason: None,
     ) -> None:
         self._own = _hash(own)
         self._people = {_hash(token): person for token, person in people}
         self._certified = certified
+        self._refused = refused
 
     def who(self, request: Request, says: str = "") -> Person:
         """Problem 401 without a token, 403 with one that nobody has. `says`: the name given in the request."""
+        try:
+            return self._who(request, says)
+        except Stranger as stranger:
+            address = request.client.host if request.client else "unknown"
+            self._refused(address, f"{request.method} {_path(request)}", stranger.reason)
+            raise
+
+    def _who(self, request: Request, says: str) -> Person:
         certified = self._certified.who(request) if self._certified else None
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not given:
             if certified is not None:
                 return certified
-            raise Problem(HTTPStatus.UNAUTHORIZED, "this needs a token: Authorization: Bearer TOKEN")
+            why = "this needs a token: Authorization: Bearer TOKEN"
+            raise Stranger(HTTPStatus.UNAUTHORIZED, why, "no token")
         shown = _hash(given.strip())
         if shown == self._own:
             return anybody(says)
         if (person := self._people.get(shown)) is None:
-            raise Problem(HTTPStatus.FORBIDDEN, "that is not a token of this agent")
+            raise Stranger(HTTPStatus.FORBIDDEN, "that is not a token of this agent", "unknown token")
         return person
 
 
@@ -92,6 +116,12 @@ def refusal(person: Person, right: Right, model: str) -> str:
     rights = ", ".join(sorted(person.rights))
     of = f"; they have {rights} of {', '.join(person.models)}"
     return f"{person.name} may not: it takes the right `{right}` of {model}{of}"
+
+
+def _path(request: Request) -> str:
+    """As the route has it, {rollout} for whatever the caller put there: so there are a few only."""
+    given = {value: f"{{{name}}}" for name, value in request.path_params.items()}
+    return "/".join(given.get(part, part) for part in request.url.path.split("/"))
 
 
 def _hash(token: str) -> bytes:

@@ -4,7 +4,7 @@ Runs in the comfort ring: a failing page never stops the agent. It owns no
 state of its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 
 from prometheus_client import CollectorRegistry
@@ -57,8 +57,12 @@ def make_app(
     token: str,
     people: Sequence[tuple[str, Person]] = (),
     certified: Certified | None = None,
+    refused: Callable[[str, str, str], None] = lambda address, path, reason: None,
 ) -> Starlette:
-    """The whole gallery over one agent, as an ASGI app. `token` is the agent's own, `people` have theirs."""
+    """The whole gallery over one agent, as an ASGI app. `token` is the agent's own, `people` have theirs.
+
+    `refused`: see `Keys`.
+    """
 
     async def healthy(request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -73,7 +77,7 @@ def make_app(
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), headers={"content-type": content_type})
 
-    keys = Keys(token, people, certified=certified)
+    keys = Keys(token, people, certified=certified, refused=refused)
     routes = [
         Route("/-/healthy", healthy),
         Route("/-/ready", ready),

@@ -61,6 +61,35 @@ def test_the_agents_log_is_exported_verified_and_never_written_over(agent, addre
     assert audit("export", "--agent", address).stdout.encode() == before
 
 
+def test_who_was_turned_away_is_shown_with_how_often():
+    callers = [
+        {"address": "10.0.0.9", "path": "POST /v1/rollouts", "reason": "unknown token", "attempts": 12345},
+        {"address": "10.0.0.8", "path": "POST /v1/holds", "reason": "no token", "attempts": 1},
+    ]
+    told = (
+        ("denied", {"by": "bob", "right": "start", "why": "bob has no right to start of credit"}),
+        ("config_sent", {"server": "r0"}),
+        ("caller_refused", {"attempts": 12350, "callers": callers, "others": 4, "why": ""}),
+        ("command_refused", {"by": "ada", "command": "approve", "why": "ada started this rollout"}),
+    )
+    agent = Remembering()
+    agent.log = []
+    for kind, data in told:
+        agent.log.append(chain(agent.log[-1] if agent.log else None, at=1000.5, kind=kind, model="credit", data=data))
+    with api.served(agent) as url:
+        shown = audit("denied", "--agent", url)
+        assert shown.exit_code == 0, shown.output
+        rows = [" ".join(line.split()) for line in shown.stdout.splitlines()]
+        at = "1970-01-01 00:16 UTC"
+        assert f"{at} denied bob 1 credit bob has no right to start of credit" in rows
+        assert f"{at} caller_refused 10.0.0.9 12,345 POST /v1/rollouts: unknown token" in rows
+        assert f"{at} caller_refused others 4 from more places than there is room for" in rows
+        assert f"{at} command_refused ada 1 credit ada started this rollout" in rows
+        assert "config_sent" not in shown.stdout
+        kinds = [one["kind"] for one in json.loads(audit("denied", "--agent", url, "-o", "json").stdout)]
+    assert kinds == ["denied", "caller_refused", "command_refused"]
+
+
 def changed(lines):
     record = json.loads(lines[700])
     record["data"]["share"] = 0.5

@@ -1,6 +1,6 @@
 """Each person by a token of their own: what they may, under which name, and what is denied on record."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import ip_network
 from typing import Any
 
@@ -104,9 +104,13 @@ PROXY = Certified({"CN=ada,O=risk": ADA}, "x-client-name", (ip_network("10.0.0.5
 
 
 async def by_certificate(
-    agent: MemoryAgent, caller: str, headers: Sequence[tuple[str, str]], certified: Certified | None = PROXY
+    agent: MemoryAgent,
+    caller: str,
+    headers: Sequence[tuple[str, str]],
+    certified: Certified | None = PROXY,
+    refused: Callable[[str, str, str], None] = lambda *_: None,
 ) -> httpx.Response:
-    app = make_app(agent, registry=CollectorRegistry(), token=OWN, people=PEOPLE, certified=certified)
+    app = make_app(agent, registry=CollectorRegistry(), token=OWN, people=PEOPLE, certified=certified, refused=refused)
     transport = httpx.ASGITransport(app, client=(caller, 1234))
     async with httpx.AsyncClient(transport=transport, base_url="http://agent") as http:
         return await http.post("/v1/rollouts", json=START, headers=headers)
@@ -140,6 +144,37 @@ async def test_who_could_be_anybody_is_nobody(
 ) -> None:
     answer = await by_certificate(agent, caller, headers)
     assert (answer.status_code, says in answer.json()["error"], agent.stories) == (status, True, {})
+
+
+@pytest.mark.parametrize(
+    ("caller", "headers", "reason"),
+    [
+        ("10.0.0.6", [NAME], "not the proxy"),
+        ("10.0.0.5", [("X-Client-Name", "CN=eve")], "unknown certificate"),
+        ("10.0.0.5", [NAME, ("Origin", "http://evil.example")], "a page"),
+        ("10.0.0.9", [("Authorization", "Bearer s3cret")], "unknown token"),
+        ("10.0.0.9", [("Authorization", "Basic s3cret")], "no token"),
+        ("10.0.0.9", [], "no token"),
+    ],
+)
+async def test_who_is_nobody_is_told_of_with_address_path_and_reason_and_never_the_token(
+    agent: MemoryAgent, caller: str, headers: list[tuple[str, str]], reason: str
+) -> None:
+    told: list[tuple[str, str, str]] = []
+    await by_certificate(agent, caller, headers, refused=lambda *of: told.append(of))
+    assert told == [(caller, "POST /v1/rollouts", reason)]
+
+
+async def test_who_is_known_is_not_told_of_and_a_path_is_told_as_the_route_has_it(agent: MemoryAgent) -> None:
+    told: list[tuple[str, str, str]] = []
+    app = make_app(agent, registry=CollectorRegistry(), token=OWN, people=PEOPLE, refused=lambda *of: told.append(of))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://agent") as http:
+        bearer = {"Authorization": f"Bearer {PEOPLE[1][0]}"}
+        assert (await http.post("/v1/rollouts", json=START, headers=bearer)).status_code == 403
+        assert (await http.get("/v1/status")).status_code == 200
+        assert told == []
+        await http.post("/v1/rollouts/any%20thing/commands?token=s3cret", json={})
+    assert [path for _, path, _ in told] == ["POST /v1/rollouts/{rollout}/commands"]
 
 
 async def test_without_a_proxy_in_the_config_a_name_in_a_header_means_nothing(agent: MemoryAgent) -> None:
