@@ -8,12 +8,11 @@
 was sent is counted at the door, apart from our own metrics, and must equal what was judged, set aside and dropped.
 `past` feeds pairs past the socket: pairing, scoring, the log (a new one whenever it is full) and one judge. Exits 1
 when a pair is missing, or when memory has grown: on the wire, when the last fifth lies more than 10 MB above the
-second; past the socket, when the slope over nine tenths of what was judged is, beyond chance, more than 0.1 MB a tenth.
+second; past the socket, when what is in use grows, beyond chance, by more than 0.1 MB for each tenth of the pairs.
 """
 
 import argparse
 import asyncio
-import os
 import sys
 import tempfile
 import time
@@ -28,7 +27,6 @@ from typing import Any
 import httpx
 import numpy as np
 from flatness import Sample, by_fifths, by_tenths
-from footprint import resident_megabytes
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import Counter as Told
 from trials.page import Block, markdown_table
@@ -217,7 +215,7 @@ async def shadow(
 
 async def watch_memory(account: Account, samples: list[Sample]) -> None:
     while True:
-        samples.append(Sample(account.judged, resident_megabytes(os.getpid())))
+        samples.append(Sample.now(account.judged))
         await asyncio.sleep(SAMPLE_SECONDS)
 
 
