@@ -77,10 +77,10 @@ class Account:
     judged: int = 0
 
     def set_aside(self) -> dict[str, int]:
-        return by_label(self.telemetry.set_aside, "reason")
+        return by_label(self.telemetry.shadow.set_aside, "reason")
 
     def dropped(self) -> dict[str, int]:
-        return by_label(self.telemetry.dropped, "reason")
+        return by_label(self.telemetry.shadow.dropped, "reason")
 
     @property
     def missing(self) -> int:
@@ -299,7 +299,10 @@ def page(account: Account, memory: tuple[list[tuple[str, str]], bool], faults: s
     rows = [
         ("time", f"{seconds:,.0f} s"),
         ("faults", faults),
-        *((f"turns left out: {reason}", f"{n:,}") for reason, n in by_label(account.telemetry.shed, "reason").items()),
+        *(
+            (f"turns left out: {reason}", f"{n:,}")
+            for reason, n in by_label(account.telemetry.shadow.shed, "reason").items()
+        ),
         ("pairs sent", f"{account.sent:,}"),
         ("judged", f"{account.judged:,}"),
         *((f"set aside: {reason}", f"{number:,}") for reason, number in account.set_aside().items()),

@@ -88,10 +88,10 @@ class Bench:
         return np.concatenate(taken)
 
     def set_aside(self) -> dict[str, float]:
-        return by_reason(self.telemetry.set_aside)
+        return by_reason(self.telemetry.shadow.set_aside)
 
     def shed(self) -> dict[str, float]:
-        return by_reason(self.telemetry.shed)
+        return by_reason(self.telemetry.shadow.shed)
 
 
 def by_reason(counter: Counter) -> dict[str, float]:

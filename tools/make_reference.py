@@ -2,7 +2,7 @@
 
 The manual stands where the default is: field docstrings of `haldane.config`,
 help texts of `haldane.cli`, the route table of `haldane.web.api`, the help of
-each series in `haldane.telemetry`.
+each series in `haldane.telemetry.series`.
 """
 
 import math
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import click
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -257,15 +257,24 @@ def _how_many(name: str, labels: Sequence[str]) -> str:
     return f"{figure} {letters}" if letters and figure > 1 else letters or str(figure)
 
 
+def _families(shown: object) -> Iterator[Counter | Gauge]:
+    """Every series of an exporter, those of its parts included."""
+    for one in vars(shown).values():
+        if isinstance(one, Counter | Gauge):
+            yield one
+        elif not isinstance(one, CollectorRegistry):
+            yield from _families(one)
+
+
 def _series(shown: Telemetry | TapTelemetry) -> list[str]:
     """The rows of a table, one for each series."""
     rows = []
-    for field in vars(shown):
-        for family in getattr(getattr(shown, field), "describe", list)():
-            name = family.name + ("_total" if family.type == "counter" else "")
-            given = getattr(shown, field)._labelnames
-            labels = ", ".join(f"`{label}`" for label in given) or "none"
-            rows.append(f"| `{name}` | {family.type} | {labels} | {_how_many(name, given)} | {family.documentation} |")
+    for counted in _families(shown):
+        (family,) = counted.describe()
+        name = family.name + ("_total" if family.type == "counter" else "")
+        given = counted._labelnames
+        labels = ", ".join(f"`{label}`" for label in given) or "none"
+        rows.append(f"| `{name}` | {family.type} | {labels} | {_how_many(name, given)} | {family.documentation} |")
     return sorted(rows)
 
 

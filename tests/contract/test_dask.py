@@ -109,11 +109,11 @@ class Elsewhere:
                 await asyncio.sleep(0.1)
 
     def shown_senders(self) -> float:
-        ((_, value),) = samples(self.bench.telemetry.senders)
+        ((_, value),) = samples(self.bench.telemetry.shadow.senders)
         return value
 
     def dropped(self) -> dict[str, float]:
-        return by_reason(self.bench.telemetry.dropped)
+        return by_reason(self.bench.telemetry.shadow.dropped)
 
 
 @pytest_asyncio.fixture

@@ -108,7 +108,7 @@ async def run(client: ServingClient, folder: Path, given: dict[str, Any], count:
             taken.append(batch)
             if sum(map(len, taken)) >= count:
                 break
-    (family,) = telemetry.set_aside.collect()
+    (family,) = telemetry.shadow.set_aside.collect()
     aside = {one.labels["reason"]: one.value for one in family.samples if one.name.endswith("_total")}
     return np.concatenate(taken), aside
 

@@ -313,7 +313,7 @@ class Agent:
 
     async def denied(self, person: Person, right: Right, model: str) -> None:
         log.warning("denied", by=person.name, right=right, model=model)
-        self.labels.telemetry.denied.labels(right).inc()
+        self.labels.telemetry.agent.denied.labels(right).inc()
         data = {"by": person.name, "right": right, "why": f"{person.name} has no right to {right} of {model}"}
         await asyncio.to_thread(lambda: self.store.record("denied", data, model=model))
 

@@ -48,7 +48,7 @@ async def _one(model: ModelName, message: Message, letters: Outlet | None, agent
     except OtherEvent:
         return  # a topic may carry more than releases
     except BadEvent as error:
-        agent.intake.telemetry.releases.labels(model, "unreadable").inc()
+        agent.intake.telemetry.releases.announced.labels(model, "unreadable").inc()
         log.warning("release_unreadable", model=model, message=message.where, detail=str(error))
         if letters is not None:
             said = {"haldane-why": str(error).encode(), "haldane-from": message.where.encode()}

@@ -38,7 +38,7 @@ async def _some(model: ModelName, feed: Feed, labels: Labels) -> None:
         try:
             found += read_labels(message.value)
         except BadLabel as error:
-            labels.telemetry.labels.labels(model, "malformed").inc()
+            labels.telemetry.shadow.labels.labels(model, "malformed").inc()
             log.warning("label_unreadable", model=model, message=message.where, detail=str(error))
     if found and terms is not None:
         await labels.put(model, found, terms)

@@ -93,7 +93,7 @@ class Parts:
             fields=fields,
             base_path=self.config.base_path(model),
             tap_socket=self.config.tap_socket,
-            on_flaw=lambda flaw: self.telemetry.unusable.labels(model, flaw).inc(),
+            on_flaw=lambda flaw: self.telemetry.shadow.unusable.labels(model, flaw).inc(),
         )
         if source is None:
             return
@@ -187,8 +187,8 @@ async def open_parts(config: Config, stack: AsyncExitStack) -> Parts:
     # A second series for each counter would only say when it began.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     telemetry = Telemetry.on(CollectorRegistry())
-    telemetry.build.labels(haldane.__version__).set(1)
-    telemetry.mode.labels(config.mode).set(1)
+    telemetry.agent.build.labels(haldane.__version__).set(1)
+    telemetry.agent.mode.labels(config.mode).set(1)
     lease = Lease(store)
     stack.push_async_callback(lease.release)
     gauges_from = await open_sources(config, stack)

@@ -209,7 +209,7 @@ async def _end_when_lost(lease: Lease, agent: Agent, telemetry: Telemetry) -> No
             agent.waiting.pop("lease", None)
         else:
             agent.waiting["lease"] = NOT_HELD
-        telemetry.may_act.set("lease" not in agent.waiting)
+        telemetry.agent.may_act.set("lease" not in agent.waiting)
         await asyncio.sleep(0.1)
     raise StaleWrite("lease", "another agent took it and may act now, so this one ends")
 
@@ -264,7 +264,7 @@ def _assemble(parts: Parts, sinks: Mapping[str, AlertSink]) -> tuple[Agent, Obse
         pace=ObserverPace(listing=parts.config.list_every.total_seconds()),
     )
     for model in parts.config.models:
-        telemetry.taken_back.labels(model)  # there from the start, so that an increase from 0 shows
+        telemetry.releases.taken_back.labels(model)  # there from the start, so that an increase from 0 shows
     agent = Agent(
         config=parts.config,
         desk=desk,

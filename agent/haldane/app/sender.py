@@ -161,7 +161,7 @@ class _Run:
             kept=kept,
             done=done,
             sent=self.share.sent,
-            counts={what: _by_reason(getattr(self._telemetry, what)) for what in _TOLD},
+            counts={what: _by_reason(getattr(self._telemetry.shadow, what)) for what in _TOLD},
             stopped=frozenset(self.stopped),
             flaws={str(flaw): count for flaw, count in self._flaws.items()},
             over=over,

@@ -144,7 +144,7 @@ class _Shadow:
         for name, total in totals.items():
             if (more := total - self._source.flaws[Flaw(name)]) > 0:
                 self._source.flaws[Flaw(name)] = total
-                self._parts.telemetry.unusable.labels(self._rollout.model, name).inc(more)
+                self._parts.telemetry.shadow.unusable.labels(self._rollout.model, name).inc(more)
 
 
 def split(limits: ShadowLimits, index: int, of: int) -> ShadowLimits:

@@ -60,5 +60,5 @@ async def _tell(agent: Agent, promoted: Rollout, made: Rollout, ruling: Ruling) 
     data = {"by": "haldane", "why": made.why, "revert": made.id, "ruling": asdict(ruling)}
     record, model = agent.store.record, promoted.model
     await asyncio.to_thread(lambda: record(TAKEN_BACK, data, rollout=promoted.id, model=model))
-    agent.labels.telemetry.taken_back.labels(model).inc()
+    agent.labels.telemetry.releases.taken_back.labels(model).inc()
     log.error(TAKEN_BACK, rollout=promoted.id, model=model, revert=made.id, why=made.why)

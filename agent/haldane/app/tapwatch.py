@@ -28,5 +28,5 @@ class TapWatch:
             except PortError as error:
                 self.counts, self.away = {}, error.detail
             for model in models:
-                telemetry.tap_up.labels(model).set(not self.away)
+                telemetry.shadow.tap_up.labels(model).set(not self.away)
             await asyncio.sleep(_EVERY_SECONDS)

@@ -72,7 +72,7 @@ class Aliases:
                 result, done = error.reason, None
                 self.standing[model] = f"not in step, is tried again: {error}"
                 log.warning("aliases_not_set", model=model, why=str(error))
-            self.telemetry.notifications.labels("mlflow", result).inc()
+            self.telemetry.agent.notifications.labels("mlflow", result).inc()
             if done is None:
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, self.pace.most_retry)

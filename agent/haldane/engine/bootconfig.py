@@ -69,7 +69,7 @@ class BootConfig:
         if self.desk.boot.get(self.name) != says:
             log.log(30 if trouble else 20, "boot_config", sink=self.name, says=says)
         self.desk.boot[self.name] = says
-        self.telemetry.boot_config_behind.labels(self.name).set(bool(trouble))
+        self.telemetry.lists.boot_config_behind.labels(self.name).set(bool(trouble))
 
     async def _kept(self) -> str:
         """Do what is due; what is not as it should be then, or ""."""

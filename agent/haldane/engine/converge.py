@@ -144,7 +144,7 @@ class Converge:
             self.desk.trouble[name] = f"the last reload: {error.detail}"
             if isinstance(error, Refused):
                 log.warning("reload_refused", server=name, detail=error.detail)
-        self.telemetry.reloads.labels(name, result).inc()
+        self.telemetry.fleet.reloads.labels(name, result).inc()
         failed = None if result == "accepted" else (config, result)
         if failed is None or failed != self._failed:  # a failure that repeats itself is only counted
             log.info("config_sent", server=name, why=why, result=result)

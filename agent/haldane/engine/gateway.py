@@ -64,8 +64,8 @@ class Gateway:
             view = GatewayView(None, error.detail)
             self._told(error.detail)
         self.desk.put_gateway(self.name, view)
-        self.telemetry.share_seen.labels(self.name).set(float("nan") if view.share is None else view.share)
-        self.telemetry.share_wanted.labels(self.name).set(self.desk.wanted_share() or 0.0)
+        self.telemetry.gateway.share_seen.labels(self.name).set(float("nan") if view.share is None else view.share)
+        self.telemetry.gateway.share_wanted.labels(self.name).set(self.desk.wanted_share() or 0.0)
 
     def _told(self, trouble: str) -> None:
         if trouble and not self._trouble:
@@ -104,7 +104,7 @@ class Gateway:
             result, self._refused = "accepted", ""
         except PortError as error:
             result, self._refused = error.reason, error.detail
-        self.telemetry.share_orders.labels(self.name, result).inc()
+        self.telemetry.gateway.orders.labels(self.name, result).inc()
         log.info("share_set", gateway=self.name, share=wanted, result=result)
 
     async def _on_record(self, wanted: float) -> bool:

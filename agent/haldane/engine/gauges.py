@@ -29,7 +29,7 @@ class Gauges:
 
     def show(self, server: ServerName, view: ReplicaView | None) -> None:
         """Of a server that cannot be seen only that remains: what it serves is not known."""
-        own = self._telemetry
+        own = self._telemetry.fleet
         own.server_up.labels(server).set(0 if view is None else 1)
         if view is not None:
             own.last_look.labels(server).set(view.at)
@@ -56,9 +56,9 @@ class Gauges:
             (one.name, one.model, "" if one.version is None else str(one.version)) for one in conditions
         }
         for series in now:
-            self._telemetry.condition.labels(*series).set(1)
+            self._telemetry.fleet.condition.labels(*series).set(1)
         for series in self._conditions - now:
-            self._telemetry.condition.remove(*series)
+            self._telemetry.fleet.condition.remove(*series)
         self._conditions = now
 
 

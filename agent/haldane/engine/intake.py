@@ -146,7 +146,7 @@ class Intake:
                 await self._drop(Dropped(one, str(error), refused=True))
             return
         self._forget(one)
-        self.telemetry.releases.labels(one.model, "started").inc()
+        self.telemetry.releases.announced.labels(one.model, "started").inc()
         log.info("release_taken_up", model=one.model, version=one.version, rollout=rollout.id)
 
     async def _drop(self, dropped: Dropped) -> None:
@@ -154,7 +154,7 @@ class Intake:
         await self._record(kind, {"key": one.key, "version": one.version, "by": one.by, "why": dropped.why}, one)
         self._forget(one)
         self.dropped[one.model, one.version] = dropped.why
-        self.telemetry.releases.labels(one.model, kind.removeprefix("release_")).inc()
+        self.telemetry.releases.announced.labels(one.model, kind.removeprefix("release_")).inc()
         log.info(kind, model=one.model, version=one.version, why=dropped.why)
 
     def _forget(self, one: Announcement) -> None:
@@ -164,8 +164,8 @@ class Intake:
     def _show(self) -> None:
         for model in self.terms:
             waits = sum(one.model == model for one in self._pending.values())
-            self.telemetry.releases_pending.labels(model).set(waits)
-            self.telemetry.releases_flapping.labels(model).set(bool(waits and self.flapping.get(model)))
+            self.telemetry.releases.pending.labels(model).set(waits)
+            self.telemetry.releases.flapping.labels(model).set(bool(waits and self.flapping.get(model)))
 
     # --- the audit log --------------------------------------------------------------------------------------------
 

@@ -172,4 +172,4 @@ class Labels:
 
     def _count(self, model: ModelName, result: str, count: int) -> None:
         if count:
-            self.telemetry.labels.labels(model, result).inc(count)
+            self.telemetry.shadow.labels.labels(model, result).inc(count)

@@ -165,7 +165,7 @@ class RecordNotices:
                 result = "given_up" if tried == self._pace.tries else "unavailable"
             except PortError as error:
                 result = error.reason
-            self._telemetry.notifications.labels(self._name, result).inc()
+            self._telemetry.agent.notifications.labels(self._name, result).inc()
             if result != "unavailable":
                 if result != "told":
                     log.warning(

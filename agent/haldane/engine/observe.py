@@ -126,7 +126,7 @@ class Observer:
                 self._tally((server, model, version), by_counter=loads)
         self._counters[server] = counters
         self._on_queued(server, counters.queued)
-        self._telemetry.scrape_errors.labels(server, "corrupt_line").inc(counters.corrupt)
+        self._telemetry.fleet.scrape_errors.labels(server, "corrupt_line").inc(counters.corrupt)
         self._refresh()
 
     def on_listing(self, path: str, found: Mapping[int, storage.Files | None] | None) -> None:
@@ -162,8 +162,8 @@ class Observer:
         self._tallies[key] = new
         _, model, version = key
         more = new.total - old.total
-        self._telemetry.load_requests.labels(model, str(version)).inc(more.requests)
-        self._telemetry.load_failures.labels(model, str(version)).inc(more.failures)
+        self._telemetry.fleet.load_requests.labels(model, str(version)).inc(more.requests)
+        self._telemetry.fleet.load_failures.labels(model, str(version)).inc(more.failures)
 
     def _refresh(self) -> None:
         """Show what holds now, and wake the sinks when something began or ended."""
@@ -203,7 +203,7 @@ class Observer:
 
         while True:
             if reason := await self._guarded(f"scrape {server}", scrape):
-                self._telemetry.scrape_errors.labels(server, reason).inc()
+                self._telemetry.fleet.scrape_errors.labels(server, reason).inc()
             await asyncio.sleep(self._pace.scrape)
 
     async def _keep_listing(self, list_storage: ListStorage) -> None:
@@ -217,7 +217,7 @@ class Observer:
                     self.on_listing(path, await asyncio.to_thread(list_storage, path, into))
 
                 if reason := await self._guarded(f"list {path}", look):
-                    self._telemetry.storage_errors.labels(reason).inc()
+                    self._telemetry.fleet.storage_errors.labels(reason).inc()
             await asyncio.sleep(self._pace.listing)
 
     async def _keep_telling(self, name: str, sink: AlertSink) -> None:
@@ -229,7 +229,7 @@ class Observer:
         while True:
             changed.clear()
             reason = await self._guarded(f"tell {name}", tell)
-            self._telemetry.notifications.labels(name, reason or "told").inc()
+            self._telemetry.agent.notifications.labels(name, reason or "told").inc()
             await _wait(changed, self._pace.retry if reason else self._pace.tell)
 
     async def _guarded(self, what: str, deed: Callable[[], Awaitable[None]]) -> str:

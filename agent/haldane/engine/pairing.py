@@ -248,7 +248,7 @@ class _Shadow:
                 await self._batches.room.wait()
             reason = lane.throttle.turn(now, crowded=self._crowded(lane.name))
             if reason is not None:
-                self._telemetry.shed.labels(self._rollout.model, reason).inc()
+                self._telemetry.shadow.shed.labels(self._rollout.model, reason).inc()
                 await asyncio.sleep(0)
                 continue
             request = self._feed.waiting() or await self._feed.take()
@@ -331,11 +331,11 @@ class _Shadow:
         """No more on this server: its threads ran out, and a user's call may have been refused for ours."""
         if not lane.stopped:
             lane.left_alone.add(lane.name)
-            self._telemetry.shed.labels(self._rollout.model, "exhausted").inc()
+            self._telemetry.shadow.shed.labels(self._rollout.model, "exhausted").inc()
             log.warning("shadowing_stopped", server=lane.name, model=self._rollout.model, reason="exhausted")
 
     def _set_aside(self, reason: str) -> None:
-        self._telemetry.set_aside.labels(self._rollout.model, reason).inc()
+        self._telemetry.shadow.set_aside.labels(self._rollout.model, reason).inc()
 
     # --- batches -------------------------------------------------------------
 
@@ -387,14 +387,14 @@ class _Shadow:
         self._wake.clear()
 
     def _tell_sent(self) -> None:
-        self._telemetry.sent.labels(self._rollout.model).inc(self._share.sent - self._told)
+        self._telemetry.shadow.sent.labels(self._rollout.model).inc(self._share.sent - self._told)
         self._told = self._share.sent
 
     def close(self) -> None:
         """Count what was sent and will never be handed on, so that every pair is accounted for."""
         self._tell_sent()
         sent, waiting = self._share.sent, len(self._batches)
-        dropped = self._telemetry.dropped
+        dropped = self._telemetry.shadow.dropped
         dropped.labels(self._rollout.model, "waiting").inc(waiting)
         dropped.labels(self._rollout.model, "in_flight").inc(sent - self._handed_on - self._aside - waiting)
 

@@ -190,7 +190,7 @@ class Gauging:
 
     async def _trouble(self, rule: GaugeRule, why: PortError | str) -> None:
         reason = why.reason if isinstance(why, PortError) else "no_data"
-        self.meters.telemetry.reading_errors.labels(self.rollout.model, rule.name, reason).inc()
+        self.meters.telemetry.rollout.reading_errors.labels(self.rollout.model, rule.name, reason).inc()
         if self._troubled.get(rule.name) != str(why):
             self._troubled[rule.name] = str(why)
             log.warning("reading_failed", rollout=self.rollout.id, gauge=rule.name, why=str(why))

@@ -107,9 +107,9 @@ class Roster:
             self._keep(name, found)
         except PortError as error:
             trouble = error.detail
-            self.telemetry.list_errors.labels(name, error.reason).inc()
-        self.telemetry.list_failing.labels(name).set(bool(trouble))
-        self.telemetry.listed.labels(name).set(len(self._known.get(name, ())))
+            self.telemetry.lists.errors.labels(name, error.reason).inc()
+        self.telemetry.lists.failing.labels(name).set(bool(trouble))
+        self.telemetry.lists.listed.labels(name).set(len(self._known.get(name, ())))
         self.desk.lists[name] = self._told(name, trouble)
         if self.desk.lists[name] != before:
             log.log(30 if trouble else 20, "servers_listed", list=name, says=self.desk.lists[name])

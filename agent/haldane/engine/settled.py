@@ -30,9 +30,9 @@ class Settled:
             for kind, aa in (("ab", False), ("aa", True)):
                 count = int(np.count_nonzero((batch["server"] == server) & (batch["aa"] == aa)))
                 if count:
-                    self._telemetry.pairs.labels(self._model, self._servers[server], kind).inc(count)
+                    self._telemetry.shadow.pairs.labels(self._model, self._servers[server], kind).inc(count)
         for side in ("stable", "canary"):
             codes, counts = np.unique(batch[f"{side}_status"][~batch["aa"]], return_counts=True)
             for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
-                self._telemetry.outcomes.labels(self._model, side, Status(code).name.lower()).inc(count)
+                self._telemetry.shadow.outcomes.labels(self._model, side, Status(code).name.lower()).inc(count)
         return batch

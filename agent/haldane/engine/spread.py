@@ -196,9 +196,9 @@ class _Run:
     def _take_in(self, link: Link, report: Report) -> None:
         spread, model = self._spread, self._spread.rollout.model
         link.received += len(report.rows)
-        spread.telemetry.sent.labels(model).inc(report.sent - link.sent)
+        spread.telemetry.shadow.sent.labels(model).inc(report.sent - link.sent)
         for what, reasons in report.counts.items():
-            counter = getattr(spread.telemetry, what)
+            counter = getattr(spread.telemetry.shadow, what)
             for reason, total in reasons.items():
                 counter.labels(model, reason).inc(total - link.counts.get(what, {}).get(reason, 0))
         link.sent, link.counts, link.done = report.sent, report.counts, report.done
@@ -209,7 +209,7 @@ class _Run:
         spread.mask(report.rows)
         straddling = link.straddles(report.rows)
         if straddling.any():
-            spread.telemetry.set_aside.labels(model, "straddled").inc(int(np.count_nonzero(straddling)))
+            spread.telemetry.shadow.set_aside.labels(model, "straddled").inc(int(np.count_nonzero(straddling)))
         link.rows.append(report.rows[~straddling])
         link.kept |= {kept.number: kept for kept in report.kept}
 
@@ -240,7 +240,7 @@ class _Run:
             log.warning("sender_not_closed", sender=link.name, detail=str(error) or "no answer")
 
     def _drop(self, reason: str, count: int) -> None:
-        self._spread.telemetry.dropped.labels(self._spread.rollout.model, reason).inc(max(0, count))
+        self._spread.telemetry.shadow.dropped.labels(self._spread.rollout.model, reason).inc(max(0, count))
 
     def _show(self, count: int) -> None:
-        self._spread.telemetry.senders.labels(self._spread.rollout.model).set(count)
+        self._spread.telemetry.shadow.senders.labels(self._spread.rollout.model).set(count)

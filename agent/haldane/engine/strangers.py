@@ -37,7 +37,7 @@ class Strangers:
 
     def note(self, address: str, path: str, reason: str) -> None:
         """One call was refused. `reason`: one of a few fixed words."""
-        self.telemetry.callers_refused.labels(reason).inc()
+        self.telemetry.agent.callers_refused.labels(reason).inc()
         self._count((address, path[:MOST_LETTERS], reason), 1)
 
     def _count(self, line: tuple[str, str, str], calls: int) -> None:

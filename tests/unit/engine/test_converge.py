@@ -177,7 +177,7 @@ async def test_a_refused_reload_is_tried_again_at_the_slow_pace_and_recorded_onc
         await world.until(lambda: len(world.sent) >= 3)
     assert [data["result"] for _, data in world.notes] == ["refused"]
     assert world.desk.trouble[R0] == "the last reload: no"
-    assert world.telemetry.reloads.labels(R0, "refused")._value.get() >= 3
+    assert world.telemetry.fleet.reloads.labels(R0, "refused")._value.get() >= 3
 
 
 async def test_a_server_that_cannot_be_seen_is_shown_so_and_is_checked_again_when_it_is_back():

@@ -250,7 +250,7 @@ async def test_a_server_that_left_leaves_no_series_and_nothing_wrong_behind():
     telemetry, clock = Telemetry.on(CollectorRegistry()), Clock()
     clients = {one.name: Page() for one in (R0, R1)}
     observer = Observer(clients, base=BASE, read=read, sinks={}, telemetry=telemetry, clock=clock)
-    telemetry.reloads.labels("r1", "accepted").inc()
+    telemetry.fleet.reloads.labels("r1", "accepted").inc()
     for one in (R0, R1):
         failed = ModelView((VersionStatus(2, END, "DATA_LOSS", "broken"),), labels={"stable": 1})
         observer.on_view(one, ReplicaView(one.name, 1.0, {M: failed}))

@@ -35,7 +35,7 @@ def agent() -> MemoryAgent:
 @pytest.fixture
 async def http(agent):
     registry = CollectorRegistry()
-    Telemetry.on(registry).mode.labels("enforce").set(1)
+    Telemetry.on(registry).agent.mode.labels("enforce").set(1)
     transport = httpx.ASGITransport(make_app(agent, registry=registry, token=TOKEN))
     async with httpx.AsyncClient(transport=transport, base_url="http://agent") as client:
         yield client
