@@ -1,22 +1,22 @@
 """The agent as the API sees it: what it knows, and how rollouts are started and commanded."""
 
 import asyncio
-import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
 import haldane
 from haldane.adapters.archive import case_of, packed
+from haldane.app.candidate import Candidate, check_number
 from haldane.app.gateways import check_gateways
 from haldane.app.headroom import nothing_known_of_room
 from haldane.app.history import History
 from haldane.app.tapwatch import TapWatch
 from haldane.config import Config
 from haldane.domain.evidence import Ruling
-from haldane.domain.fleet import Clients, Condition, ModelName, ModelView, Placement, ServerName
+from haldane.domain.fleet import Condition, ModelName, ServerName
 from haldane.domain.labels import Label, Receipt
 from haldane.domain.people import Person, Right
 from haldane.domain.record import Record
@@ -29,19 +29,13 @@ from haldane.engine.judging import rules_of
 from haldane.engine.labels import Labels
 from haldane.engine.supervisor import Supervisor
 from haldane.engine.withdrawals import Withdrawals
-from haldane.judge.first import without_baseline
-from haldane.judge.rules import Rules
 from haldane.ports import Clock, Refused, Router, Store, Unavailable
-from haldane.release.check import problem
 from haldane.release.vouch import content_of
-from haldane.rollout.wanted import STABLE, Watched
 from haldane.web.problem import Unknown
 from haldane.web.story import AgentStatus, Story
 
 log = structlog.get_logger()
 
-MOST_VERSION = 2**63 - 1  # an int64 on the wire
-MOST_ID_CHARS = 24  # of the model's name in a rollout's id: with version, nonce and "-revert" it stays below 64
 
 Prepare = Callable[[ModelName], Awaitable[None]]  # opens the model's traffic source; PortError when it cannot
 Clear = Callable[[ServerName], Awaitable[str]]  # why a server must not be changed, or ""
@@ -151,63 +145,33 @@ class Agent:
 
     async def _start(self, model: str, version: int, *, by: str, why: str, announcement: str) -> Rollout:
         name = ModelName(model)
-        await self._check_startable(name, version)
+        self._check_known(name)
+        candidate = Candidate(self.config, self.desk, name, version)
+        await self._check_startable(candidate)
         await self.prepare(name)
-        section, watched = self.config.models[model], self.desk.watched[name]
-        rules = self.config.rules_of(model) if watched.released else self._first_rules(model)
-        plan = self.config.plan_of(model)
-        if not watched.released:
-            plan = replace(plan, traffic_steps=())  # its users' address means nothing yet anywhere else
+        watched = self.desk.watched[name]
+        rules, plan = candidate.rules(watched), candidate.plan(watched)
+        room: list[str] = []
         if self.desk.mode is Mode.ENFORCE:
             await check_gateways(name, plan, self.routers, self.desk.live())
-        room = await self.room(name, version) if self.desk.mode is Mode.ENFORCE else []
+            room = await self.room(name, version)
         # A person is not refused what was withdrawn before, and no announcement of it comes as far as this.
         again = await self.withdrawals.told(name, version)
-        servers = tuple(self.desk.servers)
-        own = section.where is Placement.OWN_REPLICAS
-        at = self.clock.now()
-        rollout = Rollout(
-            id=RolloutId(f"{model.replace('/', '-')[:MOST_ID_CHARS]}-{version}-{secrets.token_hex(3)}"),
-            model=name,
-            old=watched.stable,
-            new=version,
-            mode=self.desk.mode,
-            clients=section.clients,
-            placement=section.where,
-            servers=servers,
-            dedicated=tuple(s for s in servers if self.desk.servers[s].dedicated_canary) if own else (),
-            plan=plan,
-            analysis=rules.to_json(),
-            seed=secrets.randbits(32),
-            started_at=at,
-            phase_since=at,
-            why=f"{by}: {why}" + (f" ({again})" if again else ""),
-            by=by,
-        )
+        told = f"{by}: {why} ({again})" if again else f"{by}: {why}"
+        rollout = candidate.rollout(watched, plan, rules, at=self.clock.now(), by=by, why=told)
         data: dict[str, Any] = {"by": by, "why": why, "old": rollout.old, "new": version, "mode": rollout.mode}
-        data |= {"labels": self.desk.labels(name, servers), "analysis_hash": rules.digest}
-        data |= {"announcement": announcement} if announcement else {}
-        data |= {"memory": room} if room else {}
-        data |= {"again": again} if again else {}
-        await self.supervisor.start(rollout, data)
+        data |= {"labels": self.desk.labels(name, rollout.servers), "analysis_hash": rules.digest}
+        said = {"announcement": announcement, "memory": room, "again": again}
+        await self.supervisor.start(rollout, data | {key: value for key, value in said.items() if value})
         return rollout
 
-    async def _check_startable(self, model: ModelName, version: int) -> None:
-        """Unknown or Refused, with what would be right."""
-        self._check_known(model)
-        for live in self.desk.live():
-            if live.model == model:
-                raise Refused(model, f"rollout {live.id} of this model is {live.phase}; abort it or wait for its end")
-        if self.config.models[model].traffic is None:
-            why = f"nothing can be proven or judged without requests; set models.{model}.traffic"
-            raise Refused(model, why)
+    async def _check_startable(self, candidate: Candidate) -> None:
+        """Refused, with what would be right; else the desk knows the model at rest."""
+        model = candidate.model
+        candidate.check_model(self.clock.now())
         if why_not := self.not_ready():
             raise Refused(model, "; ".join(why_not))
-        if frozen := self.desk.frozen(model, self.clock.now()):
-            raise Refused(model, frozen)
-        watched = self._watched(model, version)
-        if watched.stable == version and watched.released:
-            raise Refused(model, f"version {version} is stable already")
+        watched = candidate.at_rest()
         self.desk.put_stable(
             model,
             watched.stable,
@@ -216,7 +180,7 @@ class Agent:
             provable=watched.provable,
             released=watched.released,
         )
-        self._check_version(model, version)
+        candidate.check_version()
         if self.desk.mode is Mode.ENFORCE:
             for server in tuple(self.desk.servers):  # they may come and go meanwhile
                 if refusal := await self.clear(server):
@@ -226,56 +190,6 @@ class Agent:
         if model not in self.config.models:
             known = ", ".join(self.config.models) or "none"
             raise Unknown(f"model {model!r} is not in the config; it has {known}")
-
-    def _watched(self, model: ModelName, version: int) -> Watched:
-        """The model at rest; where the config cannot say what is stable, observe mode takes what is seen."""
-        if (known := self.desk.watched.get(model)) and known.released:
-            return known
-        if self.config.models[model].stable == "none":
-            return self._first(model, version)
-        for view in self.desk.views.values():
-            seen = view.models.get(model, ModelView()) if view else ModelView()
-            label = seen.labels.get(STABLE)
-            others = [loaded for loaded in seen.loaded if loaded != version]
-            if label is not None or others:
-                stable = label if label is not None else others[-1]
-                return Watched(stable, self.config.models[model].clients, provable=False)
-        raise Refused(model, f"no server shows which version is stable; set models.{model}.stable")
-
-    def _first(self, model: ModelName, version: int) -> Watched:
-        """The model with this version on its first trial. It must be loaded already, and nobody may get it yet."""
-        clients = self.config.models[model].clients
-        if clients is not Clients.LABEL:
-            why = (
-                "clients that name no version get the first one the moment it is loaded, so it cannot be judged before"
-            )
-            raise Refused(model, why)
-        self._first_rules(model)
-        for server in self.desk.servers:
-            view = self.desk.views.get(server)
-            if view is None or not view.models.get(model, ModelView()).available(version):
-                raise Refused(
-                    model, f"{server} is not seen to have version {version}: Serving's own file loads a first version"
-                )
-        return Watched(version, clients, provable=False, released=False)
-
-    def _first_rules(self, model: str) -> Rules:
-        try:
-            return without_baseline(self.config.rules_of(model))
-        except ValueError as error:
-            raise Refused(model, str(error)) from None
-
-    def _check_version(self, model: ModelName, version: int) -> None:
-        if not 0 <= version <= MOST_VERSION:
-            raise Refused(model, f"{version} is not a version: Serving knows 0 to {MOST_VERSION}")
-        entry = self.desk.base.entry(model)
-        if entry and entry.base_path and (wrong := problem(entry.base_path, version)):
-            raise Refused(model, wrong)
-        for server, view in self.desk.views.items():
-            status = view.models.get(model, ModelView()).status(version) if view else None
-            if status and status.failed:
-                detail = f"version {version} failed to load on {server} before ({status.error_code})"
-                raise Refused(model, f"{detail}; Serving does not try a number again, so publish it under a new one")
 
     async def put_labels(self, model: str, labels: Sequence[Label]) -> Receipt:
         name = ModelName(model)
@@ -304,8 +218,7 @@ class Agent:
     async def hold(self, model: str, version: int, *, by: str, why: str, until: float | None) -> Hold:
         name = ModelName(model)
         self._check_known(name)
-        if version > MOST_VERSION:
-            raise Refused(model, f"{version} is not a version: Serving knows 0 to {MOST_VERSION}")
+        check_number(name, version)
         return await self.held.put(name, version, by=by, why=why, until=until)
 
     async def end_hold(self, model: str, version: int, *, by: str, why: str) -> None:

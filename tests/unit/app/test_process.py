@@ -39,7 +39,7 @@ class Standby:
         self.config = SimpleNamespace(models={MODEL: section})
 
     def run(self):
-        return asyncio.create_task(process._act_when_allowed(self, self.agent, self.late, ()))
+        return asyncio.create_task(process._act_when_allowed(self, self.agent, [("late labels", self.late.run)]))
 
 
 @pytest.fixture
