@@ -25,7 +25,7 @@ def board() -> dashboard.Dashboard:
         folded=[
             (
                 "Where there is a gateway, a list of servers, announced releases, a tap, a boot config, Dask",
-                _around(),
+                [*_gateways(), *_lists(), *_incoming()],
             )
         ],
         variables=[choice("model", "Model", "haldane_version_state", of="model", many=True)],
@@ -158,8 +158,11 @@ def _serving() -> list[Panel]:
     ]
 
 
-def _around() -> list[Panel]:
-    """Parts that not every set-up has: these panels stay empty without them."""
+# --- parts that not every set-up has: these panels stay empty without them ------------------------------------------
+
+
+def _gateways() -> list[Panel]:
+    """Where a gateway splits users' calls."""
     return [
         lines(
             "Canary's share at the gateway",
@@ -173,6 +176,20 @@ def _around() -> list[Panel]:
             stepped=True,
         ),
         lines(
+            "Shares set on gateways",
+            "Orders of the agent to each gateway, by result, since it started.",
+            ("sum by (gateway, result) (haldane_gateway_orders_total)", "{{gateway}} {{result}}"),
+            unit="none",
+            none="no gateway",
+            stepped=True,
+        ),
+    ]
+
+
+def _lists() -> list[Panel]:
+    """Servers that come and go, and what they boot with."""
+    return [
+        lines(
             "Servers by list",
             "How many each list of discover named last. While a list cannot be used its last word is kept.",
             ("haldane_listed_servers", "{{list}}"),
@@ -182,6 +199,20 @@ def _around() -> list[Panel]:
             none="no list",
             stepped=True,
         ),
+        states(
+            "What servers boot with",
+            "Whether the file or ConfigMap that servers start with says the stable version, or an older one.",
+            ("max by (sink) (haldane_boot_config_behind)", "{{sink}}"),
+            values={0: ("as stable", GREEN), 1: ("behind", RED)},
+            none="no boot config",
+            width=HALF,
+        ),
+    ]
+
+
+def _incoming() -> list[Panel]:
+    """Releases that announce themselves, and where requests come from and who sends their pairs."""
+    return [
         lines(
             "Announced releases",
             "Those that wait for their turn, and what became of the others since the agent started.",
@@ -192,36 +223,12 @@ def _around() -> list[Panel]:
             none="none announced",
             stepped=True,
         ),
-        states(
-            "Tap",
-            "Whether the tap that a model's requests come from answered.",
-            (f"haldane_tap_up{{{MODEL}}}", "{{model}}"),
-            values={0: ("gone", RED), 1: ("answers", GREEN)},
-            none="no tap",
-            width=HALF,
-        ),
-        states(
-            "What servers boot with",
-            "Whether the file or ConfigMap that servers start with says the stable version, or an older one.",
-            ("max by (sink) (haldane_boot_config_behind)", "{{sink}}"),
-            values={0: ("as stable", GREEN), 1: ("behind", RED)},
-            none="no boot config",
-            width=HALF,
-        ),
         lines(
             "Dask workers that send pairs",
             "Where one process is not enough. None while the agent sends them itself.",
             (f"haldane_shadow_senders{{{MODEL}}}", "{{model}}"),
             unit="none",
             none="no workers",
-            stepped=True,
-        ),
-        lines(
-            "Shares set on gateways",
-            "Orders of the agent to each gateway, by result, since it started.",
-            ("sum by (gateway, result) (haldane_gateway_orders_total)", "{{gateway}} {{result}}"),
-            unit="none",
-            none="no gateway",
             stepped=True,
         ),
         lines(
@@ -240,5 +247,13 @@ def _around() -> list[Panel]:
             ),
             unit="reqps",
             none="no tap",
+        ),
+        states(
+            "Tap",
+            "Whether the tap that a model's requests come from answered.",
+            (f"haldane_tap_up{{{MODEL}}}", "{{model}}"),
+            values={0: ("gone", RED), 1: ("answers", GREEN)},
+            none="no tap",
+            width=HALF,
         ),
     ]
