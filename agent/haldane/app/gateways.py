@@ -49,5 +49,8 @@ async def check_gateways(model: ModelName, plan: Plan, routers: Mapping[str, Rou
         except PortError as error:
             raise Refused(model, f"gateway {name}: {error.detail}") from error
         if share:
-            why = f"gateway {name} sends {percent(share)} of the calls to the canary's servers already"
-            raise Refused(model, f"{why}; at rest that must be 0")
+            raise Refused(
+                model,
+                f"gateway {name} sends {percent(share)} of the calls to the canary's servers already;"
+                " at rest that must be 0",
+            )

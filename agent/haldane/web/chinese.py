@@ -91,6 +91,81 @@ _PLANNER = (
     (r"waiting for versions to be available and proven: (.+)", "等待版本可用并通过验证：{0}"),
     (r"this agent runs in observe mode and changes no server", "本代理处于观察模式，不更改任何服务器"),
 )
+_NOT_STARTED = (  # why nothing came of an announcement, or a start was refused
+    (
+        r"users were given (\d+) versions within a day and taken back \((.+)\); a person must start the next",
+        "一天之内向用户提供过 {0} 个版本，又都撤回了（{1}）；下一个须由人启动",
+    ),
+    (
+        r"rollout (\S+) withdrew version (\d+), which has the same files \(content (\S+)\)",
+        "上线流程 {0} 撤回过版本 {1}，其文件与之相同（内容 {2}）",
+    ),
+    (r"rollout (\S+) withdrew version (\d+)", "上线流程 {0} 撤回过版本 {1}"),
+    (r"publish other files under a new number, or (.+)", "请用新的版本号发布不同的文件，或{0}"),
+    (r"rollout (\S+) of this version is under way", "该版本的上线流程 {0} 正在进行"),
+    (r"rollout (\S+) of version (\d+) is (\S+)", "版本 {1} 的上线流程 {0} 处于 {2}"),
+    (r"rollout (\S+) of this model is (\S+)", "该模型的上线流程 {0} 处于 {1}"),
+    (r"abort it or wait for its end", "请中止它，或等它结束"),
+    (r"version (\d+) was announced, which supersedes it", "版本 {0} 已公布，取代了它"),
+    (r"(models\.\S+\.releases) is no longer in the config", "配置中已没有 {0}"),
+    (r"nothing can be proven or judged without requests; set (\S+)", "没有请求就无法验证或判定；请设置 {0}"),
+    (r"no server shows which version is stable; set (\S+)", "没有服务器显示哪个版本是稳定版本；请设置 {0}"),
+    (
+        r"clients that name no version get the first one the moment it is loaded, so it cannot be judged before",
+        "不指定版本的客户端在首个版本加载后立即会用到它，因此无法事先判定",
+    ),
+    (
+        r"(\S+) is not seen to have version (\d+): Serving's own file loads a first version",
+        "未看到 {0} 有版本 {1}：首个版本由 Serving 自己的配置文件加载",
+    ),
+    (r"(-?\d+) is not a version: Serving knows 0 to (\d+)", "{0} 不是版本号：Serving 只有 0 到 {1}"),
+    (r"version (\d+) failed to load on (\S+) before \((\S+)\)", "版本 {0} 曾在 {1} 上加载失败（{2}）"),
+    (
+        r"Serving does not try a number again, so publish it under a new one",
+        "Serving 不会重试同一版本号，请用新的版本号发布",
+    ),
+    (
+        r"rollout (\S+) goes by steps of traffic through the same gateways; wait for its end",
+        "上线流程 {0} 正通过同一批网关按流量步骤进行；请等它结束",
+    ),
+    (
+        r"gateway (\S+) sends (\S+ %) of the calls to the canary's servers already; at rest that must be 0",
+        "网关 {0} 已把 {1} 的调用发给金丝雀服务器；平时必须为 0",
+    ),
+    (r"there is no room for it; (.+)", "内存不够；{0}"),
+    (r"version (\d+) needs (.+?) \((.+?)\), (.+?) of (.+?) are free", "版本 {0} 需要 {1}（{2}），{4} 中只剩 {3}"),
+    (r"as measured when it was validated", "验证时测得"),
+    (r"by Serving's own estimate, 1\.2 times its files", "按 Serving 自己的估计，为其文件的 1.2 倍"),
+    (r"(\S+) has just left the fleet", "{0} 刚刚离开"),
+    (r"server (\S+) has not been looked at yet", "还没有查看过服务器 {0}"),
+    (
+        r"the store's lease, the right to act, is not held: another agent holds it, or the store is away; see the log",
+        "未持有存储的租约，即操作权：另一个代理持有它，或存储不可用；请看日志",
+    ),
+    (
+        r"(\S+) has no metrics_url, so it cannot be known which models a reload would unload;"
+        r" set servers\[\]\.metrics_url and start the server with --monitoring_config_file",
+        "{0} 没有 metrics_url，因此无法知道重新加载会卸载哪些模型；请设置 servers[].metrics_url，"
+        "并用 --monitoring_config_file 启动该服务器",
+    ),
+    (
+        r"(\S+) shows no metrics page at (\S+); start it with --monitoring_config_file",
+        "{0} 在 {1} 没有指标页面；请用 --monitoring_config_file 启动它",
+    ),
+    (r"its models could not be checked before the first reload: (.+)", "首次重新加载之前无法检查其模型：{0}"),
+    (
+        r"(\S+) serves model (\S+) \(version (\S+)\), which the config lacks",
+        "{0} 提供模型 {1}（版本 {2}），而配置中没有它",
+    ),
+    (
+        r"(\S+) loaded (\S+), which no model of the config has as base path",
+        "{0} 加载了 {1}，配置中没有模型以它为 base path",
+    ),
+    (
+        r"add it with `haldane adopt`, or point model_config_file at this server's own config",
+        "请用 `haldane adopt` 添加它，或把 model_config_file 指向该服务器自己的配置",
+    ),
+)
 _JUDGE = r"(harm shown |no harm beyond the margins|the budget of |the horizon of |no more pairs will come).*"
 
 
@@ -98,7 +173,7 @@ def in_chinese(english: str) -> str | None:
     """The sentence in Chinese; None when it is nobody's pattern: a person's words, or a server's."""
     if re.fullmatch(_JUDGE, english, re.DOTALL):
         return in_words(english, "zh")
-    for pattern, form in (*_MACHINE, *_FILES, *_PLANNER):
+    for pattern, form in (*_NOT_STARTED, *_MACHINE, *_FILES, *_PLANNER):
         if found := re.fullmatch(pattern, english, re.DOTALL):
             return form.format(*(in_chinese(quoted) or quoted for quoted in found.groups()))
     parts = [in_chinese(part) for part in english.split("; ")] if "; " in english else []
