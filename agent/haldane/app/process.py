@@ -6,7 +6,6 @@ app ─ lease │ supervisor: one subtree per rollout │ converge: one task per
 """
 
 import asyncio
-import signal
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack
 from functools import partial
@@ -28,6 +27,7 @@ from haldane.app.people import with_certificates, with_tokens
 from haldane.app.registry import open_aliases
 from haldane.app.releases import Task
 from haldane.app.servers import converge, open_roster
+from haldane.app.stopping import until_stopped
 from haldane.config import Config
 from haldane.domain.fleet import ModelName
 from haldane.domain.release import Profile
@@ -58,15 +58,7 @@ async def run(config: Config) -> None:
     whatever ended the safety ring: the store then holds all that the next
     process needs.
     """
-    task = asyncio.current_task()
-    assert task is not None
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    try:
-        async with AsyncExitStack() as stack:
-            await _run(config, stack)
-    except asyncio.CancelledError:
-        log.info("stopped")
+    await until_stopped(partial(_run, config))
 
 
 async def _run(config: Config, stack: AsyncExitStack) -> None:

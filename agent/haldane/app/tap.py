@@ -7,9 +7,9 @@ does, and goes on while the agent is restarted.
 """
 
 import asyncio
-import signal
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -18,6 +18,7 @@ from pydantic import SecretStr
 import haldane
 from haldane.app.access import tls_of, writable
 from haldane.app.lists import open_list
+from haldane.app.stopping import until_stopped
 from haldane.config import Config, RecordSection, TapSection, record_keys
 from haldane.domain.fleet import Clients, ModelName, Server
 from haldane.ports import PortError, Refused
@@ -47,15 +48,7 @@ async def run(config: Config) -> None:
     keys = record_keys(config)
     if config.tap is None or not config.tapped:
         raise Refused("tap", "nothing to do: give the top-level tap: {}, and traffic: {tap: {}} to a model")
-    task = asyncio.current_task()
-    assert task is not None
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    try:
-        async with AsyncExitStack() as stack:
-            await _run(config, config.tap, keys, stack)
-    except asyncio.CancelledError:
-        log.info("stopped")
+    await until_stopped(partial(_run, config, config.tap, keys))
 
 
 async def _run(config: Config, tap: TapSection, keys: Mapping[str, SecretStr], stack: AsyncExitStack) -> None:

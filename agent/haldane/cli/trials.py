@@ -11,7 +11,7 @@ import click
 from haldane.cli.exits import INCONCLUSIVE, USAGE, leave
 
 if TYPE_CHECKING:
-    from haldane.cli.backtest import Material
+    from haldane.cli.material import Material
     from haldane.judge.backtest import Sensitivity, Tally
     from haldane.stats.binomial import Rate
 

@@ -1,6 +1,8 @@
 """What `haldane backtest --prometheus` asks for: two series of a past window, as material to judge."""
 
+import functools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from haldane.cli.backtest import Material
 from haldane.cli.cases import rules_of_file
 from haldane.cli.exits import INCONCLUSIVE, INFRASTRUCTURE, USAGE, config_errors, leave
+from haldane.cli.material import Material
 
 if TYPE_CHECKING:
     from haldane.adapters.promql import Window
@@ -25,9 +27,8 @@ class Asked:
     """The window as a person wrote it."""
 
     url: str | None  # None: the config's
-    config: Path | None
-    stable: str
-    canary: str
+    stable: str | None
+    canary: str | None
     margin: str
     lower_is_worse: bool
     last: str
@@ -35,7 +36,40 @@ class Asked:
     step: str
 
 
-def material_of_window(asked: Asked, policy: Path | None) -> Material:
+def window_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options that name a window; the command takes `window`, None where none of its series is named."""
+
+    @click.option("--stable", metavar="EXPR", help="Judge a past window of two series instead: PromQL of this one,")
+    @click.option("--canary", metavar="EXPR", help="and of this one.")
+    @click.option("--prometheus", metavar="URL", help="Where they are.  [default: of --config]")
+    @click.option(
+        "--margin", metavar="RATIO", default="+10%", show_default=True, help="Harm accepted, relative to stable."
+    )
+    @click.option("--worse", type=click.Choice(["higher", "lower"]), default="higher", show_default=True)
+    @click.option("--last", metavar="TIME", default="6h", show_default=True, help="Length of the window.")
+    @click.option("--end", metavar="TIME", help="Its end: ISO 8601 or seconds since 1970.  [default: now]")
+    @click.option("--step", metavar="TIME", default="15s", show_default=True, help="Between two readings.")
+    @functools.wraps(command)
+    def with_window(
+        stable: str | None,
+        canary: str | None,
+        prometheus: str | None,
+        margin: str,
+        worse: str,
+        last: str,
+        end: str | None,
+        step: str,
+        **others: Any,
+    ) -> Any:
+        if not any((prometheus, stable, canary)):
+            return command(window=None, **others)
+        asked = Asked(prometheus, stable, canary, margin, worse == "lower", last, end, step)
+        return command(window=asked, **others)
+
+    return with_window
+
+
+def material_of_window(asked: Asked, config: Path | None, policy: Path | None) -> Material:
     """The two series on their common times, judged as a gauge; leaves with what is missing."""
     import numpy as np
 
@@ -44,7 +78,7 @@ def material_of_window(asked: Asked, policy: Path | None) -> Material:
 
     step = _seconds("--step", asked.step)
     margin = _margin(asked)
-    stable, canary = _fetch(asked, step)
+    stable, canary = _fetch(asked, config, step)
     at, left, right = np.intersect1d(stable.at, canary.at, return_indices=True)
     values = stable.values[left], canary.values[right]
     usable = (values[0] > 0) & (values[1] > 0)
@@ -57,7 +91,7 @@ def material_of_window(asked: Asked, policy: Path | None) -> Material:
         says = f"no data: {len(at)} readings of both sides ({len(stable.at)} stable, {len(canary.at)} canary)"
         leave(INCONCLUSIVE, f"{says}; at least {FEWEST_POINTS} are needed. Is the window right?")
     what = "stable/canary" if asked.lower_is_worse else "canary/stable"
-    rules = series_rules(_policy(policy or asked.config), margin, name=what, points=len(at), step_seconds=step)
+    rules = series_rules(_policy(policy or config), margin, name=what, points=len(at), step_seconds=step)
     pairs = from_series(at, *values, lower_is_worse=asked.lower_is_worse)
     # A look every block: what the agent would have done while the window was written.
     size = rules.block_pairs
@@ -74,15 +108,17 @@ def _policy(path: Path | None) -> "Rules":
     return replace(AnalysisSection().rules(rate_per_second=1.0), dependence_seconds=0.0)
 
 
-def _fetch(asked: Asked, step: float) -> "tuple[Window, Window]":
+def _fetch(asked: Asked, config: Path | None, step: float) -> "tuple[Window, Window]":
     from haldane.adapters.promql import open_range, query_range
     from haldane.ports import NoData, PortError, Refused
 
+    if asked.stable is None or asked.canary is None:
+        leave(USAGE, "a window of Prometheus needs both --stable EXPR and --canary EXPR")
     end = time.time() if asked.end is None else _moment(asked.end)
     end = end - end % step  # both sides, and the same window asked for again, on the same times
     start = end - _seconds("--last", asked.last)
     try:
-        with open_range(**_server(asked)) as http:
+        with open_range(**_server(asked.url, config)) as http:
             stable = query_range(http, asked.stable, start=start, end=end, step=step)
             return stable, query_range(http, asked.canary, start=start, end=end, step=step)
     except NoData as error:
@@ -91,18 +127,18 @@ def _fetch(asked: Asked, step: float) -> "tuple[Window, Window]":
         leave(USAGE if isinstance(error, Refused) else INFRASTRUCTURE, str(error))
 
 
-def _server(asked: Asked) -> dict[str, Any]:
+def _server(url: str | None, path: Path | None) -> dict[str, Any]:
     """Its URL, and with the config's own what it takes to be let in."""
     from haldane.config import load_config
 
-    if asked.url is not None:
-        return {"url": asked.url, "timeout_seconds": TIMEOUT_SECONDS}
-    if asked.config is None:
+    if url is not None:
+        return {"url": url, "timeout_seconds": TIMEOUT_SECONDS}
+    if path is None:
         leave(USAGE, "give --prometheus URL, or --config FILE with a prometheus: block")
     with config_errors():
-        config = load_config(asked.config)
+        config = load_config(path)
     if config.prometheus is None:
-        leave(USAGE, f"{asked.config} has no prometheus: block; give --prometheus URL")
+        leave(USAGE, f"{path} has no prometheus: block; give --prometheus URL")
     secret, ca = config.prometheus_token, config.prometheus.ca
     return {
         "url": config.prometheus.url,
