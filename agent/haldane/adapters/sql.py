@@ -3,16 +3,11 @@
 One transaction per decision: the rollout, its records and the model's stable
 version are stored together or not at all. Revisions make a second writer fail
 instead of overwriting; the lease keeps it from starting.
-
-Writers wait for each other from their first statement on (BEGIN IMMEDIATE, an
-advisory lock), so that read-then-write is never stale. Readers hold nobody up:
-a page that draws a long evidence log must not keep the lease from being renewed.
 """
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,6 +15,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from haldane.adapters import sql_labels
 from haldane.adapters.rows import record_from_row, record_to_row, rollout_from_json, rollout_to_json
+from haldane.adapters.sql_engine import WRITES, open_engine
 from haldane.domain.entries import Entry, read_entry, schema_of
 from haldane.domain.fleet import ModelName
 from haldane.domain.labels import Arrivals, Awaiting, Label, Receipt
@@ -75,14 +71,6 @@ LEASE = sa.Table(
 
 _FINAL = [phase.value for phase in Phase if phase.final]
 _ENTRIES_AT_ONCE = 64  # of an evidence log, about 9 KB each: no transaction is held while they are judged
-_WRITES = "haldane_writes"
-_POSTGRESQL_LOCK = 0x48414C44  # "HALD", the advisory lock of whoever writes
-# Without these a partitioned server holds a worker thread, and with it the end of the process, for minutes.
-_POSTGRESQL_LIMITS = {
-    "connect_timeout": "5",
-    "tcp_user_timeout": "8000",
-    "options": "-c statement_timeout=8000 -c lock_timeout=5000",
-}
 
 
 class SqlStore:
@@ -92,7 +80,7 @@ class SqlStore:
         self, engine: sa.Engine, name: str = "store", *, room: sql_labels.Room | None = None, new: bool = True
     ) -> None:
         self._engine, self._name, self._room = engine, name, room or sql_labels.Room()
-        self._writer = engine.execution_options(**{_WRITES: True})
+        self._writer = engine.execution_options(**{WRITES: True})
         if new:
             with self._writing() as connection:
                 META.create_all(connection)
@@ -285,46 +273,9 @@ class SqlStore:
         self._engine.dispose()
 
 
-def _sqlite_pragmas(connection: Any, _: Any) -> None:
-    """WAL, and every commit on disk before it returns: store, then act."""
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin_sqlite(connection: sa.Connection) -> None:
-    writes = connection.get_execution_options().get(_WRITES)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _begin_postgresql(connection: sa.Connection) -> None:
-    """READ COMMITTED behind the lock: every statement after it sees what the last writer left."""
-    if connection.get_execution_options().get(_WRITES):
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_POSTGRESQL_LOCK})")
-
-
 def open_store(url: str, *, room: sql_labels.Room | None = None, new: bool = True) -> SqlStore:
     """The store at an SQLAlchemy URL, e.g. "sqlite:///haldane.db"; Unavailable when it cannot be opened.
 
     `new`: make it where there is none; a reader asks for one that is there.
     """
-    try:
-        parsed = sa.make_url(url)
-        limits = {key: value for key, value in _POSTGRESQL_LIMITS.items() if key not in parsed.query}
-        known = parsed.drivername in ("postgresql", "postgresql+psycopg", "postgresql+psycopg2")
-        engine = sa.create_engine(parsed, pool_pre_ping=True, connect_args=limits if known else {})
-    except ImportError as error:
-        raise Unavailable("store", f"cannot open the store: {error}") from error
-    except (SQLAlchemyError, ValueError) as error:  # which may quote the URL, password and all
-        raise Unavailable("store", f"its URL cannot be read ({type(error).__name__})") from None
-    if engine.dialect.name == "sqlite":
-        if parsed.database in (None, "", ":memory:"):
-            raise Unavailable("store", "a store in memory would be forgotten with the process; name a file")
-        if not new and not Path(str(parsed.database)).exists():
-            raise Unavailable("store", f"there is no {parsed.database}; an agent makes it when it first runs")
-        sa.event.listen(engine, "connect", _sqlite_pragmas)
-        sa.event.listen(engine, "begin", _begin_sqlite)
-        sa.event.listen(engine, "connect", lambda raw, _: setattr(raw, "isolation_level", None))
-    elif engine.dialect.name == "postgresql":
-        sa.event.listen(engine, "begin", _begin_postgresql)
-        engine = engine.execution_options(isolation_level="READ COMMITTED")
-    return SqlStore(engine, "store", room=room, new=new)
+    return SqlStore(open_engine(url, new=new), "store", room=room, new=new)
