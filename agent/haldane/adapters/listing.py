@@ -16,6 +16,7 @@ class Form:
     metrics_path: str = METRICS_PATH
     process_port: int | None = None
     process_group: str = ""
+    memory: int | None = None  # bytes
     canary: bool = False
 
     def server(
@@ -38,4 +39,5 @@ class Form:
             self.canary,
             process_url=f"http://{host}:{self.process_port}/metrics" if self.process_port else None,
             process_group=self.process_group,
+            memory=self.memory,
         )

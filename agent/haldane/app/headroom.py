@@ -8,9 +8,10 @@ from haldane.adapters.storage import listing
 from haldane.config import Config
 from haldane.domain.fleet import ModelName, ModelView, ServerName
 from haldane.engine.desk import Desk
-from haldane.judge.headroom import Need, Room, headroom, need_of
+from haldane.judge.headroom import Earlier, Need, Room, headroom, need_of
 from haldane.ports import NoData, PortError, ProcessMeter, Refused
-from haldane.release.vouch import release_of
+from haldane.release.shelf import Release
+from haldane.release.vouch import measured_before, release_of
 
 STORAGE_SECONDS = 10.0  # a person waits for the answer
 
@@ -35,7 +36,9 @@ class Headroom:
         told as no data, and stops nothing.
         """
         limits = {
-            server: limit for server, limit in self.config.memory_limits.items() if self._lacks(server, model, version)
+            name: server.memory
+            for name, server in self.desk.servers.items()
+            if server.memory and self._lacks(name, model, version)
         }
         if not limits:
             return []
@@ -57,17 +60,19 @@ class Headroom:
 
     def _need(self, model: ModelName, version: int) -> Need:
         """Blocks. PortError when nothing is known of the version's size."""
-        base_path, section = self.config.base_path(model), self.config.models[model]
+        base_path, published = self.config.base_path(model), self.config.models[model].published or ""
+        full_name = self.config.full_name(model)
         try:
-            release = release_of(
-                base_path, version, published=section.published or "", model=self.config.full_name(model)
-            )
+            release = release_of(base_path, version, published=published, model=full_name)
         except PortError as error:
             files = (listing(base_path, lambda _: {version}) or {}).get(version) if base_path else None
-            found, why = need_of(None, sum(files.values()) if files else None), error.detail
+            profile, size, why = None, sum(files.values()) if files else None, error.detail
         else:
-            found, why = need_of(release.profile, release.size_bytes), "its record gives no size"
-        if found is None:
+            profile, size, why = release.profile, release.size_bytes, "its record gives no size"
+        earlier = None
+        if not (profile and profile.memory_bytes):
+            earlier = _as_earlier(measured_before(base_path, version, published=published, model=full_name))
+        if (found := need_of(profile, size, earlier)) is None:
             raise NoData(model, why)
         return found
 
@@ -78,3 +83,9 @@ class Headroom:
             return Room(limit, await meter.resident_bytes())
         except PortError as error:
             return Room(limit, None, error.detail)
+
+
+def _as_earlier(release: Release | None) -> Earlier | None:
+    if release is None or release.profile is None:
+        return None
+    return Earlier(release.version, release.profile.memory_bytes, release.size_bytes)

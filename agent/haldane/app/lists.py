@@ -14,6 +14,7 @@ def open_list(section: DiscoverSection) -> ServerList:
         metrics_path=section.metrics_path,
         process_port=section.process_port,
         process_group=section.process_group,
+        memory=section.memory,
         canary=section.canary,
     )
     if section.file is not None:

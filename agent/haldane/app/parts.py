@@ -193,7 +193,7 @@ async def open_parts(config: Config, stack: AsyncExitStack) -> Parts:
     stack.push_async_callback(lease.release)
     gauges_from = await open_sources(config, stack)
     kinds = {rule.kind for name in config.models for rule in config.rules_of(name).gauges}
-    footprints = Footprints(gauges_from.processes if Gauge.MEMORY in kinds or config.memory_limits else {})
+    footprints = Footprints(gauges_from.processes if Gauge.MEMORY in kinds or config.limits_memory else {})
     longest = config.shadow.batching_delay
     waits = BatchWaits(longest.total_seconds() if longest else None)
     desk = _desk(config, store)

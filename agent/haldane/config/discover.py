@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from haldane.config.base import Section
-from haldane.config.quantities import Address, Duration
+from haldane.config.quantities import Address, Duration, Size
 
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"  # RFC 1123
 NAMESPACED = rf"^{_LABEL}/{_LABEL}(\.{_LABEL})*$"  # NAMESPACE/NAME of a Kubernetes object
@@ -54,6 +54,9 @@ class DiscoverSection(Section):
 
     process_group: str = ""
     """Its `groupname` on that page, the same for all, when it is a process exporter's."""
+
+    memory: Size | None = None
+    """What each server's process may use in all: see servers[].memory. Wants process_port or prometheus.memory."""
 
     canary: bool = False
     """Dedicated canary servers, which take no user traffic (placement: own_replicas)."""

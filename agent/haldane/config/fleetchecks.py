@@ -36,16 +36,20 @@ def servers(config: Config) -> Found:
                     (*loc, "config_file"),
                     "is model_config_file itself, from which every rollout begins; copy it",
                 )
-        asked = config.prometheus is not None and config.prometheus.memory is not None
-        if config.servers[index].memory and not config.servers[index].process_url and not asked:
-            says = "nothing tells how much of it is in use; give process_url, or prometheus.memory"
-            yield (*loc, "memory"), says
+        if config.servers[index].memory and not config.servers[index].process_url:
+            yield from _in_use(config, (*loc, "memory"), "process_url")
         names.setdefault(server.name, index)
         addresses.setdefault(server.address, index)
     if not config.servers and not config.discover:
         yield ("servers",), "missing: no server is given; give servers: [HOST:PORT], or discover: a list of them"
     elif all(canaries(config)):
         yield ("servers",), "every server is a canary; at least one must take user traffic"
+
+
+def _in_use(config: Config, loc: Loc, key: str) -> Found:
+    """A limit on memory that nothing could be held against."""
+    if config.prometheus is None or config.prometheus.memory is None:
+        yield loc, f"nothing tells how much of it is in use; give {key}, or prometheus.memory"
 
 
 def canaries(config: Config) -> Iterator[bool]:
@@ -58,6 +62,8 @@ def lists(config: Config) -> Found:
     """Lists of servers: what can be told without reading them."""
     titles: dict[str, int] = {}
     for index, one in enumerate(config.discover):
+        if one.memory and not one.process_port:
+            yield from _in_use(config, ("discover", index, "memory"), "process_port")
         loc: Loc = ("discover", index)
         if len(one.given) != 1:
             yield loc, f"give exactly one of {', '.join(SOURCES)}; given: {', '.join(one.given) or 'none'}"

@@ -214,14 +214,15 @@ class Config(Section):
                 str(one.config_file) if one.config_file else None,
                 process_url=one.process_url,
                 process_group=one.process_group,
+                memory=one.memory,
             )
             for one in self.servers
         )
 
     @property
-    def memory_limits(self) -> dict[ServerName, int]:
-        """What the processes of those servers may use, bytes, where that is said."""
-        return {server.name: one.memory for server, one in zip(self.fleet, self.servers, strict=True) if one.memory}
+    def limits_memory(self) -> bool:
+        """Whether it is said of any server what its process may use."""
+        return any(one.memory for one in self.servers) or any(one.memory for one in self.discover)
 
     def full_name(self, model: str) -> str:
         """A model's name with its namespace, as people say it."""

@@ -60,6 +60,7 @@ class Server:
     process: str = ""  # which one of that name it is, where a list tells (a pod's uid): another one remembers nothing
     process_url: str | None = None  # page where the CPU and memory of its process are measured
     process_group: str = ""  # its `groupname` there, when that page is a process exporter's
+    memory: int | None = None  # bytes that its process may use in all; None: nobody said
 
 
 class Policy(StrEnum):

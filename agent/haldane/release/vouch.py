@@ -62,6 +62,16 @@ def profile_of(base_path: str, version: int, *, published: str = "", model: str 
         return None
 
 
+def measured_before(base_path: str, version: int, *, published: str = "", model: str = "") -> Release | None:
+    """The newest earlier version whose memory was measured; None where no record tells."""
+    try:
+        shelf = Shelf(open_storage(published), model) if published else _beside(base_path, model)
+        earlier = (shelf.release(one) for one in shelf.published() if one < version)
+        return next((one for one in earlier if one.profile and one.profile.memory_bytes), None)
+    except PortError:
+        return None
+
+
 def _beside(base_path: str, model: str) -> Shelf:
     """The folder that servers load from, as a shelf: `release publish` and `release sync` leave their records there."""
     if not base_path:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from haldane.app.headroom import Headroom
-from haldane.config import Config, load_config
+from haldane.app.lists import open_list
+from haldane.config import Config, DiscoverSection, load_config
 from haldane.config.problems import ConfigError
 from haldane.domain.fleet import ServerConfig, ServerName
 from haldane.domain.release import Profile
@@ -73,7 +74,9 @@ class Place:
         return publish(export, manifest(export, listing(export, most_bytes=10**7)), self.shelf, origin).version
 
     async def check(self, version: int) -> list[str]:
-        return await Headroom(self.config(), self.desk, self.meters).check(MODEL, version)
+        config = self.config()
+        self.desk.servers |= {server.name: server for server in config.fleet}
+        return await Headroom(config, self.desk, self.meters).check(MODEL, version)
 
 
 @pytest.fixture
@@ -103,6 +106,34 @@ async def test_a_version_that_was_not_measured_counts_by_its_files_published_or_
         await place.check(7)
 
 
+async def test_a_version_that_was_not_measured_counts_as_the_last_one_that_was_and_is_like_it(place: Place) -> None:
+    place.published(100_000, Profile(1.0, 400_000))
+    place.published(120_000)
+    assert "version 2 needs 480 kB (4 times its files, as measured of version 1)" in (await place.check(2))[0]
+    by_hand = place.folder / "models" / MODEL / "7"
+    by_hand.mkdir()
+    (by_hand / "saved_model.pb").write_bytes(b"x" * 199_000)
+    assert "version 7 needs 796 kB (4 times" in (await place.check(7))[0]
+    (by_hand / "saved_model.pb").write_bytes(b"x" * 201_000)
+    assert "version 7 needs 241 kB (by Serving's own estimate" in (await place.check(7))[0]
+
+
+async def test_servers_of_a_list_are_held_to_the_lists_limit(place: Place) -> None:
+    section = DiscoverSection(file=Path("servers.json"), process_port=9256, memory="1MB")
+    (place.folder / "servers.json").write_text('[{"targets": ["10.0.0.1:8500"]}]')
+    listed = open_list(section.model_copy(update={"file": place.folder / "servers.json"}))
+    (server,) = await listed.read()
+    assert server.memory == 1_000_000
+    place.limits = (None, None)
+    version = place.published(1000, Profile(1.0, 300_000))
+    place.desk.put_server(server)
+    place.meters = {server.name: Meter(800_000.0)}
+    with pytest.raises(Refused, match=r"there is no room for it; 10\.0\.0\.1:8500: version 1 needs 300 kB"):
+        await place.check(version)
+    place.desk.drop_server(server.name)
+    assert await place.check(version) == []
+
+
 async def test_what_cannot_be_told_is_no_data_and_refuses_nothing(place: Place) -> None:
     (told,) = await place.check(9)
     assert told.startswith("no data on what version 9 needs: there is no record of it")
@@ -121,7 +152,16 @@ async def test_servers_without_a_limit_or_with_the_version_are_not_asked(place: 
     assert await place.check(1) == []
 
 
-def test_a_limit_that_nothing_can_be_held_against_is_a_mistake_in_the_config(tmp_path: Path) -> None:
-    (tmp_path / "haldane.yaml").write_text("servers: [{address: 'h:1', memory: 1GB}]")
-    with pytest.raises(ConfigError, match="give process_url, or prometheus"):
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("servers: [{address: 'h:1', memory: 1GB}]", r"servers\[0\]\.memory: .*give process_url, or prometheus"),
+        ("discover: [{file: a.yml, memory: 1GB}]", r"discover\[0\]\.memory: .*give process_port, or prometheus"),
+    ],
+)
+def test_a_limit_that_nothing_can_be_held_against_is_a_mistake_in_the_config(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    (tmp_path / "haldane.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=says):
         load_config(tmp_path / "haldane.yaml")

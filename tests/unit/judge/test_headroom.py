@@ -4,7 +4,7 @@ import pytest
 
 from haldane.domain.fleet import ServerName
 from haldane.domain.release import Profile
-from haldane.judge.headroom import Need, Room, headroom, need_of
+from haldane.judge.headroom import Earlier, Need, Room, headroom, need_of
 
 R0, R1 = ServerName("r0"), ServerName("r1")
 MEASURED = Need(500e6, "measured")
@@ -22,6 +22,17 @@ def test_without_a_measurement_servings_own_estimate_counts(profile: Profile | N
     assert need is not None
     assert need.size == pytest.approx(120e6)
     assert need_of(profile, None) is None
+
+
+@pytest.mark.parametrize(
+    ("size", "need"),
+    [(100e6, 300e6), (50e6, 150e6), (200e6, 600e6), (49e6, 1.2 * 49e6), (201e6, 1.2 * 201e6)],
+)
+def test_without_a_measurement_it_is_as_an_earlier_version_of_about_its_size(size: float, need: float) -> None:
+    found = need_of(None, int(size), Earlier(4, 300_000_000, 100_000_000))
+    assert found is not None
+    assert found.size == pytest.approx(need)
+    assert ("version 4" in found.how) == (need == 3 * size)
 
 
 @pytest.mark.parametrize(("used", "fits"), [(0.0, True), (499e6, True), (500e6, True), (501e6, False), (2e9, False)])
