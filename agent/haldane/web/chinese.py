@@ -135,6 +135,7 @@ _NOT_STARTED = (  # why nothing came of an announcement, or a start was refused
     (r"there is no room for it; (.+)", "内存不够；{0}"),
     (r"version (\d+) needs (.+?) \((.+?)\), (.+?) of (.+?) are free", "版本 {0} 需要 {1}（{2}），{4} 中只剩 {3}"),
     (r"as measured when it was validated", "验证时测得"),
+    (r"(\S+) times its files, as measured of version (\d+)", "其文件的 {0} 倍，按版本 {1} 的实测"),
     (r"by Serving's own estimate, 1\.2 times its files", "按 Serving 自己的估计，为其文件的 1.2 倍"),
     (r"(\S+) has just left the fleet", "{0} 刚刚离开"),
     (r"server (\S+) has not been looked at yet", "还没有查看过服务器 {0}"),
