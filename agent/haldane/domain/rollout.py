@@ -1,5 +1,6 @@
 """One attempt to move a fleet from one version to another: the value and its events."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -129,6 +130,11 @@ class Rollout:
         return tuple(name for name in self.present if name not in self.dedicated)
 
     @property
+    def waits_since(self) -> float:
+        """When that began which has a time limit: the phase, or, if later, the newest of `joining`."""
+        return max(self.phase_since, self.joined_at) if self.joining else self.phase_since
+
+    @property
     def settles(self) -> int | None:
         """The version it has made stable; None while it has not ended, or where stable stays what it was."""
         if self.phase is Phase.SUCCEEDED:
@@ -154,13 +160,15 @@ class Judged:
     why: str
     pairs: int = 0
     frozen: str = ""
+    lasted: float | None = None  # seconds since `step_at`; None: as `at` says
 
 
 @dataclass(frozen=True, slots=True)
 class Looked:
     """The servers have been looked at (or could not be), the lists of them read, and the gateways before them seen.
 
-    `gateway`: how far those are from the share that is wanted; SETTLED where the plan has no steps.
+    `gateway`: how far those are from the share that is wanted; SETTLED where the plan has no steps. `lasted` is for how
+    many seconds the phase has, or since the newest of `joining` came; `watched`, how many of them the agent was there.
     """
 
     at: float
@@ -171,6 +179,8 @@ class Looked:
     gone: frozenset[ServerName] = frozenset()  # servers of the rollout that no list has any more
     gateway: Progress = Progress.SETTLED
     gateway_detail: str = ""
+    lasted: float | None = None  # None: as `at` says
+    watched: float = math.inf
 
 
 class CommandKind(StrEnum):

@@ -6,13 +6,14 @@ shows a rollout only once it is durable.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import structlog
 
 from haldane.domain.rollout import Command, Event, Judged, Looked, Rollout, RolloutId, Transition
 from haldane.engine.desk import Desk
+from haldane.engine.stopwatch import Stopwatch
 from haldane.ports import Clock, Refused, StaleWrite, Store, Unavailable
 from haldane.rollout.machine import step
 from haldane.rollout.ramp import wanted_share
@@ -37,12 +38,14 @@ class Deliberate:
         default_factory=lambda: asyncio.Queue(64)
     )
     over: bool = False  # nobody reads the inbox any more
+    _watch: Stopwatch = field(default_factory=Stopwatch)
 
     async def run(self) -> None:
         """Returns when the rollout is over."""
         while (rollout := self.desk.rollout(self.id)) is not None:
+            self._watch.follow(_times(rollout), self.clock.now())
             event, reply = await self._next(rollout)
-            transition = step(rollout, event)
+            transition = step(rollout, self._timed(rollout, event))
             if transition.moved:
                 await self._commit(transition, event)
             if reply is not None and not reply.done():
@@ -79,6 +82,16 @@ class Deliberate:
             return self.desk.looked(rollout, self.clock.now()), None
         return self.inbox.get_nowait()
 
+    def _timed(self, rollout: Rollout, event: Event) -> Event:
+        """The event with how long that has lasted which has a time limit."""
+        if isinstance(event, Looked):
+            lasted, watched = self._watch.since(rollout.waits_since)
+            return replace(event, lasted=lasted, watched=watched)
+        if isinstance(event, Judged) and rollout.step_at is not None:
+            _, watched = self._watch.since(rollout.step_at)  # while no agent was there, nobody saw it to be taken
+            return replace(event, lasted=watched)
+        return event
+
     async def _commit(self, transition: Transition, event: Event) -> None:
         rollout, revision = self.desk.rollouts[self.id]
         after = transition.after
@@ -99,6 +112,7 @@ class Deliberate:
                     log.error("store_unavailable", rollout=self.id, detail=error.detail)
                 told = True
                 await asyncio.sleep(STORE_RETRY_SECONDS)
+        self._watch.follow(_times(after), self.clock.now(), fresh=True)
         self.desk.put_rollout(after, revision)
         if change is not None:
             log.info("fleet_changed", rollout=self.id, model=after.model, why=change["why"])
@@ -124,6 +138,12 @@ class Deliberate:
             _, reply = self.inbox.get_nowait()
             if reply is not None and not reply.done():
                 reply.set_exception(Refused(self.id, "the rollout is over"))
+
+
+def _times(rollout: Rollout) -> tuple[float, ...]:
+    """When that began which has a time limit."""
+    step = () if rollout.step_at is None else (rollout.step_at,)
+    return rollout.phase_since, rollout.joined_at, *step
 
 
 def _fleet_change(transition: Transition) -> dict[str, Any] | None:

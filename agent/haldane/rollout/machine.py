@@ -104,7 +104,8 @@ def _judged(rollout: Rollout, judged: Judged) -> Transition:
         case Phase.SHADOWING, Verdict.PASS:
             return _promote(rollout, judged.at, judged.why)
         case Phase.RAMPING, _ if rollout.step_at is not None:
-            return _judged_ramping(rollout, judged, since=judged.at - rollout.step_at)
+            lasted = judged.at - rollout.step_at if judged.lasted is None else judged.lasted
+            return _judged_ramping(rollout, judged, since=lasted)
         case _:
             return _stay(rollout, rollout.why)
 
@@ -120,13 +121,13 @@ def _looked(rollout: Rollout, looked: Looked) -> Transition:
             return _looked_loading(rollout, looked)
         case _ if rollout.judged and (broken := _first(looked, Progress.FAILED)):
             return _withdraw(rollout, looked.at, f"{broken}: {looked.detail.get(broken, '')}")
-        case Phase.SHADOWING if rollout.joining and _late(rollout, looked.at, rollout.plan.load_seconds):
+        case Phase.SHADOWING if rollout.joining and _late(rollout, looked, rollout.plan.load_seconds):
             return _hold(rollout, looked.at, f"a server that joined the fleet did not follow: {_worst(looked)}")
         case Phase.RAMPING:
             return _looked_ramping(rollout, looked)
         case Phase.PROMOTING:
             return _looked_promoting(rollout, looked)
-        case Phase.BAKING if _late(rollout, looked.at, rollout.plan.bake_seconds) and _all_settled(looked):
+        case Phase.BAKING if _late(rollout, looked, rollout.plan.bake_seconds) and _all_settled(looked):
             return _move(rollout, looked.at, Phase.SUCCEEDED, f"version {rollout.new} is stable on every server")
         case Phase.ROLLING_BACK | Phase.STUCK:
             return _looked_back(rollout, looked)
@@ -162,7 +163,7 @@ def _looked_pending(rollout: Rollout, looked: Looked) -> Transition:
     if rollout.mode is Mode.OBSERVE or _all_settled(looked):
         does = "is awaited" if rollout.mode is Mode.OBSERVE else "is to be loaded"
         return _move(rollout, looked.at, Phase.LOADING, f"version {rollout.new} {does} on every server")
-    if _late(rollout, looked.at, rollout.plan.change_seconds):
+    if _late(rollout, looked, rollout.plan.change_seconds):
         return _back(rollout, looked.at, f"never began: {_worst(looked)}")
     return _stay(rollout, rollout.why)
 
@@ -174,7 +175,7 @@ def _looked_loading(rollout: Rollout, looked: Looked) -> Transition:
         done = "loaded and proven" if rollout.mode is Mode.OBSERVE else "loaded, proven and labelled"
         why = f"version {rollout.new} is {done} on every server"
         return _move(rollout, looked.at, Phase.SHADOWING, why)
-    if _late(rollout, looked.at, rollout.plan.load_seconds):
+    if _late(rollout, looked, rollout.plan.load_seconds):
         return _withdraw(
             rollout, looked.at, f"not loaded after {rollout.plan.load_seconds:.0f} seconds: {_worst(looked)}"
         )
@@ -233,7 +234,7 @@ def _judged_ramping(rollout: Rollout, judged: Judged, *, since: float) -> Transi
 def _looked_back(rollout: Rollout, looked: Looked) -> Transition:
     if looked.gateway is Progress.SETTLED and (not rollout.present or _all_settled(looked)):
         return _move(rollout, looked.at, Phase.ROLLED_BACK, rollout.why)
-    if rollout.phase is Phase.ROLLING_BACK and _late(rollout, looked.at, rollout.plan.change_seconds):
+    if rollout.phase is Phase.ROLLING_BACK and _late(rollout, looked, rollout.plan.change_seconds):
         return _move(rollout, looked.at, Phase.STUCK, f"{_laggard(looked)} cannot be turned back: {_worst(looked)}")
     return _stay(rollout, rollout.why)
 
@@ -329,10 +330,13 @@ def _laggard(looked: Looked) -> str:
 def _overdue(rollout: Rollout, looked: Looked) -> bool:
     behind = {name for name, progress in looked.progress.items() if progress is not Progress.SETTLED}
     newcomers = bool(behind) and behind <= set(rollout.joining)  # they have the new version to load first
-    return _late(rollout, looked.at, rollout.plan.load_seconds if newcomers else rollout.plan.change_seconds)
+    return _late(rollout, looked, rollout.plan.load_seconds if newcomers else rollout.plan.change_seconds)
 
 
-def _late(rollout: Rollout, at: float, seconds: float) -> bool:
-    """The phase has lasted so long, and so has the newest of those that are still joining."""
-    since = max(rollout.phase_since, rollout.joined_at) if rollout.joining else rollout.phase_since
-    return at - since >= seconds
+def _late(rollout: Rollout, looked: Looked, seconds: float) -> bool:
+    """What is waited for has had so long, and so has the newest of those that are still joining.
+
+    An agent that has just begun has seen next to nothing: what was due while none was there gets the time of a change.
+    """
+    lasted = looked.at - rollout.waits_since if looked.lasted is None or looked.joined else looked.lasted
+    return lasted >= seconds and looked.watched >= min(seconds, rollout.plan.change_seconds)

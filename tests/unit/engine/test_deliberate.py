@@ -5,7 +5,7 @@ import pytest
 
 from haldane.domain.evidence import Verdict
 from haldane.domain.fleet import Clients, Server, ServerName
-from haldane.domain.rollout import Command, CommandKind, Judged, Mode, Phase, RolloutId
+from haldane.domain.rollout import Command, CommandKind, Judged, Mode, Phase, Plan, RolloutId
 from haldane.engine import deliberate as deliberating
 from haldane.engine.deliberate import Deliberate
 from haldane.engine.desk import Desk
@@ -35,7 +35,7 @@ class Outage:
 
 class Court:
     def __init__(self, store, rollout):
-        self.store, self.moves = Outage(store), []
+        self.store, self.moves, self.time = Outage(store), [], 100.0
         servers = {name: Server(name, "") for name in rollout.servers}
         self.desk = Desk(mode=Mode.ENFORCE, servers=servers, base=a_config(), watched={})
         self.desk.put_stable(MODEL, 1, 1, Clients.LABEL, provable=True)
@@ -43,7 +43,7 @@ class Court:
         self.one = Deliberate(rollout.id, self.desk, self.store, self, self.moves.append)
 
     def now(self):
-        return 100.0
+        return self.time
 
     @asynccontextmanager
     async def sitting(self):
@@ -107,13 +107,42 @@ async def test_what_is_seen_of_the_servers_moves_it_without_any_other_event(stor
 
 
 async def test_success_stores_the_stable_version_and_what_the_config_declared(store):
-    court = Court(store, a_rollout(Phase.BAKING, promoted=("r0", "r1"), phase_since=-1e6))
+    plan = Plan(change_seconds=0.0)
+    court = Court(store, a_rollout(Phase.BAKING, promoted=("r0", "r1"), phase_since=-1e6, plan=plan))
     async with court.sitting() as task:
         for name in ("r0", "r1"):
             seen = a_view(1, 2, labels={"stable": 2, "canary": 2}, server=name)
             court.desk.put_view(ServerName(name), seen)
         await asyncio.wait_for(task, 5)
     assert store.settled() == {MODEL: (2, 1)}
+
+
+@pytest.mark.parametrize("phase", [Phase.LOADING, Phase.PROMOTING, Phase.BAKING, Phase.ROLLING_BACK])
+async def test_what_was_due_while_no_agent_ran_is_not_decided_before_the_servers_were_seen(store, phase):
+    court = Court(store, a_rollout(phase, promoted=("r0", "r1"), phase_since=-1e6))
+    seen = [1, 2] if phase is Phase.BAKING else []
+    async with court.sitting() as task:
+        for name in ("r0", "r1") if seen else ():
+            view = a_view(*seen, labels={"stable": 2, "canary": 2}, server=name)
+            court.desk.put_view(ServerName(name), view)
+        for _ in range(20):
+            court.desk.changed()
+            await asyncio.sleep(0)
+        assert not task.done()
+        await court.one.command(Command(101.0, CommandKind.APPROVE, by="ada", why="all before it was taken"))
+        assert court.stored().phase is phase
+
+
+async def test_a_clock_that_is_set_ahead_passes_no_deadline(store):
+    court = Court(store, a_rollout(Phase.LOADING, phase_since=99.0, plan=Plan(change_seconds=0.0)))
+    async with court.sitting():
+        await court.one.command(Command(100.0, CommandKind.APPROVE, by="ada", why="it has begun"))
+        court.time += 3600.0
+        for _ in range(20):
+            court.desk.changed()
+            await asyncio.sleep(0)
+        await court.one.command(Command(3700.0, CommandKind.APPROVE, by="ada", why="all before it was taken"))
+        assert court.stored().phase is Phase.LOADING
 
 
 async def test_another_writer_ends_it_and_nothing_is_overwritten(court, store):
