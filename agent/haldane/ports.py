@@ -256,7 +256,10 @@ class Store(Protocol):
         """Oldest first: those of one rollout, or of all; of these kinds, or of any."""
 
     def hold_lease(self, holder: str, *, seconds: float) -> bool:
-        """Take or renew the one lease; False while another holds it."""
+        """Take or renew the one lease; False while another holds it.
+
+        From then on rollouts, evidence and Records are stored only while no other has had it since: StaleWrite.
+        """
 
     def lease_holder(self) -> str | None: ...
 

@@ -81,12 +81,21 @@ class SqlStore:
     ) -> None:
         self._engine, self._name, self._room = engine, name, room or sql_labels.Room()
         self._writer = engine.execution_options(**{WRITES: True})
+        self._holder: str | None = None  # by whose lease this process writes; None: it never held one
         if new:
             with self._writing() as connection:
                 META.create_all(connection)
 
     def _writing(self) -> AbstractContextManager[sa.Connection]:
         return self._transaction(self._writer)
+
+    @contextmanager
+    def _acting(self) -> Iterator[sa.Connection]:
+        """Write what an agent decides. One that wakes after another took its lease writes nothing into its work."""
+        with self._writing() as connection:
+            if self._holder is not None and connection.scalar(sa.select(LEASE.c.holder)) != self._holder:
+                raise StaleWrite(self._name, "another agent took the lease, or it was given back")
+            yield connection
 
     def _reading(self) -> AbstractContextManager[sa.Connection]:
         return self._transaction(self._engine)
@@ -124,7 +133,7 @@ class SqlStore:
         *,
         settled: tuple[ModelName, int, int] | None = None,
     ) -> int:
-        with self._writing() as connection:
+        with self._acting() as connection:
             if revision is None:
                 after = self._insert(connection, rollout)
             else:
@@ -169,7 +178,7 @@ class SqlStore:
     ) -> int:
         """Stored once: an entry appended again because its first acknowledgement was lost is not counted twice."""
         rows, schema = entry.tobytes(), schema_of(entry)
-        with self._writing() as connection:
+        with self._acting() as connection:
             query = (
                 sa.select(EVIDENCE.c.n, EVIDENCE.c.rows)
                 .where(EVIDENCE.c.rollout == rollout)
@@ -217,13 +226,13 @@ class SqlStore:
     def stop_waiting(self, rollout: RolloutId) -> int:
         waited, some = 0, 1
         while some:
-            with self._writing() as connection:
+            with self._acting() as connection:
                 some, unjoined = sql_labels.stop_waiting(connection, rollout)
             waited += unjoined
         return waited
 
     def record(self, kind: str, data: dict[str, Any], *, rollout: str = "", model: str = "") -> Record:
-        with self._writing() as connection:
+        with self._acting() as connection:
             return self._append(connection, kind, data, rollout, model)
 
     def _append(self, connection: sa.Connection, kind: str, data: dict[str, Any], rollout: str, model: str) -> Record:
@@ -246,6 +255,11 @@ class SqlStore:
             return [record_from_row(row) for row in connection.execute(query).mappings()]
 
     def hold_lease(self, holder: str, *, seconds: float) -> bool:
+        if got := self._hold_lease(holder, seconds):
+            self._holder = holder
+        return got
+
+    def _hold_lease(self, holder: str, seconds: float) -> bool:
         now = time.time()
         mine = sa.or_(LEASE.c.holder == holder, LEASE.c.until < now)
         with self._writing() as connection:
@@ -268,6 +282,8 @@ class SqlStore:
         """Let the next agent in at once; a clean stop."""
         with self._writing() as connection:
             connection.execute(sa.delete(LEASE).where(LEASE.c.holder == holder))
+        if holder == self._holder:
+            self._holder = None
 
     def close(self) -> None:
         self._engine.dispose()

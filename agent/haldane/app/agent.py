@@ -132,6 +132,7 @@ class Agent:
     async def start(self, model: str, version: int, *, by: str, why: str, announcement: str = "") -> Rollout:
         """`announcement` is the key of the one it comes from."""
         async with self.starting:
+            await self.supervisor.confirm()
             return await self._start(model, version, by=by, why=why, announcement=announcement)
 
     async def announce(self, one: Announcement) -> bool:

@@ -23,6 +23,7 @@ async def take_back(agent: Agent, promoted: Rollout, ruling: Ruling) -> str:
     Called again after a crash it does what is left to do, and once all is done, nothing.
     """
     async with agent.starting:
+        await agent.supervisor.confirm()
         known = await asyncio.to_thread(agent.store.rollout, revert_id(promoted.id))
         if known is None:
             if why_not := _refusal(agent, promoted):

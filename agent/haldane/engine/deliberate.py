@@ -106,6 +106,9 @@ class Deliberate:
                 revision = await asyncio.to_thread(self.store.commit, after, revision, records, settled=settled)
                 break
             except StaleWrite:
+                if told and (found := await asyncio.to_thread(self.store.rollout, self.id)) == (after, revision + 1):
+                    revision = found[1]  # an attempt before this one was stored, and its answer lost
+                    break
                 raise  # another agent writes this rollout: the safety ring ends this one
             except Unavailable as error:
                 if not told:

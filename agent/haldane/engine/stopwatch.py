@@ -13,14 +13,12 @@ class Stopwatch:
     """Times are wall-clock seconds, by which events are known. `at` is the time now."""
 
     def __init__(self) -> None:
-        self._begun: dict[float, tuple[float, float]] = {}  # event -> (seconds it was old, measured time) when first told
+        self._begun: dict[float, tuple[float, float]] = {}  # event -> (its age, measured time) when told first
 
     def follow(self, events: Collection[float], at: float, *, fresh: bool = False) -> None:
         """Go on measuring these, and no others. `fresh`: those not known yet are of this very moment."""
         now = time.monotonic()
-        self._begun = {
-            event: self._begun.get(event, (0.0 if fresh else max(0.0, at - event), now)) for event in events
-        }
+        self._begun = {event: self._begun.get(event, (0.0 if fresh else max(0.0, at - event), now)) for event in events}
 
     def since(self, event: float) -> tuple[float, float]:
         """Seconds since one that is followed, and how many of them were measured here."""

@@ -7,8 +7,11 @@ and the servers then tell the next one all it needs.
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+
+import structlog
 
 from haldane.domain.evidence import Ruling
 from haldane.domain.rollout import Command, Rollout, RolloutId, Transition
@@ -17,6 +20,10 @@ from haldane.engine.desk import Desk
 from haldane.engine.judging import Judging, Readings, Shadow, no_readings
 from haldane.engine.labels import Labels
 from haldane.ports import Clock, Refused, Store, Unavailable
+
+log = structlog.get_logger()
+
+CONFIRM_SECONDS = 1.0  # between two looks for what may have been stored
 
 
 @dataclass
@@ -33,11 +40,13 @@ class Supervisor:
     readings: Readings = no_readings
     taken_up: bool = False  # the desk shows every live rollout: before that nobody may act on it
     _running: dict[RolloutId, Deliberate] = field(default_factory=dict)
+    _unconfirmed: set[RolloutId] = field(default_factory=set)  # to be stored, and the store did not say that it was
     _arrivals: asyncio.Queue[RolloutId] = field(default_factory=lambda: asyncio.Queue(1000))
 
     async def run(self) -> None:
         """Keep a subtree for each rollout, from `take_up` on."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_confirming(), name="unconfirmed starts")
             while True:
                 name = await self._arrivals.get()
                 group.create_task(self._run_one(name), name=f"rollout {name}")
@@ -49,9 +58,33 @@ class Supervisor:
         self.taken_up = True
 
     async def start(self, rollout: Rollout, data: dict[str, Any]) -> None:
-        """Store a new rollout and take it up."""
-        revision = await asyncio.to_thread(self.store.commit, rollout, None, [("rollout_started", data)])
+        """Store a new rollout and take it up. Unavailable: it is not known whether it was stored (`confirm`)."""
+        try:
+            revision = await asyncio.to_thread(self.store.commit, rollout, None, [("rollout_started", data)])
+        except Unavailable:
+            self._unconfirmed.add(rollout.id)
+            raise
         self.take(rollout, revision)
+
+    async def confirm(self) -> None:
+        """Take up what was stored though the answer was lost: else it would begin by itself at the next restart.
+
+        Unavailable while the store is away; until then nothing else may be started.
+        """
+        for name in tuple(self._unconfirmed):
+            found = await asyncio.to_thread(self.store.rollout, name)
+            if name not in self._unconfirmed:
+                continue  # somebody else asked meanwhile
+            self._unconfirmed.remove(name)
+            if found is not None:
+                log.warning("rollout_was_stored", rollout=name, why="the store did not confirm it when it was started")
+                self.take(*found)
+
+    async def _keep_confirming(self) -> None:
+        while True:
+            await asyncio.sleep(CONFIRM_SECONDS)
+            with suppress(Unavailable):
+                await self.confirm()
 
     def take(self, rollout: Rollout, revision: int) -> None:
         self._running[rollout.id] = Deliberate(

@@ -17,10 +17,10 @@ ABORT = Command(5.0, CommandKind.ABORT, by="ada", why="enough")
 
 
 class Outage:
-    """A real store whose commits fail so often first."""
+    """A real store whose commits fail so often first, or whose answers get lost."""
 
     def __init__(self, store):
-        self.store, self.failures, self.asked = store, 0, 0
+        self.store, self.failures, self.asked, self.lost = store, 0, 0, 0
 
     def __getattr__(self, name):
         return getattr(self.store, name)
@@ -30,7 +30,11 @@ class Outage:
         if self.failures:
             self.failures -= 1
             raise Unavailable("store", "away")
-        return self.store.commit(*args, **more)
+        done = self.store.commit(*args, **more)
+        if self.lost:
+            self.lost -= 1
+            raise Unavailable("store", "the connection broke after COMMIT")
+        return done
 
 
 class Court:
@@ -187,6 +191,32 @@ async def test_no_event_is_lost_when_it_arrives_while_the_desk_changes(court):
             answer = await asyncio.wait_for(court.one.command(Command(1.0, kind, by="ada", why="again")), 10)
             assert not answer.refused
     stirring.cancel()
+
+
+async def test_a_move_whose_confirmation_was_lost_is_stored_once_and_ends_nothing(court):
+    court.store.lost = 1
+    async with court.sitting() as task:
+        transition = await asyncio.wait_for(court.one.command(ABORT), 10)
+        assert transition.after.phase is court.stored().phase is Phase.ROLLING_BACK
+        assert not task.done()
+    assert len(court.store.records()) == 1
+
+
+async def test_a_start_whose_confirmation_was_lost_is_taken_up_and_one_that_was_not_stored_is_not(store):
+    court = Court(store, a_rollout(Phase.HELD, id=RolloutId("x")))
+    supervisor = Supervisor(court.desk, court.store, None, None, lambda *_: None, lambda _: None, None)
+    stored, not_stored = a_rollout(id=RolloutId("stored")), a_rollout(id=RolloutId("not stored"))
+    court.store.lost = 1
+    with pytest.raises(Unavailable):
+        await supervisor.start(stored, {})
+    court.store.failures = 1
+    with pytest.raises(Unavailable):
+        await supervisor.start(not_stored, {})
+    await asyncio.gather(supervisor.confirm(), supervisor.confirm())
+    assert court.desk.rollout(stored.id) == stored
+    assert court.desk.rollout(not_stored.id) is None
+    assert list(supervisor._running) == [stored.id]
+    assert supervisor._arrivals.qsize() == 1
 
 
 async def test_what_the_store_has_live_is_taken_up_and_only_then_may_anyone_act(store):

@@ -212,6 +212,27 @@ class StoreContract:
         assert store.lease_holder() is None
         assert other.hold_lease("two", seconds=60)
 
+    def test_whoever_lost_the_lease_stores_nothing_any_more(self, store: Store, stores: Stores) -> None:
+        other = stores.open()
+        assert store.hold_lease("one", seconds=-1)
+        revision = store.commit(rollout_named("a"), None, [])
+        assert other.hold_lease("two", seconds=60)
+        deeds: list[Callable[[], object]] = [
+            lambda: store.commit(rollout_named("a"), revision, []),
+            lambda: store.commit(rollout_named("b"), None, []),
+            lambda: store.append_evidence(RolloutId("a"), pairs(1)),
+            lambda: store.record("config_sent", {}),
+        ]
+        for deed in deeds:
+            with pytest.raises(StaleWrite):
+                deed()
+        assert [rollout.id for rollout in other.rollouts()] == ["a"]
+        assert list(other.evidence(RolloutId("a"))) == other.records() == []
+        other.commit(rollout_named("a"), revision, [])
+        other.release_lease("two")
+        assert store.hold_lease("one", seconds=60)
+        store.commit(rollout_named("b"), None, [])
+
     def test_of_many_that_ask_at_once_one_gets_the_lease(self, stores: Stores) -> None:
         ready = threading.Barrier(4)
 
