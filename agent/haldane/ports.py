@@ -18,7 +18,7 @@ from haldane.domain.fleet import Condition, ModelName, ModelView, ReplicaView, S
 from haldane.domain.labels import Arrivals, Awaiting, Label, Receipt
 from haldane.domain.record import Record
 from haldane.domain.rollout import Rollout, RolloutId
-from haldane.domain.traffic import Outcome, Request
+from haldane.domain.traffic import Choice, Outcome, Request
 
 T = TypeVar("T")
 
@@ -115,7 +115,7 @@ class ModelServer(Protocol):
         """One call, addressed by number, label (str) or neither. Never raises for what the server says."""
 
     def predict_both(
-        self, model: ModelName, request: Request, *, first: int | str, second: int | str, deadline: float
+        self, model: ModelName, request: Request, *, first: Choice, second: Choice, deadline: float
     ) -> Awaitable[tuple[Outcome, Outcome]]:
         """Two calls of one request, sent together in that order, each timed by itself; as `predict` otherwise."""
 

@@ -218,6 +218,22 @@ def test_unversioned_clients_with_a_canary_server_are_fine(folder):
     assert [server.dedicated_canary for server in config.fleet] == [False, True]
 
 
+def test_a_second_name_suits_both_kinds_of_clients(folder):
+    for text in (MINIMAL, MINIMAL.replace("clients: label", "clients: unversioned")):
+        assert load(folder, text + "    placement: second_name\n").models["credit_risk"].where is Placement.SECOND_NAME
+
+
+def test_a_second_name_that_is_taken_is_refused(folder):
+    (folder / "models.config").write_text(MODELS.replace('"latest"', '"credit_risk_canary"'))
+    found = problems(folder, MINIMAL + "    placement: second_name\n")
+    assert "the name credit_risk_canary, which" in found["models.credit_risk.placement"][1]
+
+
+def test_a_second_name_is_refused_where_a_server_is_changed_by_its_file(folder):
+    text = MINIMAL.replace("{name: r1,", "{name: r1, config_file: r1.config,") + "    placement: second_name\n"
+    assert "use same_entry or own_replicas" in problems(folder, text)["models.credit_risk.placement"][1]
+
+
 def test_own_replicas_without_a_canary_server_is_refused(folder):
     found = problems(folder, MINIMAL + "    placement: own_replicas\n")
     assert "canary: true" in found["models.credit_risk.placement"][1]

@@ -183,6 +183,7 @@ class Agent:
         )
         candidate.check_version()
         if self.desk.mode is Mode.ENFORCE:
+            candidate.check_beside(watched)
             for server in tuple(self.desk.servers):  # they may come and go meanwhile
                 if refusal := await self.clear(server):
                     raise Refused(model, refusal)

@@ -11,6 +11,7 @@ from haldane.judge.first import without_baseline
 from haldane.judge.rules import Rules
 from haldane.ports import Refused
 from haldane.release.check import problem
+from haldane.rollout.second import refusal
 from haldane.rollout.wanted import STABLE, Watched
 
 MOST_VERSION = 2**63 - 1  # an int64 on the wire
@@ -57,6 +58,13 @@ class Candidate:
                 detail = f"version {self.version} failed to load on {server} before ({status.error_code})"
                 why = f"{detail}; Serving does not try a number again, so publish it under a new one"
                 raise Refused(self.model, why)
+
+    def check_beside(self, at_rest: Watched) -> None:
+        """Refused where it and a rollout under way would keep each other's reloads waiting."""
+        # A first version has no stable one beside it, so there is nothing to name apart.
+        placement = self.config.models[self.model].where if at_rest.released else Placement.SAME_ENTRY
+        if why := refusal(placement, self.desk.live()):
+            raise Refused(self.model, why)
 
     def rules(self, at_rest: Watched) -> Rules:
         """What it is judged by."""

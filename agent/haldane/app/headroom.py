@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from haldane.adapters.storage import listing
 from haldane.config import Config
-from haldane.domain.fleet import ModelName, ModelView, ServerName
+from haldane.domain.fleet import ModelName, ModelView, Placement, ServerName
 from haldane.engine.desk import Desk
 from haldane.judge.headroom import Earlier, Need, Room, headroom, need_of
 from haldane.ports import NoData, PortError, ProcessMeter, Refused
@@ -44,7 +44,8 @@ class Headroom:
             return []
         try:
             async with asyncio.timeout(STORAGE_SECONDS):
-                need = await asyncio.to_thread(self._need, model, version)
+                apart = self.config.models[model].where is Placement.SECOND_NAME
+                need = await asyncio.to_thread(self._need_apart if apart else self._need, model, version)
         except (PortError, TimeoutError) as error:
             why = error.detail if isinstance(error, PortError) else "its storage does not answer"
             return [f"no data on what version {version} needs: {why}"]
@@ -75,6 +76,18 @@ class Headroom:
         if (found := need_of(profile, size, earlier)) is None:
             raise NoData(model, why)
         return found
+
+    def _need_apart(self, model: ModelName, version: int) -> Need:
+        """The same with one copy more, where the canary has a name of its own.
+
+        That is stable's while the canary loads, since it introduces the name, and the canary's where it is promoted.
+        """
+        need, stable = self._need(model, version), self.desk.watched[model].stable
+        try:
+            more = max(need.size, self._need(model, stable).size)
+        except PortError:  # nothing is known of stable's size: like the new one
+            more = need.size
+        return Need(need.size + more, f"{need.how}, with the second copy that its canary's own name takes")
 
     async def _room(self, server: ServerName, limit: int) -> Room:
         if (meter := self.meters.get(server)) is None:

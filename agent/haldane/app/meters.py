@@ -83,12 +83,15 @@ class Facts:
     clients: Mapping[ServerName, ServingClient]
     base: ServerConfig
 
-    async def of(self, model: ModelName, kind: Gauge, server: ServerName, version: int) -> float | None:
-        """Bytes or seconds; None when nobody could tell."""
+    async def of(
+        self, model: ModelName, kind: Gauge, server: ServerName, version: int, *, watched_as: ModelName | None = None
+    ) -> float | None:
+        """Bytes or seconds; None when nobody could tell. `watched_as`: the name under which that version loaded."""
+        name = watched_as or model
         if kind is Gauge.MEMORY:
-            return self.footprints.bytes_of(server, model, version)
+            return self.footprints.bytes_of(server, name, version)
         counted = await self._counted(model, server, version)
-        return self.footprints.seconds_of(server, model, version) if counted is None else counted
+        return self.footprints.seconds_of(server, name, version) if counted is None else counted
 
     async def _counted(self, model: ModelName, server: ServerName, version: int) -> float | None:
         entry = self.base.entry(model)

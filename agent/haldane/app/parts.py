@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import structlog
@@ -23,7 +22,7 @@ from haldane.app.sources import Source, answered_by, first_request, open_source,
 from haldane.config import Config
 from haldane.config.freeze import frozen
 from haldane.domain.entries import Entry
-from haldane.domain.fleet import Availability, ModelEntry, ModelName, ReplicaView, ServerConfig, ServerName
+from haldane.domain.fleet import Availability, ModelEntry, ModelName, Placement, ReplicaView, ServerConfig, ServerName
 from haldane.domain.rollout import Rollout, RolloutId
 from haldane.engine.batchwaits import BatchWaits
 from haldane.engine.desk import Desk
@@ -31,10 +30,11 @@ from haldane.engine.footprint import Footprints
 from haldane.engine.judging import Progress
 from haldane.engine.labels import Labels, LabelTerms
 from haldane.engine.lease import Lease
-from haldane.engine.readings import Meters
+from haldane.engine.readings import Meters, names_of
 from haldane.judge.gauges import Gauge
 from haldane.ports import PortError, Refused, Router
 from haldane.rollout.ramp import GatewayView
+from haldane.rollout.wanted import has_second_name, second_name
 from haldane.serving.channel import Tls
 from haldane.serving.client import ServingClient, open_client
 from haldane.serving.foreign import foreign_models
@@ -128,7 +128,17 @@ class Parts:
         known, client = self.desk.servers.get(server), self.clients.get(server)
         if known is None or client is None:
             return f"{server} has just left the fleet"
-        return await foreign_models(self.desk.base, known, client)
+        return await foreign_models(self.desk.base, known, client, self._second_names(server))
+
+    def _second_names(self, server: ServerName) -> dict[ModelName, tuple[int, ...]]:
+        """Every name that a canary has or may get there, and the versions that a live rollout may have put there."""
+        names: dict[ModelName, tuple[int, ...]] = {
+            second_name(ModelName(model)): ()
+            for model, section in self.config.models.items()
+            if section.where is Placement.SECOND_NAME
+        }
+        live = [one for one in self.desk.live() if has_second_name(one) and server in one.servers]
+        return names | {second_name(one.model): (one.old, one.new) for one in live}
 
     def loading(self, model: ModelName, server: ServerName) -> bool:
         """Some model is loading there, so latency says nothing of a version. Asked twice for each pair."""
@@ -165,12 +175,18 @@ class Parts:
 
     def readings(self, rollout: Rollout, progress: Progress) -> AsyncGenerator[Entry, None]:
         """The gauges of one rollout."""
-        facts = Facts(self.footprints, self.clients, self.desk.base)
+        facts, apart = Facts(self.footprints, self.clients, self.desk.base), has_second_name(rollout)
+
+        async def fact(kind: Gauge, server: ServerName, version: int) -> float | None:
+            name = second_name(rollout.model) if apart and version == rollout.new else rollout.model
+            return await facts.of(rollout.model, kind, server, version, watched_as=name)
+
         meters = Meters(
             source=self.gauges_from.prometheus,
             processes=self.gauges_from.processes,
-            fact=partial(facts.of, rollout.model),
+            fact=fact,
             loading=lambda server: self.loading(rollout.model, server),
+            names=lambda: names_of(self.desk.rollout(rollout.id) or rollout),
             telemetry=self.telemetry,
         )
         return readings(rollout, progress, meters, self.store)

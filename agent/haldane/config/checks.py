@@ -1,6 +1,7 @@
 """Checks that need more than one key: what each finds, and what would be right."""
 
 import difflib
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from haldane.config.fleetchecks import POLLED_LABELS, boot_configs, canaries, lists, servers
@@ -16,6 +17,7 @@ from haldane.domain.people import Right
 from haldane.domain.rollout import Mode
 from haldane.judge.gauges import Gauge
 from haldane.judge.outputs import OutputKind
+from haldane.rollout.wanted import second_name
 
 LONGEST_SOCKET_PATH = 107  # sun_path of sockaddr_un in Linux, less the byte that ends it
 
@@ -197,11 +199,29 @@ def _placement(config: Config, model: ModelSection, loc: Loc) -> Found:
             (
                 "unversioned clients get the highest version loaded, so loading a canary beside stable would hand it"
                 " all traffic at once. Use placement: own_replicas and mark the canary's servers with canary: true; or"
-                " let clients ask for the label stable and set clients: label"
+                " placement: second_name; or let clients ask for the label stable and set clients: label"
             ),
         )
     if model.where is Placement.OWN_REPLICAS and not any(canaries(config)):
         yield (*loc, "placement"), "own_replicas needs a server of its own: mark at least one of servers canary: true"
+    if model.where is Placement.SECOND_NAME:
+        for says in _second_name(config, loc[-1]):
+            yield (*loc, "placement"), says
+
+
+def _second_name(config: Config, model: int | str) -> Iterator[str]:
+    """What stands against a name of the canary's own."""
+    taken = second_name(ModelName(str(model)))
+    if taken in config.models or (config.base is not None and config.base.entry(taken)):
+        where = "models" if taken in config.models else config.model_config_file
+        yield f"second_name would take the name {taken}, which {where} has already; rename that model"
+    for server in config.servers:
+        if server.config_file is not None:
+            yield (
+                f"second_name adds a model to a server and takes it away again, and of a file that a server polls"
+                f" ({server.config_file}) only the models in it are changed; use same_entry or own_replicas"
+            )
+            return
 
 
 def _gauges(config: Config, name: str, model: ModelSection, loc: Loc) -> Found:

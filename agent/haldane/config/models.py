@@ -31,8 +31,9 @@ class ModelSection(Section):
     tell, so it must be said."""
 
     placement: Placement | None = None
-    """Where the canary runs: `same_entry` (beside stable on every server; the default for label) or `own_replicas`
-    (only on servers with canary: true; the only safe one for unversioned)."""
+    """Where the canary runs: `same_entry` (beside stable on every server; the default, for label only), `own_replicas`
+    (only on servers with canary: true) or `second_name` (on every server as a model NAME_canary of its own, so that
+    Serving's own metrics tell the two apart)."""
 
     stable: Annotated[int | Literal["none"] | None, BeforeValidator(_stable)] = None
     """The version users get now; needed when model_config_file does not say it by one specific version or a `stable`

@@ -46,6 +46,7 @@ class Placement(StrEnum):
 
     SAME_ENTRY = "same_entry"  # beside stable on every server
     OWN_REPLICAS = "own_replicas"  # on dedicated canary servers only
+    SECOND_NAME = "second_name"  # beside stable on every server, under a name of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,10 @@ class ServerConfig:
 
     def entry(self, model: ModelName) -> ModelEntry | None:
         return next((entry for entry in self.models if entry.name == model), None)
+
+    def without(self, model: ModelName) -> "ServerConfig":
+        """This config without the entry of that name, if it has one."""
+        return ServerConfig(tuple(entry for entry in self.models if entry.name != model))
 
     def with_entry(self, entry: ModelEntry) -> "ServerConfig":
         """This config with the entry of that name replaced; KeyError when there is none."""

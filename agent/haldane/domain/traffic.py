@@ -54,6 +54,16 @@ def key_of(request: str) -> int:
     return int.from_bytes(hashlib.blake2b(request.encode(), digest_size=8).digest(), "little")
 
 
+class Elsewhere(NamedTuple):
+    """How a request chooses a version that is served under another name than its model's."""
+
+    name: str
+    version: int
+
+
+Choice = int | str | Elsewhere  # by number, by label, or by number under another name
+
+
 class Status(IntEnum):
     """How one side of a pair ended; small and closed, so that it fits a column."""
 

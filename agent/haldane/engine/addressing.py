@@ -6,28 +6,31 @@ from typing import NamedTuple
 
 from haldane.domain.fleet import Clients
 from haldane.domain.rollout import Mode, Phase, Rollout
-from haldane.domain.traffic import Outcome, Status
+from haldane.domain.traffic import Choice, Elsewhere, Outcome, Status
+from haldane.rollout.wanted import named_apart, second_name
 
 _OK = Status.OK  # as in `pairing`
 
 
 class Addressing(NamedTuple):
-    """How the two sides are named in a request: by version number (int) or label (str)."""
+    """How the two sides are named in a request."""
 
-    stable: int | str
-    canary: int | str
+    stable: Choice
+    canary: Choice
 
 
 def addressing(rollout: Rollout) -> Addressing:
     """By label while SHADOWING, as users do; by number from the first flip on, when a label may move under a pair.
 
     In observe mode nobody has set a canary label for us, so always by number; and a first version has no
-    stable beside it, so both sides ask for it.
+    stable beside it, so both sides ask for it. A canary that has a name of its own is asked by that name.
     """
     untouched = not rollout.promoted and Phase.SHADOWING in (rollout.phase, rollout.held_from)
-    if rollout.mode is Mode.ENFORCE and rollout.clients is Clients.LABEL and untouched and not rollout.first:
-        return Addressing("stable", "canary")
-    return Addressing(rollout.old, rollout.new)
+    by_label = rollout.mode is Mode.ENFORCE and rollout.clients is Clients.LABEL and untouched and not rollout.first
+    if named_apart(rollout):
+        apart = Elsewhere(second_name(rollout.model), rollout.new)
+        return Addressing("stable" if by_label else rollout.old, apart)
+    return Addressing("stable", "canary") if by_label else Addressing(rollout.old, rollout.new)
 
 
 def current(rollout: Callable[[], Rollout]) -> Callable[[], Addressing]:

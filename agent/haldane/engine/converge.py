@@ -108,7 +108,8 @@ class Converge:
             return False
         if not self._guarded:
             return await self._cleared()
-        invariants.check(step.config, view, self.desk.watched)
+        seconds = {name: one.model for name, one in self.desk.seconds(self.server.name).items()}
+        invariants.check(step.config, view, self.desk.watched, seconds)
         await self._send(step.config, step.why)
         return True
 

@@ -16,7 +16,8 @@ from haldane.domain.traffic import Request
 from haldane.domain.vouched import Standing, Vouched
 from haldane.rollout.planner import Step, next_step, progress, unproven
 from haldane.rollout.ramp import GatewayView, gateway_progress, wanted_of
-from haldane.rollout.wanted import CANARY, STABLE, Watched, compose
+from haldane.rollout.second import Second, seconds
+from haldane.rollout.wanted import CANARY, STABLE, Watched, compose, has_second_name, second_name
 
 
 @dataclass
@@ -144,6 +145,10 @@ class Desk:
         """The config that server should have; a rollout that was started to observe changes nothing of it."""
         return compose(self.base, self.watched, (r for r in self.live() if r.mode is Mode.ENFORCE), server)
 
+    def seconds(self, server: ServerName) -> dict[ModelName, Second]:
+        """The second names of canaries that may be on that server."""
+        return seconds((r for r in self.live() if server in r.servers), self.awaits_vouching)
+
     def wanted_share(self) -> float | None:
         """The share, 0 to 1, that every gateway should send to the canary's servers; None: they are left alone."""
         return wanted_of(r for r in self.live() if r.mode is Mode.ENFORCE)
@@ -154,8 +159,11 @@ class Desk:
             self.changed()
 
     def decided(self, server: ServerName) -> ServerConfig:
-        """The config that server should have, without the labels of models we do not look after: nobody probes them."""
-        entries = self.wanted(server).models
+        """The config that server should have, without the labels of models we do not look after: nobody probes them.
+
+        A canary's second name is left out, too: what it holds on the way is not what it should hold in the end.
+        """
+        entries = [one for one in self.wanted(server).models if self.base.entry(one.name)]
         return ServerConfig(tuple(one if one.name in self.watched else replace(one, labels={}) for one in entries))
 
     def step(self, server: ServerName) -> Step | None:
@@ -166,7 +174,8 @@ class Desk:
         for rollout in self.live():
             if self.awaits_vouching(rollout):
                 view = unproven(view, rollout.model, rollout.new)
-        return next_step(self.wanted(server), view, self.watched, self.accepted.get(server))
+        accepted, seconds = self.accepted.get(server), self.seconds(server)
+        return next_step(self.wanted(server), view, self.watched, accepted, seconds)
 
     def looked(self, rollout: Rollout, at: float) -> Looked:
         """How far every server of a rollout is, as an event for the machine."""
@@ -204,8 +213,9 @@ class Desk:
         ) else why
 
     def probes(self) -> dict[ModelName, list[str]]:
-        """The labels to probe, by model: ours, and those the base config names."""
-        return {
+        """The labels to probe, by model: ours, and those the base config names. A canary's second name has none."""
+        apart: dict[ModelName, list[str]] = {second_name(one.model): [] for one in self.live() if has_second_name(one)}
+        return apart | {
             entry.name: sorted({STABLE, CANARY, *entry.labels})
             if entry.name in self.watched or self.mode is Mode.OBSERVE
             else []
@@ -229,6 +239,8 @@ class Desk:
                 asked[rollout.model] |= {rollout.old: first, rollout.new: [*first, *recorded]}
                 if self.awaits_vouching(rollout):
                     del asked[rollout.model][rollout.new]
+                elif has_second_name(rollout):
+                    asked[second_name(rollout.model)] = {rollout.new: [*first, *recorded]}
         return {
             model: [(version, request) for version in sorted(versions) for request in versions[version]]
             for model, versions in asked.items()

@@ -9,6 +9,7 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from functools import partial
 from string import Template
 
 import numpy as np
@@ -21,6 +22,7 @@ from haldane.engine.switchback import Switchback
 from haldane.judge.gauges import Gauge, GaugeRule
 from haldane.judge.switchback import Schedule
 from haldane.ports import MetricSource, PortError, ProcessMeter, Unavailable
+from haldane.rollout.wanted import has_second_name, named_apart, second_name
 from haldane.telemetry import Telemetry
 
 log = structlog.get_logger()
@@ -39,6 +41,7 @@ class Meters:
     fact: Callable[[Gauge, ServerName, int], Awaitable[float | None]]  # what loading that version took there
     loading: Callable[[ServerName], bool]
     telemetry: Telemetry
+    names: Callable[[], tuple[ModelName, ModelName] | None] | None = None  # of stable and canary now; as `names_of`
 
 
 @dataclass
@@ -98,8 +101,12 @@ class Gauging:
         if self.meters.source is None:
             await self._trouble(rule, "no prometheus is configured")
             return place, NOTHING, NOTHING
-        model, versions = self.rollout.model, {"stable": self.rollout.old, "canary": self.rollout.new}
-        queries = [fill_in(rule.query, model, version, side, server) for side, version in versions.items()]
+        names = (self.meters.names or partial(names_of, self.rollout))()
+        if names is None and "model" in Template(rule.query).get_identifiers():
+            await self._trouble(rule, "servers are promoted by now, so the two names do not tell the versions apart")
+            return place, NOTHING, NOTHING
+        sides = zip(names or (self.rollout.model,) * 2, self._versions, strict=True)
+        queries = [fill_in(rule.query, name, version, side, server) for name, (side, version) in sides]
         stable, canary = await asyncio.gather(*(self._number(rule, self.meters.source.ask(one)) for one in queries))
         return place, stable, canary
 
@@ -154,6 +161,10 @@ class Gauging:
             if not told and self.elapsed() > rule.last_entry:  # it stays out, so half of the pairs would be for nothing
                 return self.on_switchback(None)
 
+    @property
+    def _versions(self) -> tuple[tuple[str, int], tuple[str, int]]:
+        return ("stable", self.rollout.old), ("canary", self.rollout.new)
+
     def _places(self, names: Sequence[ServerName]) -> list[tuple[int, ServerName]]:
         return [(self.rollout.servers.index(name), name) for name in names]
 
@@ -200,6 +211,17 @@ class Gauging:
         if self._troubled.pop(rule.name, None) is not None:
             log.info("reading_recovered", rollout=self.rollout.id, gauge=rule.name)
             await self.note(rule.name, "")
+
+
+def names_of(rollout: Rollout) -> tuple[ModelName, ModelName] | None:
+    """What Serving calls stable and canary in its own series; None where they do not tell the versions apart.
+
+    It has no series by version, so only a canary with a name of its own shows there, and only until the first server
+    is promoted. In any other placement both are called alike, and the query itself must tell them apart.
+    """
+    if not has_second_name(rollout):
+        return rollout.model, rollout.model
+    return None if rollout.promoted or not named_apart(rollout) else (rollout.model, second_name(rollout.model))
 
 
 def fill_in(query: str, model: ModelName, version: int, side: str, server: ServerName | None) -> str:

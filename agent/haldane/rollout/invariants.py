@@ -16,8 +16,16 @@ class InvariantBroken(Exception):
     """Our own contract is broken: stop acting and page someone."""
 
 
-def check(config: ServerConfig, view: ReplicaView, watched: Mapping[ModelName, Watched]) -> None:
-    """Raise InvariantBroken when sending this config could hurt the server as it is seen."""
+def check(
+    config: ServerConfig,
+    view: ReplicaView,
+    watched: Mapping[ModelName, Watched],
+    seconds: Mapping[ModelName, ModelName] | None = None,
+) -> None:
+    """Raise InvariantBroken when sending this config could hurt the server as it is seen.
+
+    `seconds`: models by the second names of their canaries.
+    """
     if not config.models:
         raise InvariantBroken("an empty list would unload every model")
     for entry in config.models:
@@ -29,6 +37,20 @@ def check(config: ServerConfig, view: ReplicaView, watched: Mapping[ModelName, W
             raise InvariantBroken(f"model {entry.name}: a label would dangle: {dict(entry.labels)}, {entry.versions}")
     for model in watched:
         _check_watched(config, model, view.models.get(model, ModelView()))
+    for name, model in (seconds or {}).items():
+        _check_second(config, name, model, view)
+
+
+def _check_second(config: ServerConfig, name: ModelName, model: ModelName, view: ReplicaView) -> None:
+    """A name that is new to the server holds its reload lock until what it names has settled."""
+    entry, own = config.entry(name), config.entry(model)
+    if entry is None:
+        return
+    if own is None or entry.base_path != own.base_path:
+        raise InvariantBroken(f"model {name} is the canary of {model}, and would be read from {entry.base_path}")
+    known, sure = view.models.get(name, ModelView()), view.models.get(model, ModelView())
+    if not known.loaded and not all(sure.available(version) for version in entry.versions):
+        raise InvariantBroken(f"model {name} would be introduced with {entry.versions}, not all of which load there")
 
 
 def _check_watched(config: ServerConfig, model: ModelName, seen: ModelView) -> None:

@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 
 from haldane.domain.fleet import Availability, Clients, ModelEntry, ModelName, ModelView, ReplicaView, ServerConfig
 from haldane.domain.rollout import Phase, Progress, Rollout
-from haldane.rollout.wanted import CANARY, STABLE, Watched
+from haldane.rollout import second
+from haldane.rollout.second import Second
+from haldane.rollout.wanted import CANARY, STABLE, Watched, has_second_name, named_apart, second_name
 
 # START can be stale for ever (a version given up before its load began), so it says nothing either way.
 _THERE = (Availability.LOADING, Availability.AVAILABLE)
@@ -36,12 +38,14 @@ def next_step(
     view: ReplicaView,
     watched: Mapping[ModelName, Watched],
     accepted: ServerConfig | None = None,
+    seconds: Mapping[ModelName, Second] | None = None,
 ) -> Step:
     """The next step of one server; pure, so the same view gives the same step.
 
     `accepted` is the config this process took last, if we know: a version that
     is still LOADING though that config left it out will end by itself (Serving
     gives up only after the current attempt, minutes later), so nobody waits for it.
+    `seconds`: the second names that may be on that server.
     """
     config = wanted
     reasons: list[str] = []
@@ -54,11 +58,31 @@ def next_step(
         taken = accepted.entry(model) if accepted else None
         found = _differences(reachable, seen, given_up=taken == reachable)
         reasons += [f"{model}: {reason}" for reason in found]
+    for name, one in (seconds or {}).items():
+        config, found = _second(config, name, one, view, accepted)
+        reasons += [f"{name}: {reason}" for reason in found]
     settled = not reasons and config == wanted
     if not reasons and not settled:
-        reasons = [f"waiting for versions to be available and proven: {_pending(wanted, config)}"]
+        pending = _pending(wanted, config, seconds or {})
+        reasons = [f"waiting for versions to be available and proven: {pending}"]
         return Step(config, due=False, settled=False, why=reasons[0])
     return Step(config, due=bool(reasons), settled=settled, why="; ".join(reasons) or "as wanted")
+
+
+def _second(
+    config: ServerConfig, name: ModelName, one: Second, view: ReplicaView, accepted: ServerConfig | None
+) -> tuple[ServerConfig, list[str]]:
+    """The config with what can be asked for now of a second name, and what the server is seen not to hold of it."""
+    entry, seen = config.entry(name), view.models.get(name, ModelView())
+    taken = accepted.entry(name) if accepted else None
+    if entry is not None:
+        entry = second.introduced(entry, seen, view.models.get(one.model, ModelView()), one)
+    if entry is None:
+        return config.without(name), second.left(seen, given_up=accepted is not None and taken is None)
+    found = _differences(entry, seen, given_up=taken == entry)
+    if not found and taken != entry and not any(status.availability in _THERE for status in seen.versions):
+        found = ["it should be there"]  # that a version failed there once says nothing of now
+    return config.with_entry(entry), found
 
 
 def _reachable(entry: ModelEntry, seen: ModelView, at_rest: Watched) -> ModelEntry:
@@ -96,8 +120,10 @@ def _differences(entry: ModelEntry, seen: ModelView, *, given_up: bool) -> list[
     return found
 
 
-def _pending(wanted: ServerConfig, config: ServerConfig) -> str:
-    return ", ".join(entry.name for entry in wanted.models if config.entry(entry.name) != entry)
+def _pending(wanted: ServerConfig, config: ServerConfig, seconds: Mapping[ModelName, Second]) -> str:
+    names = [entry.name for entry in wanted.models if config.entry(entry.name) != entry]
+    held = {name: one.waits for name, one in seconds.items() if one.waits and config.entry(name) is None}
+    return ", ".join(f"{name} ({held[name]})" if name in held else name for name in names)
 
 
 def progress(rollout: Rollout, server: str, view: ReplicaView | None, step: Step | None) -> tuple[Progress, str]:
@@ -112,6 +138,9 @@ def progress(rollout: Rollout, server: str, view: ReplicaView | None, step: Step
         trouble = _trouble(rollout, seen)
         if trouble:
             return Progress.FAILED, trouble
+    apart = view.models.get(second_name(rollout.model), ModelView())
+    if named_apart(rollout) and (trouble := _trouble(rollout, apart)):
+        return Progress.FAILED, f"as {second_name(rollout.model)}: {trouble}"
     if step is None:
         both = seen.available(rollout.old) and seen.available(rollout.new)
         return (Progress.SETTLED, "both versions are loaded") if both else (Progress.BEHIND, "not both versions loaded")
@@ -119,17 +148,23 @@ def progress(rollout: Rollout, server: str, view: ReplicaView | None, step: Step
     lagging = entry is None or _lagging(rollout, entry, seen)
     if lagging:
         return Progress.BEHIND, lagging if isinstance(lagging, str) else step.why
-    return (Progress.SETTLED, "as wanted") if step.settled else (Progress.BEHIND, step.why)
+    if not step.settled:
+        return Progress.BEHIND, step.why
+    missing = second.missing(rollout, apart) if named_apart(rollout) else ""
+    return (Progress.BEHIND, missing) if missing else (Progress.SETTLED, "as wanted")
 
 
 def unproven(view: ReplicaView, model: ModelName, version: int) -> ReplicaView:
     """The same view without the proof of that version: it is not known yet to be what was published."""
-    seen = view.models.get(model, ModelView())
-    return replace(view, models={**view.models, model: replace(seen, proven=seen.proven - {version})})
+    names = {model, second_name(model)}.intersection(view.models)
+    seen = {name: view.models[name] for name in names}
+    without = {name: replace(one, proven=one.proven - {version}) for name, one in seen.items()}
+    return replace(view, models={**view.models, **without})
 
 
 def _has_canary(rollout: Rollout, server: str) -> bool:
-    return rollout.clients is Clients.LABEL or server in rollout.dedicated or server in rollout.promoted
+    beside = rollout.clients is Clients.LABEL and not has_second_name(rollout)
+    return beside or server in rollout.dedicated or server in rollout.promoted
 
 
 def _trouble(rollout: Rollout, seen: ModelView) -> str:

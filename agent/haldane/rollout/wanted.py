@@ -7,15 +7,21 @@ the current Wanted, never a stored config.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from haldane.domain.fleet import Clients, ModelEntry, ModelName, Policy, ServerConfig, ServerName
-from haldane.domain.rollout import Phase, Rollout
+from haldane.domain.fleet import Clients, ModelEntry, ModelName, Placement, Policy, ServerConfig, ServerName
+from haldane.domain.rollout import Mode, Phase, Rollout
 
 STABLE = "stable"
 CANARY = "canary"
 
+# What the entry of a canary's own name ends in.
+SECOND = "_canary"
+
 _CANARY_LOADED = (Phase.LOADING, Phase.SHADOWING, Phase.RAMPING, Phase.PROMOTING, Phase.BAKING)
+
+# Not while baking: every server then has both versions under the model's own name, and the copy is in the way.
+_NAMED_APART = (Phase.LOADING, Phase.SHADOWING, Phase.PROMOTING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,29 @@ def compose(
         if entry is None:
             raise KeyError(model)
         config = config.with_entry(_entry(entry, at_rest, live.get(model), server))
+        if model in live and named_apart(live[model]):
+            apart = replace(entry.serving((live[model].new,), {}), name=second_name(model))
+            config = ServerConfig((*config.models, apart))
     return config
+
+
+def second_name(model: ModelName) -> ModelName:
+    """What a canary of that model is called where it has a name of its own."""
+    return ModelName(model + SECOND)
+
+
+def has_second_name(rollout: Rollout) -> bool:
+    """Its canary has, had or will have a name of its own: that entry is ours for as long as the rollout is live.
+
+    A model's first version has no stable one beside it, and a revert no canary.
+    """
+    apart = rollout.placement is Placement.SECOND_NAME and rollout.mode is Mode.ENFORCE
+    return apart and not rollout.first and rollout.reverts is None
+
+
+def named_apart(rollout: Rollout) -> bool:
+    """Its canary should have its own name now."""
+    return has_second_name(rollout) and standing(rollout) in _NAMED_APART
 
 
 def _entry(entry: ModelEntry, at_rest: Watched, rollout: Rollout | None, server: ServerName) -> ModelEntry:
@@ -65,6 +93,10 @@ def _share(at_rest: Watched, rollout: Rollout | None, server: ServerName) -> tup
         return (stable,), {STABLE: stable} if at_rest.clients is Clients.LABEL else {}
     promoted = server in rollout.promoted
     both = (rollout.old, rollout.new)
+    if has_second_name(rollout):
+        stable = rollout.new if promoted else rollout.old
+        labels = {STABLE: stable} if rollout.clients is Clients.LABEL else {}
+        return (both if promoted else (rollout.old,)), labels
     if rollout.clients is Clients.LABEL:
         return both, {STABLE: rollout.new if promoted else rollout.old, CANARY: rollout.new}
     # Unversioned clients get the highest version loaded: loading is promoting.

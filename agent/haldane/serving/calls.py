@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from haldane import wire
 from haldane.domain.fleet import ModelName
-from haldane.domain.traffic import Api, Outcome, Request, Status
+from haldane.domain.traffic import Api, Choice, Outcome, Request, Status
 from haldane.serving import splice
 from haldane.serving.answers import status_of, words_of
 
@@ -71,7 +71,7 @@ class Calls:
         return await outcome(self.send(model, request, version, left)) if left > 0 else _NOT_SENT
 
     async def both(
-        self, model: ModelName, request: Request, first: int | str, second: int | str, deadline: float
+        self, model: ModelName, request: Request, first: Choice, second: Choice, deadline: float
     ) -> tuple[Outcome, Outcome]:
         """Two calls sent together, `first` before `second`."""
         left = deadline - asyncio.get_running_loop().time()
@@ -79,7 +79,7 @@ class Calls:
             return _NOT_SENT, _NOT_SENT
         return await outcomes(self.send(model, request, first, left), self.send(model, request, second, left))
 
-    def send(self, model: ModelName, request: Request, version: int | str | None, seconds: float) -> Sent:
+    def send(self, model: ModelName, request: Request, version: Choice | None, seconds: float) -> Sent:
         """A call that starts with the loop's next turn and may take so long."""
         return Sent(self._methods[request.api](splice.addressed(request.body, model, version), timeout=seconds))
 

@@ -33,7 +33,7 @@ from haldane.domain.fleet import (
     ServerConfig,
     VersionStatus,
 )
-from haldane.domain.traffic import Outcome, Request, Status
+from haldane.domain.traffic import Choice, Outcome, Request, Status
 from haldane.ports import Malformed, Refused, Unavailable
 from haldane.serving import modelconfig, splice
 from haldane.serving.answers import PASSING, look_failed, reload_failed, status_of, version_statuses, words_of
@@ -52,7 +52,7 @@ class Limits:
 
     status_seconds: float = 5.0
     golden_seconds: float = 15.0  # the first inference of a version may build its graph
-    reload_seconds: float = 15.0  # it only waits for new models, and we add none
+    reload_seconds: float = 15.0  # it only waits for new names: a second one, which loads what serves already
     scrape_seconds: float = 5.0
     calls_at_once: int = 2  # besides shadow traffic; a call that finds no server thread is refused at once
     jam_seconds: tuple[float, float] = (2.0, 30.0)  # pause after a reload got no answer: first, longest
@@ -272,7 +272,7 @@ class ServingClient:
         return await self._calls.one(model, request, version, deadline)
 
     def predict_both(
-        self, model: ModelName, request: Request, *, first: int | str, second: int | str, deadline: float
+        self, model: ModelName, request: Request, *, first: Choice, second: Choice, deadline: float
     ) -> Awaitable[tuple[Outcome, Outcome]]:
         """Two calls sent together, in that order; see `predict`."""
         return self._calls.both(model, request, first, second, deadline)

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from haldane.domain.fleet import ModelEntry, Policy
-from haldane.rollout.wanted import CANARY, STABLE, stable_of
+from haldane.domain.fleet import ModelEntry, ModelName, Policy
+from haldane.rollout.wanted import CANARY, STABLE, second_name, stable_of
 from haldane.serving import configtext, modelconfig
 from haldane.serving.configtext import Field
 from haldane.serving.refusedtext import refused
@@ -63,7 +63,7 @@ def lint(files: Mapping[str, str], *, enforce: bool = False) -> list[Finding]:
             found.append(Finding(file, 1, Level.ERROR, says, 8))
         told = [one for field, entry in whole[file] for one in _entry(field, entry, enforce=enforce)]
         found += [Finding(file, *one) for one in told]
-    found += _together(whole)
+    found += _together(whole, enforce=enforce)
     return sorted(found, key=lambda one: (list(files).index(one.file), one.line, one.says))
 
 
@@ -213,7 +213,7 @@ def _labels(field: Field, entry: ModelEntry, *, enforce: bool) -> Told:
 # --- all models together ------------------------------------------------------------------------------------------
 
 
-def _together(whole: Mapping[str, list[tuple[Field, ModelEntry]]]) -> Iterator[Finding]:
+def _together(whole: Mapping[str, list[tuple[Field, ModelEntry]]], *, enforce: bool) -> Iterator[Finding]:
     names: dict[str, tuple[str, int, ModelEntry]] = {}
     paths: dict[str, tuple[str, str]] = {}
     for file, listed in whole.items():
@@ -226,12 +226,23 @@ def _together(whole: Mapping[str, list[tuple[Field, ModelEntry]]]) -> Iterator[F
             line = field.line_of("base_path")
             if path and path in paths:
                 other, where = paths[path]
+                if entry.name == second_name(ModelName(other)):
+                    level, says = Level.ERROR if enforce else Level.WARNING, _LEFT_TO_ROLLOUT.format(entry.name, other)
+                    yield Finding(file, field.line_of("name"), level, says, 11)
+                    continue
                 says = (
                     f"model {entry.name}: has the base path of {other} ({where}): its versions are in memory twice, and"
                     " counters of loads cannot tell the two apart"
                 )
                 yield Finding(file, line, Level.WARNING, says, 22)
             paths.setdefault(path, (entry.name, f"{file}:{line}"))
+
+
+# A canary's own name, written down at rest.
+_LEFT_TO_ROLLOUT = (
+    "model {0}: is what the canary of {1} is called with placement: second_name; a server that restarts on this file"
+    " has it with no rollout, and no rollout of {1} can begin there. Leave it to the rollout, or rename it"
+)
 
 
 def _twice(entry: ModelEntry, file: str, line: int, first: ModelEntry) -> str:

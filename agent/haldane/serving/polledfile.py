@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from haldane.domain.fleet import ModelName, ReplicaView, ServerConfig, ServerName
-from haldane.domain.traffic import Outcome, Request
+from haldane.domain.traffic import Choice, Outcome, Request
 from haldane.files import replace_text
 from haldane.ports import ModelServer, Refused, StaleWrite, Unavailable
 from haldane.serving.configedit import edited
@@ -39,7 +39,7 @@ class PolledFile:
         return await self._server.predict(model, request, version=version, deadline=deadline)
 
     async def predict_both(
-        self, model: ModelName, request: Request, *, first: int | str, second: int | str, deadline: float
+        self, model: ModelName, request: Request, *, first: Choice, second: Choice, deadline: float
     ) -> tuple[Outcome, Outcome]:
         return await self._server.predict_both(model, request, first=first, second=second, deadline=deadline)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from haldane import wire
 from haldane.domain.fleet import ModelName
+from haldane.domain.traffic import Choice, Elsewhere
 from haldane.serving.alike import Alike
 
 _REQUEST_SPEC_TAG = b"\x0a"  # field 1, length-delimited, in every request of PredictionService
@@ -22,8 +23,13 @@ _OUTPUT_TAG, _ANSWER_SPEC_TAG = b"\x0a", b"\x12"  # fields 1 and 2 of every answ
 
 
 @lru_cache(maxsize=4096)  # a few dozen models, versions and labels; bounded against made-up ones
-def model_spec(model: ModelName, version: int | str | None) -> bytes:
-    """The bytes to append to a request so that it asks `model` for this version number, label (str) or neither."""
+def model_spec(model: ModelName, version: Choice | None) -> bytes:
+    """The bytes to append to a request so that it asks `model` for this version number, label (str) or neither.
+
+    Elsewhere asks the name it gives, in place of `model`.
+    """
+    if isinstance(version, Elsewhere):
+        model, version = ModelName(version.name), version.version
     spec = wire.ModelSpec(name=model)
     if isinstance(version, str):
         spec.version_label = version
@@ -34,7 +40,7 @@ def model_spec(model: ModelName, version: int | str | None) -> bytes:
     return _REQUEST_SPEC_TAG + _varint(len(data)) + data
 
 
-def addressed(body: bytes, model: ModelName, version: int | str | None) -> bytes:
+def addressed(body: bytes, model: ModelName, version: Choice | None) -> bytes:
     """The request with the choice of version in it; the body's own signature name stays."""
     return body + model_spec(model, version)
 

@@ -16,7 +16,7 @@ from haldane.app.parts import put_at_rest
 from haldane.app.takeback import take_back
 from haldane.config import load_config
 from haldane.domain.evidence import Ruling, Verdict
-from haldane.domain.fleet import Clients, ModelName, ServerConfig, ServerName
+from haldane.domain.fleet import Clients, ModelName, Placement, ServerConfig, ServerName
 from haldane.domain.labels import Label
 from haldane.domain.rollout import CommandKind, Mode, Phase, RolloutId
 from haldane.engine.desk import Desk
@@ -229,6 +229,18 @@ async def test_a_server_with_foreign_models_and_a_source_that_cannot_be_read_sto
     with pytest.raises(Unavailable, match="no such file"):
         await place.start()
     assert place.store.rollouts() == []
+
+
+async def test_a_canary_that_gets_its_own_name_starts_alone(place):
+    other = a_rollout(Phase.BAKING, id="other-4", model="other")
+    place.desk.put_rollout(other, 1)
+    section = place.config.models[MODEL].model_copy(update={"placement": Placement.SECOND_NAME})
+    place.agent.config = place.config.model_copy(update={"models": {MODEL: section}})
+    with pytest.raises(Refused, match="rollout other-4 is BAKING"):
+        await place.start()
+    assert place.store.rollouts() == []
+    place.desk.put_rollout(replace(other, phase=Phase.SUCCEEDED), 2)
+    assert (await place.start()).placement is Placement.SECOND_NAME
 
 
 async def test_a_refused_start_leaves_what_servers_should_have_as_it_was(place):

@@ -11,7 +11,7 @@ from haldane.app.headroom import Headroom
 from haldane.app.lists import open_list
 from haldane.config import Config, DiscoverSection, load_config
 from haldane.config.problems import ConfigError
-from haldane.domain.fleet import ServerConfig, ServerName
+from haldane.domain.fleet import Clients, ModelName, ServerConfig, ServerName
 from haldane.domain.release import Profile
 from haldane.domain.rollout import Mode
 from haldane.engine.desk import Desk
@@ -44,6 +44,7 @@ class Place:
 
     folder: Path
     limits: tuple[str | None, str | None] = ("1MB", "1MB")
+    placement: str = "same_entry"
     meters: dict[ServerName, Meter] = field(default_factory=lambda: {R0: Meter(0.0), R1: Meter(0.0)})
 
     def __post_init__(self) -> None:
@@ -62,7 +63,8 @@ class Place:
             for i, one in enumerate(self.limits)
         ]
         (self.folder / "models.config").write_text("model_config_list {}")
-        settings = {"servers": servers, "model_config_file": "models.config", "models": {MODEL: {"clients": "label"}}}
+        model = {"clients": "label", "placement": self.placement}
+        settings = {"servers": servers, "model_config_file": "models.config", "models": {MODEL: model}}
         (self.folder / "haldane.yaml").write_text(json.dumps(settings))
         return load_config(self.folder / "haldane.yaml", parse_models=lambda text, source: self.base)
 
@@ -84,7 +86,7 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-async def test_a_version_larger_than_what_is_free_is_refused_and_the_server_named(
+async def test_trap_22_without_room_for_it_a_version_is_refused_before_it_loads(
     place: Place,
 ) -> None:
     version = place.published(1000, Profile(1.0, 300_000))
@@ -132,6 +134,22 @@ async def test_servers_of_a_list_are_held_to_the_lists_limit(place: Place) -> No
         await place.check(version)
     place.desk.drop_server(server.name)
     assert await place.check(version) == []
+
+
+async def test_a_canary_with_a_name_of_its_own_needs_room_for_one_copy_more(place: Place) -> None:
+    stable, version = place.published(1000, Profile(1.0, 200_000)), place.published(1001, Profile(1.0, 300_000))
+    place.desk.put_stable(ModelName(MODEL), stable, stable, Clients.LABEL, provable=True)
+    place.placement = "second_name"
+    assert (
+        "version 2 needs 600 kB (as measured when it was validated, with the second copy"
+        in (await place.check(version))[0]
+    )
+    place.desk.put_stable(ModelName(MODEL), 9, 9, Clients.LABEL, provable=True)  # of which nothing is known
+    assert "needs 600 kB" in (await place.check(version))[0]
+    larger = place.published(1002, Profile(1.0, 900_000))
+    place.desk.put_stable(ModelName(MODEL), larger, larger, Clients.LABEL, provable=True)
+    with pytest.raises(Refused, match=r"needs 1\.2 MB"):
+        await place.check(version)
 
 
 async def test_what_cannot_be_told_is_no_data_and_refuses_nothing(place: Place) -> None:

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from haldane.domain.fleet import Clients, Server, ServerName
+from haldane.domain.fleet import Clients, Placement, Server, ServerName
 from haldane.domain.rollout import Mode, Phase, Progress
 from haldane.domain.traffic import Api, Request
 from haldane.domain.vouched import Standing, Vouched
@@ -32,6 +32,20 @@ def test_a_rollout_of_enforce_mode_shapes_what_servers_should_have_and_one_of_ob
     assert desk.wanted(R0).entry(MODEL).labels == {"canary": 2, "stable": 1}
     desk.put_rollout(a_rollout(Phase.SHADOWING, mode=Mode.OBSERVE), 2)
     assert desk.wanted(R0).entry(MODEL).labels == {"stable": 1}
+
+
+def test_a_canarys_own_name_is_looked_at_and_proven_for_as_long_as_its_rollout_is_live_and_no_condition():
+    desk = a_desk()
+    request = Request("a", Api.PREDICT, b"")
+    desk.golden[MODEL] = request
+    assert "credit_canary" not in desk.probes()
+    desk.put_rollout(a_rollout(Phase.LOADING, placement=Placement.SECOND_NAME), 1)
+    assert desk.probes()["credit_canary"] == []
+    assert desk.proofs()["credit_canary"] == [(2, request)]
+    assert desk.wanted(R0).entry("credit_canary").versions == (2,)
+    assert desk.decided(R0).entry("credit_canary") is None
+    desk.put_rollout(a_rollout(Phase.ROLLING_BACK, placement=Placement.SECOND_NAME), 2)
+    assert desk.wanted(R0).entry("credit_canary") is None and "credit_canary" in desk.probes()
 
 
 @pytest.mark.parametrize("phase", [Phase.LOADING, Phase.PROMOTING, Phase.BAKING, Phase.ROLLING_BACK])

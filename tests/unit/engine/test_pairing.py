@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from haldane.domain.fleet import Clients
+from haldane.domain.fleet import Clients, Placement
 from haldane.domain.rollout import Mode, Phase
-from haldane.domain.traffic import GOLDEN_ROW, Api, Outcome, Request, Status
+from haldane.domain.traffic import GOLDEN_ROW, Api, Elsewhere, Outcome, Request, Status
 from haldane.engine.addressing import Addressing, addressing, set_aside_because
 from haldane.engine.pairing import ShadowLimits, pairs
 from haldane.judge.outputs import Scored, Scores
@@ -485,6 +485,9 @@ async def test_large_answers_are_scored_apart_from_the_loop_and_give_the_same_ro
     assert False in threads
 
 
+APART = {"placement": Placement.SECOND_NAME}
+
+
 @pytest.mark.parametrize(
     ("rollout", "expected"),
     [
@@ -494,6 +497,10 @@ async def test_large_answers_are_scored_apart_from_the_loop_and_give_the_same_ro
         (a_rollout(Phase.PROMOTING), Addressing(1, 2)),
         (a_rollout(Phase.PROMOTING, promoted=("r0",)), Addressing(1, 2)),
         (a_rollout(Phase.BAKING, promoted=("r0", "r1")), Addressing(1, 2)),
+        (a_rollout(Phase.SHADOWING, **APART), Addressing("stable", Elsewhere("credit_canary", 2))),
+        (a_rollout(Phase.PROMOTING, promoted=("r0",), **APART), Addressing(1, Elsewhere("credit_canary", 2))),
+        (a_rollout(Phase.BAKING, promoted=("r0", "r1"), **APART), Addressing(1, 2)),
+        (a_rollout(Phase.SHADOWING, mode=Mode.OBSERVE, **APART), Addressing(1, 2)),
     ],
 )
 def test_labels_are_used_only_until_the_first_may_have_moved(rollout, expected):

@@ -11,8 +11,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from haldane.domain.entries import Entry
-from haldane.domain.fleet import ServerName
-from haldane.engine.readings import Gauging, Meters, fill_in
+from haldane.domain.fleet import Placement, ServerName
+from haldane.domain.rollout import Phase
+from haldane.engine.readings import Gauging, Meters, fill_in, names_of
 from haldane.engine.switchback import Switchback
 from haldane.judge.gauges import Gauge, GaugeRule
 from haldane.judge.switchback import Schedule
@@ -96,6 +97,28 @@ async def test_a_query_by_server_gives_a_row_for_each() -> None:
         entry = await next_entry()
     assert entry["server"].tolist() == [0, 1]
     assert entry["stable"].tolist() == [1.0, 2.0]
+
+
+async def test_a_canary_with_a_name_of_its_own_is_read_by_that_name_until_servers_are_promoted() -> None:
+    trial = replace(ROLLOUT, placement=Placement.SECOND_NAME, phase=Phase.SHADOWING)
+    numbers = Numbers(lambda query: 2.0 if 'm="credit_canary"' in query else 1.0)
+    rule = replace(QUERY, query='latency{m="$model"}')
+    bench = Bench(rule, numbers=numbers)
+    bench.gauging.meters.names = lambda: names_of(trial)
+    async with bench.entries() as next_entry:
+        first = await next_entry()
+        assert (first["stable"][0], first["canary"][0]) == (1.0, 2.0)
+        trial = replace(trial, phase=Phase.PROMOTING, promoted=trial.servers[:1])
+        while not np.isnan((await next_entry())["canary"][0]):
+            pass
+    assert "do not tell the versions apart" in bench.notes[-1][1]
+
+
+async def test_a_query_that_asks_for_no_name_goes_on_when_servers_are_promoted() -> None:
+    bench = Bench(QUERY, numbers=Numbers(lambda query: 1.0))
+    bench.gauging.meters.names = lambda: None
+    async with bench.entries() as next_entry:
+        assert (await next_entry())["canary"][0] == 1.0
 
 
 @pytest.mark.parametrize("error", [Unavailable("prometheus", "ConnectError"), NoData("prometheus", "no series")])

@@ -100,6 +100,14 @@ def test_trap_11_a_canary_in_a_boot_file_would_be_served_by_whoever_restarts():
     assert one(told(text, enforce=True), "judged").level is ERROR
 
 
+def test_trap_11_a_canarys_own_name_is_left_to_the_rollout():
+    again = GOOD.replace("model_config_list {\n", "").replace('"credit"', '"credit_canary"')
+    text = GOOD.rstrip().removesuffix("}") + again
+    found = one(told(text), "placement: second_name")
+    assert (found.level, found.trap) == (WARNING, 11)
+    assert one(told(text, enforce=True), "no rollout of credit can begin there").level is ERROR
+
+
 def test_trap_13_a_label_on_a_version_that_the_list_would_unload_is_told():
     found = one(told(labelled('    version_labels { key: "stable" value: 3 }\n')), "names version 3")
     assert (found.line, found.level, found.trap) == (7, ERROR, 13)

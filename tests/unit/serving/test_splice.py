@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from haldane import wire
 from haldane.domain.fleet import ModelName
+from haldane.domain.traffic import Elsewhere
 from haldane.serving import splice
 
 REQUESTS = [wire.PredictRequest, wire.ClassificationRequest, wire.RegressionRequest, wire.GetModelMetadataRequest]
@@ -24,6 +25,11 @@ def test_a_spliced_request_asks_for_that_model_and_version(kind, version):
     assert (spec.name, spec.signature_name) == ("m" * 200, "sig")
     named = spec.version.value if spec.HasField("version") else spec.version_label or None
     assert named == version
+
+
+def test_a_version_under_another_name_is_asked_by_that_name():
+    spec = wire.PredictRequest.FromString(splice.addressed(b"", ModelName("m"), Elsewhere("m_canary", 0))).model_spec
+    assert (spec.name, spec.version.value, spec.HasField("version")) == ("m_canary", 0, True)
 
 
 def test_a_label_takes_the_place_of_a_version_in_the_body_and_the_other_way_round():
