@@ -19,6 +19,7 @@ ROOT = Path(haldane.__file__).parent
 WRITTEN_IN = (
     "rollout/machine.py",
     "rollout/planner.py",
+    "rollout/second.py",
     "rollout/ramp.py",
     "rollout/intake.py",
     "judge/answer.py",

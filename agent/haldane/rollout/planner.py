@@ -63,9 +63,10 @@ def next_step(
         reasons += [f"{name}: {reason}" for reason in found]
     settled = not reasons and config == wanted
     if not reasons and not settled:
-        pending = _pending(wanted, config, seconds or {})
-        reasons = [f"waiting for versions to be available and proven: {pending}"]
-        return Step(config, due=False, settled=False, why=reasons[0])
+        held = {name: one.waits for name, one in (seconds or {}).items() if one.waits and config.entry(name) is None}
+        reasons = [f"{name} waits: {waits}" for name, waits in held.items() if wanted.entry(name)]
+        reasons += [f"waiting for versions to be available and proven: {_pending(wanted, config)}"]
+        return Step(config, due=False, settled=False, why="; ".join(reasons))
     return Step(config, due=bool(reasons), settled=settled, why="; ".join(reasons) or "as wanted")
 
 
@@ -120,10 +121,8 @@ def _differences(entry: ModelEntry, seen: ModelView, *, given_up: bool) -> list[
     return found
 
 
-def _pending(wanted: ServerConfig, config: ServerConfig, seconds: Mapping[ModelName, Second]) -> str:
-    names = [entry.name for entry in wanted.models if config.entry(entry.name) != entry]
-    held = {name: one.waits for name, one in seconds.items() if one.waits and config.entry(name) is None}
-    return ", ".join(f"{name} ({held[name]})" if name in held else name for name in names)
+def _pending(wanted: ServerConfig, config: ServerConfig) -> str:
+    return ", ".join(entry.name for entry in wanted.models if config.entry(entry.name) != entry)
 
 
 def progress(rollout: Rollout, server: str, view: ReplicaView | None, step: Step | None) -> tuple[Progress, str]:

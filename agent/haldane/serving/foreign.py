@@ -14,10 +14,6 @@ from haldane.serving.exposition import MetricsPage, base_paths_seen, models_seen
 _FIX = "add it with `haldane adopt`, or point model_config_file at this server's own config"
 
 
-_RENAME = (
-    "a canary of ours would take that name (placement: second_name), and no rollout under way has introduced this one;"
-    " take it out of that server's config, or choose another placement"
-)
 Ours = Mapping[ModelName, Collection[int]]
 
 
@@ -57,7 +53,11 @@ async def _compare(base: ServerConfig, server: Server, client: ModelServer, page
         if name in seconds:
             leaving = {one.version for one in statuses if one.availability is Availability.UNLOADING}
             if foreign := sorted({*serving}.difference(leaving, seconds[ModelName(name)])):
-                return f"{server.name} serves model {name!r} (version {foreign[0]}): {_RENAME}"
+                return (
+                    f"{server.name} serves model {name!r} (version {foreign[0]}): a canary of ours would take that name"
+                    " (placement: second_name), and no rollout under way has introduced this one; take it out of that"
+                    " server's config, or choose another placement"
+                )
         elif serving:
             return f"{server.name} serves model {name!r} (version {serving[0]}), which the config lacks; {_FIX}"
     for path, name in sorted(customary.items()):

@@ -75,6 +75,19 @@ _FILES = (
 _PLANNER = (
     (r"as wanted", "符合要求"),
     (r"both versions are loaded", "两个版本都已加载"),
+    (r"as (\S+): (.+)", "以名称 {0}：{1}"),
+    (r"it should be there", "应有该名称"),
+    (r"(\S+) waits: (.+)", "{0} 在等待：{1}"),
+    (r"version (\d+) is not available as (\S+) yet", "版本 {0} 尚不能以名称 {1} 使用"),
+    (r"version (\d+) is not proven as (\S+) yet", "版本 {0} 尚未以名称 {1} 通过验证"),
+    (
+        r"the files of version (\d+) have not been compared with their manifest yet",
+        "版本 {0} 的文件尚未与其清单比对",
+    ),
+    (
+        r"rollout (\S+) is live there too, and its rollback must find the server's reload lock free",
+        "上线流程 {0} 也在那里进行，它回滚时服务器的重新加载锁必须空闲",
+    ),
     (r"could not be seen", "看不到"),
     (r"(could not be seen|not both versions loaded|version .+?|label .+?) \((.+)\)", "{0}（{1}）"),
     (r"not both versions loaded", "两个版本没有都加载"),
@@ -132,6 +145,17 @@ _NOT_STARTED = (  # why nothing came of an announcement, or a start was refused
         r"gateway (\S+) sends (\S+ %) of the calls to the canary's servers already; at rest that must be 0",
         "网关 {0} 已把 {1} 的调用发给金丝雀服务器；平时必须为 0",
     ),
+    (
+        r"its canary gets a name of its own, and while a server takes that up no other reload is heard there:"
+        r" rollout (\S+) is (\S+); wait for its end, or abort it",
+        "其金丝雀将有单独的名称，服务器接受该名称期间不会处理其他重新加载：上线流程 {0} 处于 {1}；请等它结束，或中止它",
+    ),
+    (
+        r"rollout (\S+) gives its canary a name of its own, and no other reload is heard meanwhile;"
+        r" start it when that one is SHADOWING",
+        "上线流程 {0} 正在给其金丝雀单独的名称，期间不会处理其他重新加载；请等它进入影子阶段再启动",
+    ),
+    (r"(.+), with the second copy that its canary's own name takes", "{0}，另加其金丝雀单独名称所需的一份"),
     (r"there is no room for it; (.+)", "内存不够；{0}"),
     (r"version (\d+) needs (.+?) \((.+?)\), (.+?) of (.+?) are free", "版本 {0} 需要 {1}（{2}），{4} 中只剩 {3}"),
     (r"as measured when it was validated", "验证时测得"),
@@ -154,6 +178,13 @@ _NOT_STARTED = (  # why nothing came of an announcement, or a start was refused
         "{0} 在 {1} 没有指标页面；请用 --monitoring_config_file 启动它",
     ),
     (r"its models could not be checked before the first reload: (.+)", "首次重新加载之前无法检查其模型：{0}"),
+    (
+        r"(\S+) serves model (\S+) \(version (\S+)\): a canary of ours would take that name \(placement: second_name\),"
+        r" and no rollout under way has introduced this one; take it out of that server's config, or choose another"
+        r" placement",
+        "{0} 提供模型 {1}（版本 {2}）：我们的金丝雀要用这个名称，而正在进行的上线流程都没有引入它；"
+        "请从该服务器的配置中去掉它，或让金丝雀以别的方式运行",
+    ),
     (
         r"(\S+) serves model (\S+) \(version (\S+)\), which the config lacks",
         "{0} 提供模型 {1}（版本 {2}），而配置中没有它",
