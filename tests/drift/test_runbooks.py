@@ -13,12 +13,14 @@ from haldane import files
 from haldane.app import process
 from haldane.config import freeze
 from haldane.judge import analysis, hearing
-from haldane.rollout import boot, intake, machine, ramp, revert
+from haldane.rollout import boot, intake, machine, ramp, revert, second
 from haldane.serving import configedit, foreign, polledfile
 
 # What says why a server, a gateway, a file, an announcement or a promotion waits for somebody.
 SAYING: tuple[Callable[..., Any], ...] = (
     machine._waits,
+    second._waits,
+    second.refusal,
     foreign.foreign_models,
     foreign._compare,
     ramp.gateway_progress,
