@@ -2,6 +2,7 @@
 
 import textwrap
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -353,7 +354,7 @@ def test_a_model_config_that_cannot_be_read_is_told_with_its_own_line(folder):
         ("servers: [h:1]\nanalysis: {metrics: {latency: {tails: [{quantile: 0.2}]}}}",
          "analysis.metrics.latency.tails[0].quantile", "greater than 0.5"),
         ("servers: [h:1]\nanalysis: {metrics: {latency: {tails: [{quantile: 0.99, margin: 20}]}}}",
-         "analysis.metrics.latency.tails[0].margin", "string"),
+         "analysis.metrics.latency.tails[0].margin", "quotes"),
         ("servers: [h:1]\nanalysis: {metrics: {latency: {tails: [{quantile: 0.99, margin: 2pp}]}}}",
          "analysis.metrics.latency", "does not apply"),
         ("servers: [h:1]\nanalysis: {metrics: {errors: {tails: [{quantile: 0.99}]}}}",
@@ -361,7 +362,7 @@ def test_a_model_config_that_cannot_be_read_is_told_with_its_own_line(folder):
         ("servers: [h:1", "", "not YAML"),
         ("", "", "empty"),
         ("- 1", "", "block"),
-        ("a: &a [*a]\nservers: [h:1]", "a", "unknown key"),
+        ("a: &a [*a]\nservers: [h:1]", "a[0]", "write it out"),
     ],
 )  # fmt: skip
 def test_a_mistake_says_what_would_be_right(folder, line, key, word):
@@ -489,6 +490,48 @@ def test_durations_are_read_as_people_write_them(folder, text, seconds):
 def test_a_file_that_is_not_there_is_said_plainly(tmp_path):
     with pytest.raises(ConfigError, match=r"gone\.yaml: cannot read it"):
         load_config(tmp_path / "gone.yaml")
+
+
+def test_an_alias_without_an_end_is_a_mistake_at_its_place(folder):
+    looped = MINIMAL.replace("outputs: {kind: binary_probability}", "outputs: &o {kind: binary_probability, x: *o}")
+    line, says = problems(folder, looped)["models.credit_risk.outputs.x"]
+    assert (line, "write it out" in says) == (10, True)
+    letters = "abcdefghi"
+    bomb = "\n".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in pairwise(letters))
+    assert "unfold to so many" in problems(folder, f"a: &a [x]\n{bomb}\n")[""][1]
+    assert "too deeply" in problems(folder, f"a: {'[' * 5000}{']' * 5000}\n")[""][1]
+
+
+def test_an_alias_that_has_an_end_is_what_it_stands_for(folder):
+    config = load(folder, MINIMAL + "    analysis: &own {budget: 2h}\nanalysis: *own\n")
+    assert config.analysis.budget == config.models["credit_risk"].analysis.budget == timedelta(hours=2)
+
+
+@pytest.mark.parametrize("before, after, mark", [("clients: label", "clients： label", "：")])
+def test_a_full_width_mark_is_named_where_yaml_only_says_that_something_is_wrong(folder, before, after, mark):
+    assert f"line 8 has a full-width {mark!r}" in problems(folder, MINIMAL.replace(before, after))[""][1]
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "says"),
+    [
+        ("look_every: 5s\nservers: a", "servers", "must be a list"),
+        ("state_dir: 2026-01-01", "state_dir", "text in quotes"),
+        ("servers: [{name: 5, address: a:1}]", "servers[0].name", "text in quotes"),
+    ],
+)
+def test_a_value_of_another_kind_says_how_to_write_it(folder, line, key, says):
+    assert says in problems(folder, line)[key][1]
+
+
+def test_a_label_that_is_no_column_of_the_labelled_rows_is_told_before_anything_starts(folder):
+    (folder / "rows.csv").write_text("income,bad\n1,0\n")
+    labelled = MINIMAL.replace("rows.parquet", "rows.csv")
+    load(folder, labelled)
+    wrong = problems(folder, labelled.replace("label: bad", "label: good"))["models.credit_risk.traffic.label"]
+    assert wrong[0] == 9
+    assert "no column 'good'" in wrong[1]
+    assert "income, bad" in wrong[1]
 
 
 def test_one_address_can_be_watched_without_a_file(monkeypatch, tmp_path):

@@ -72,7 +72,7 @@ def test_a_gauge_has_a_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("q: {query: 'up{v=\"$version\"}', margin: 10}", "string"),
+        ("q: {query: 'up{v=\"$version\"}', margin: 10}", "quotes"),
         ("q: {query: 'up{v=\"$version\"}', margin: '10'}", 'for example "+10%"'),
         ("q: {query: 'up{v=\"$version\"}', margin: -10%}", "ask for an improvement"),
         ("q: {query: 'up{v=\"$version\"}', margin: 0%}", "zero"),
@@ -82,12 +82,12 @@ def test_a_gauge_has_a_name(tmp_path: Path) -> None:
         ("q: {query: 'up{v=~\"$version$\"}', margin: +10%}", "$$"),
         ("q: {margin: +10%}", "needs query"),
         ("q: {kind: cpu, margin: +10%, role: objective}", "make it a guardrail"),
-        ("q: {kind: memory, limit: 500}", "string"),
+        ("q: {kind: memory, limit: 500}", "quotes"),
         ("q: {kind: memory, limit: '500'}", '"500MB"'),
         ("q: {kind: memory, limit: 100MB/h}", '"500MB"'),
         ("q: {kind: memory_growth, limit: 100MB}", '"100MB/h"'),
         ("q: {kind: memory_growth, margin: +10%}", "give a limit"),
-        ("q: {kind: load_time, limit: 30}", "string"),
+        ("q: {kind: load_time, limit: 30}", "quotes"),
         ("q: {kind: load_time, limit: 30GB}", '"30s"'),
         ("q: {kind: cpu, margin: +10%, limit: 3s}", "takes no limit"),
         ("q: {kind: disk, margin: +10%}", "memory_growth"),

@@ -137,6 +137,10 @@ def in_our_words(details: ErrorDetails, loc: Loc) -> str:
             return _unknown(str(loc[-1]), section)
         case "model_type" | "model_attributes_type" | "dict_type":
             return "must be a block of `key: value` lines"
+        case "tuple_type" | "list_type":
+            return f"must be a list, [A, B] or lines that begin with `- `; got {details['input']!r:.80}"
+        case "string_type" | "path_type":
+            return f"must be text in quotes, a size with its unit; got {details['input']!r:.80}"
         case "literal_error":
             return f"must be {details['ctx']['expected']}, got {details['input']!r:.80}"
         case "enum":

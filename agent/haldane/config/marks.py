@@ -31,8 +31,16 @@ class Marked:
         return kept
 
 
+MOST_VALUES = 100_000  # a fleet of 10,000 servers with all they can say; aliases of aliases make billions of ten lines
+_FULL_WIDTH = {"：": ":", "，": ",", "｛": "{", "｝": "}", "［": "[", "］": "]", "－": "-", "＃": "#", "\u3000": " "}
+
+
 def read_yaml(text: str, file: str) -> Marked:
-    """The file's values with their lines. Syntax errors, and keys given twice, are in `problems`."""
+    """The file's values with their lines.
+
+    Syntax errors, keys given twice, and aliases that have no end are in
+    `problems`; with the first and the last there is no value.
+    """
     marked = Marked()
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -41,16 +49,42 @@ def read_yaml(text: str, file: str) -> Marked:
             marked.value = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
-        marked.problems.append(Problem(file, line, "", f"not YAML: {error.problem or error}"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        says = f"not YAML: {error.problem or error}{_full_width(text, line)}"
+        marked.problems.append(Problem(file, line, "", says))
+    except _EndlessError as error:
+        marked.problems.append(Problem(file, error.line, dotted(error.loc), error.says))
+    except RecursionError:
+        marked.problems.append(Problem(file, 0, "", "not YAML that can be read: it is nested too deeply"))
+    except (yaml.YAMLError, ValueError) as error:
         marked.problems.append(Problem(file, 0, "", f"not YAML: {error}"))
     return marked
+
+
+def _full_width(text: str, line: int) -> str:
+    """What a Chinese keyboard left where YAML wants its own mark: on that line, or the one before, which it ends."""
+    for number, said in list(enumerate(text.splitlines(), 1))[max(0, line - 2) : line]:
+        for wide, plain in _FULL_WIDTH.items():
+            if wide in said:
+                return f"; line {number} has a full-width {wide!r}, write {plain!r}"
+    return ""
+
+
+class _EndlessError(Exception):
+    """An alias that unfolds to more than anybody means."""
+
+    def __init__(self, line: int, loc: Loc, says: str) -> None:
+        super().__init__(says)
+        self.line, self.loc, self.says = line, loc, says
 
 
 def _walk(node: yaml.Node, loc: Loc, marked: Marked, file: str, above: set[int]) -> None:
     """Note the lines below this node. `above` holds the nodes it stands in: an alias may point at one of them."""
     if id(node) in above:
-        return
+        says = "this alias (*) stands inside the block that its anchor (&) names, so it has no end; write it out"
+        raise _EndlessError(marked.line(loc), loc, says)
+    if len(marked.lines) > MOST_VALUES:
+        says = f"holds more than {MOST_VALUES:,} values, or its aliases (*) unfold to so many; write out what is meant"
+        raise _EndlessError(0, (), says)
     inside = above | {id(node)}
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
