@@ -121,7 +121,11 @@ async def readings(rollout: Rollout, progress: Progress, meters: Meters, store: 
         progress.switchback = switchback
 
     rules, measured = rules_of(rollout).gauges, frozenset(progress.measured)
-    gauging = Gauging(rollout, rules, meters, progress.elapsed, note, measured, follow)
+
+    def clock() -> float:
+        return progress.elapsed() + progress.held()
+
+    gauging = Gauging(rollout, rules, meters, clock, note, measured, follow, progress.held)
     async with aclosing(gauging.entries()) as entries:
         async for entry in entries:
             yield entry

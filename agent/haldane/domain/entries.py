@@ -16,11 +16,12 @@ from haldane.domain.traffic import PAIR_DTYPE, Batch
 # One row per reading of a metric that no single pair can show. Order is stable, then canary.
 READING_DTYPE = np.dtype(
     [
-        ("at", "<f8"),  # seconds of judging since the rollout started
+        ("at", "<f8"),  # seconds of judging since the rollout started, and of `held`
         ("metric", "<i2"),  # index into the rules' gauges
         ("server", "<i2"),  # index into the rollout's server list; -1: the fleet as a whole
         ("stable", "<f8"),
         ("canary", "<f8"),
+        ("held", "<f8"),  # seconds in which a person was waited for: gauges were read, and the budget stood still
     ]
 )
 
@@ -44,6 +45,9 @@ Entry = Batch  # shape (n,), dtype PAIR_DTYPE, READING_DTYPE or LABEL_DTYPE
 # Pairs as release 0.1 first wrote them, before slices, late labels and drift.
 _PAIRS_1 = np.dtype([(name, PAIR_DTYPE[name]) for name in (PAIR_DTYPE.names or ())[:18]])
 
+# Readings before any was taken while a rollout was held.
+_READINGS_101 = np.dtype([(name, READING_DTYPE[name]) for name in (READING_DTYPE.names or ())[:5]])
+
 
 @dataclass(frozen=True, slots=True)
 class _Form:
@@ -56,10 +60,18 @@ _UNKNOWN_OUTPUTS = {"stable_output": np.nan, "canary_output": np.nan}
 _FORMS: Mapping[int, _Form] = {
     1: _Form(_PAIRS_1, PAIR_DTYPE, _UNKNOWN_OUTPUTS),
     2: _Form(PAIR_DTYPE, PAIR_DTYPE, {}),
-    101: _Form(READING_DTYPE, READING_DTYPE, {}),
+    101: _Form(_READINGS_101, READING_DTYPE, {}),
+    102: _Form(READING_DTYPE, READING_DTYPE, {}),
     201: _Form(LABEL_DTYPE, LABEL_DTYPE, {}),
 }
-_SCHEMAS = {PAIR_DTYPE: 2, READING_DTYPE: 101, LABEL_DTYPE: 201}
+_SCHEMAS = {PAIR_DTYPE: 2, READING_DTYPE: 102, LABEL_DTYPE: 201}
+
+
+def judged_until(entry: Entry) -> float:
+    """The latest second of judging that an entry tells of, without those held; 0 of an empty one, or without a time."""
+    with np.errstate(invalid="ignore"):  # of times that cannot be
+        at = entry["at"] - entry["held"] if entry.dtype == READING_DTYPE else entry["at"]
+    return float(np.max(at, initial=0.0, where=np.isfinite(at)))
 
 
 def schema_of(entry: Entry) -> int:

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import structlog
 
-from haldane.domain.entries import READING_DTYPE, Entry
+from haldane.domain.entries import READING_DTYPE, Entry, judged_until
 from haldane.domain.evidence import Ruling, Verdict
 from haldane.domain.labels import Awaiting
 from haldane.domain.rollout import Judged, Phase, Rollout, RolloutId
@@ -50,7 +50,9 @@ class Progress:
     logged: int = 0  # pairs in the log, which is capped
     judged_rows: set[int] = field(default_factory=set)
     before_seconds: float = 0.0  # judged time before this process took over
-    since: float | None = field(default_factory=time.monotonic)  # None: held, time stands still
+    since: float | None = field(default_factory=time.monotonic)  # None: held, the budget stands still
+    before_held: float = 0.0  # seconds held in which gauges were read, before the present hold
+    held_since: float | None = None  # gauges are read while it is held: the present hold
     answers: Answers = field(default_factory=Answers)  # of pairs out or back that are not in the log yet
     measured: set[int] = field(default_factory=set)  # places of the gauges that the log has a reading of
     switchback: Switchback | None = None  # says which kind of pair is sent, while CPU is told apart by it
@@ -58,6 +60,14 @@ class Progress:
     def elapsed(self) -> float:
         """Seconds of judging so far: down time and holds do not count."""
         return self.before_seconds + (0.0 if self.since is None else time.monotonic() - self.since)
+
+    def held(self) -> float:
+        """Seconds in which gauges were read though the budget stood still."""
+        return self.before_held + (0.0 if self.held_since is None else time.monotonic() - self.held_since)
+
+    def hold(self) -> None:
+        """A person is waited for, while users may have the new version: from now on the budget stands still."""
+        self.since, self.held_since = None, time.monotonic()
 
 
 class Shadow(Protocol):
@@ -90,7 +100,7 @@ def folded(store: Store, rollout: Rollout) -> tuple[Analysis, Progress]:
         analysis.fold(entry)
         if not len(entry):
             continue
-        progress.before_seconds = max(progress.before_seconds, float(entry["at"].max()))
+        progress.before_seconds = max(progress.before_seconds, judged_until(entry))
         if entry.dtype == PAIR_DTYPE:
             progress.logged += len(entry)
             progress.next_seq = max(progress.next_seq, int(entry["seq"].max()) + 1)
@@ -99,6 +109,7 @@ def folded(store: Store, rollout: Rollout) -> tuple[Analysis, Progress]:
             progress.judged_rows |= set(np.unique(entry["row"][used]).tolist())
         elif entry.dtype == READING_DTYPE:
             progress.measured |= set(np.unique(entry["metric"][np.isfinite(entry["canary"])]).tolist())
+            progress.before_held = max(progress.before_held, float(entry["held"].max()))
     progress.since = time.monotonic()
     return analysis, progress
 
@@ -162,15 +173,15 @@ class Judging:
         await self._take_labels(rollout, analysis, progress)
 
     async def _hear(self, rollout: Rollout) -> None:
-        """All evidence. Where it is held the budget stands still, so what goes by the clock, gauges, is not read."""
+        """All evidence. Where it is held the budget stands still."""
         analysis, progress = await self._from_store(lambda: folded(self.store, rollout))
         if rollout.exposed:
-            progress.since = None
+            progress.hold()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._rule_regularly(analysis, progress), name=f"looks {self.id}")
             if self._expects_labels(rollout):
                 group.create_task(self._take_labels(rollout, analysis, progress), name=f"labels {self.id}")
-            if analysis.rules.gauges and not rollout.exposed:
+            if analysis.rules.gauges:
                 group.create_task(self._take_readings(rollout, analysis, progress), name=f"gauges {self.id}")
             try:
                 await self._keep_taking_pairs(rollout, analysis, progress)

@@ -48,6 +48,7 @@ class Meters:
 class Gauging:
     """Reads the gauges of one rollout for as long as `entries` is iterated.
 
+    `elapsed` are seconds of judging and of `held`, in which a person is waited for.
     `measured` are places of the gauges that gave readings before. `note` is told
     when a gauge cannot be read (why) and when it can again (""). `on_switchback`
     is handed the switchback while pairs are to follow one.
@@ -60,6 +61,7 @@ class Gauging:
     note: Callable[[str, str], Awaitable[None]]
     measured: Set[int] = frozenset()
     on_switchback: Callable[[Switchback | None], None] = lambda _: None
+    held: Callable[[], float] = lambda: 0.0
     _queue: asyncio.Queue[Entry] = field(default_factory=lambda: asyncio.Queue(1000))
     _troubled: dict[str, str] = field(default_factory=dict)
 
@@ -69,7 +71,7 @@ class Gauging:
         tasks = [
             asyncio.create_task(ways.get(rule.kind, self._fact)(index, rule), name=f"gauge {rule.name}")
             for index, rule in enumerate(self.rules)
-            if not (rule.kind.fact and index in self.measured)
+            if not (rule.kind.fact and index in self.measured) and self._readable(rule)
         ]
         try:
             while tasks or not self._queue.empty():
@@ -87,6 +89,10 @@ class Gauging:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _readable(self, rule: GaugeRule) -> bool:
+        """CPU is told apart by many pairs; while a person is waited for there is one a second."""
+        return not (rule.kind is Gauge.CPU and self.rollout.exposed)
 
     # --- the ways ----------------------------------------------------------------
 
@@ -193,7 +199,7 @@ class Gauging:
 
     async def _write(self, index: int, rule: GaugeRule, at: float, rows: Sequence[Row]) -> None:
         entry = np.zeros(len(rows), READING_DTYPE)
-        entry["at"], entry["metric"] = at, index
+        entry["at"], entry["metric"], entry["held"] = at, index, self.held()
         entry["server"], entry["stable"], entry["canary"] = zip(*rows, strict=True)
         if not np.isnan(entry["canary"]).any():
             await self._well(rule)

@@ -4,9 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-import numpy as np
-
-from haldane.domain.entries import LABEL_DTYPE, READING_DTYPE, Entry
+from haldane.domain.entries import LABEL_DTYPE, READING_DTYPE, Entry, judged_until
 from haldane.domain.evidence import Finding, Ruling
 from haldane.domain.traffic import PAIR_DTYPE, Batch
 from haldane.judge import first, late
@@ -105,7 +103,7 @@ class Analysis:
 
     def _clock(self, entry: Entry) -> None:
         """A clock that went back, or told no time at all, does not make the hearing any younger."""
-        self._seconds = float(np.max(entry["at"], initial=self._seconds, where=np.isfinite(entry["at"])))
+        self._seconds = max(self._seconds, judged_until(entry))
 
     def awaits(self, batch: Batch) -> Flags:
         """Which rows of a batch not folded yet a later label may judge; shape (n,). None unless labels are declared."""

@@ -119,8 +119,8 @@ def test_a_torn_download_is_refused(path: Path) -> None:
         ),
         ({"rollout.json": b"[]"}, "rollout.json or rulings.json"),
         ({"rollout.json": b'{"schema": 99}'}, "schema 99"),
-        ({"entries/00000002-101.npy": None}, "entry 2 of the evidence log is missing"),
-        ({"entries/00000002-101.npy": b"\x93NUMPY no"}, "entries/00000002-101.npy"),
+        ({"entries/00000002-102.npy": None}, "entry 2 of the evidence log is missing"),
+        ({"entries/00000002-102.npy": b"\x93NUMPY no"}, "entries/00000002-102.npy"),
     ],
 )
 def test_what_is_wrong_inside_is_named(path: Path, change: dict[str, bytes | None], says: str) -> None:
@@ -132,6 +132,6 @@ def test_evidence_of_a_later_schema_is_refused(path: Path) -> None:
     other = path.with_name("later.npz")
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(other, "w") as new:
         for name in old.namelist():
-            new.writestr(name.replace("-101.npy", "-109.npy"), old.read(name))
+            new.writestr(name.replace("-102.npy", "-109.npy"), old.read(name))
     with pytest.raises(Malformed, match="evidence of schema 109; this release reads"):
         unpacked(other)

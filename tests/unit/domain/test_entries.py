@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from haldane.domain.entries import LABEL_DTYPE, READING_DTYPE, read_entry, schema_of
+from haldane.domain.entries import LABEL_DTYPE, READING_DTYPE, judged_until, read_entry, schema_of
 from haldane.domain.traffic import PAIR_DTYPE, Request
 from haldane.testing.pairs import pairs
 
@@ -27,6 +27,21 @@ def test_pairs_of_the_first_schema_are_read_with_nothing_known_of_later_columns(
     assert again["stable_wrong"].tolist() == [1.0, 1.0, 1.0]
     assert again["request"].tolist() == again["slices"].tolist() == [0, 0, 0]
     assert np.isnan(again["stable_output"]).all()
+
+
+def test_readings_of_the_first_schema_were_none_of_them_taken_while_held() -> None:
+    stored = np.zeros(2, np.dtype([(name, READING_DTYPE[name]) for name in (READING_DTYPE.names or ())[:5]]))
+    stored["at"], stored["canary"] = (5.0, 10.0), 3.0
+    again = read_entry(101, stored.tobytes())
+    assert again.dtype == READING_DTYPE
+    assert (again["held"].tolist(), again["canary"].tolist(), judged_until(again)) == ([0.0, 0.0], [3.0, 3.0], 10.0)
+
+
+def test_what_was_held_is_no_time_of_judging() -> None:
+    entry = np.zeros(3, READING_DTYPE)
+    entry["at"], entry["held"] = (50.0, 90.0, np.nan), (0.0, 60.0, 60.0)
+    assert judged_until(entry) == 50.0
+    assert judged_until(entry[:0]) == judged_until(pairs(0)) == 0.0
 
 
 def test_an_unknown_schema_or_kind_is_named() -> None:

@@ -16,7 +16,7 @@ from haldane.domain.labels import Label
 from haldane.domain.rollout import Mode, Phase
 from haldane.domain.traffic import Api, Status, key_of
 from haldane.engine.desk import Desk
-from haldane.engine.judging import Judging, folded
+from haldane.engine.judging import Judging, Progress, folded
 from haldane.engine.labels import Labels, LabelTerms
 from haldane.judge.gauges import Gauge, GaugeRule
 from haldane.judge.outputs import OutputKind, OutputRule
@@ -403,6 +403,42 @@ async def test_labels_that_come_while_it_is_held_are_judged_and_only_harm_is_tol
         assert labelled.told[-1].verdict is Verdict.FAIL
         assert len(labelled.shadows) == 1
         assert set(np.concatenate(late_entries(labelled))["at"]) == {0.01 * 199}  # the budget stands still
+
+
+async def test_held_while_users_have_it_gauges_are_read_and_harm_they_show_is_told(store):
+    gauge = GaugeRule(name="queue", kind=Gauge.QUERY, margin=0.1, query="q", warmup_seconds=0.0)
+    hearing = Hearing(store, rules_=rules(metric("errors", "1pp"), gauges=(gauge,)))
+    before = pairs(100)
+    before["at"] = 0.4 * np.arange(100)
+    store.append_evidence(hearing.judging.id, before)
+
+    async def readings(rollout, progress):
+        assert rollout.exposed
+        for minute in range(20):
+            await asyncio.sleep(0.001)
+            rows = np.zeros(12, READING_DTYPE)
+            rows["held"] = 60.0 * minute + 5.0 * np.arange(12)
+            rows["at"], rows["stable"], rows["canary"] = 39.6 + rows["held"], 1.0, 1.5
+            yield rows
+        await asyncio.Event().wait()
+
+    hearing.judging.readings = readings
+    hearing.move(Phase.HELD, held_from=Phase.BAKING)
+    async with hearing.sitting():
+        await hearing.until(lambda: hearing.told)
+    assert hearing.told[-1].verdict is Verdict.FAIL and hearing.shown[-1].named == ("queue",)
+    assert hearing.shown[-1].seconds == pytest.approx(39.6), "the budget stands still"
+    analysis, progress = folded(store, hearing.desk.rollout(hearing.judging.id))
+    assert analysis.hearing.seconds == progress.before_seconds == pytest.approx(39.6)
+    assert progress.before_held > 60.0, "the clock of gauges goes on where it was"
+
+
+async def test_what_is_held_from_now_on_is_counted_apart_from_the_budget():
+    progress = Progress(before_seconds=10.0, before_held=5.0)
+    progress.hold()
+    await asyncio.sleep(0.01)
+    assert progress.elapsed() == 10.0
+    assert progress.held() > 5.0
 
 
 async def test_readings_of_gauges_go_into_the_log_and_before_the_judge_in_one_order(store):

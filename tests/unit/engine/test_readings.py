@@ -172,6 +172,18 @@ async def test_growth_is_resident_bytes_by_server() -> None:
     assert entry["canary"].tolist() == [5e8, 5e8]
 
 
+async def test_while_held_readings_say_how_long_and_cpu_is_not_told_apart() -> None:
+    cpu = GaugeRule(name="cpu", kind=Gauge.CPU, margin=0.1, block_seconds=0.02, every_seconds=0.01, warmup_seconds=0)
+    bench = Bench(cpu, QUERY, numbers=Numbers(lambda query: 1.0))
+    bench.gauging.rollout = replace(ROLLOUT, phase=Phase.HELD, held_from=Phase.BAKING)
+    bench.gauging.held = lambda: 7.0
+    async with bench.entries() as next_entry:
+        for _ in range(5):
+            entry = await next_entry()
+            assert (entry["metric"].tolist(), entry["held"].tolist()) == ([1], [7.0])
+    assert bench.switchback is None
+
+
 async def test_an_error_of_ours_is_not_hidden() -> None:
     def broken(query: str) -> float:
         raise RuntimeError("a bug")

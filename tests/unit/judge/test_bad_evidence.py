@@ -235,13 +235,13 @@ def test_an_error_rate_of_zero_or_one_is_refused_by_name(key: str, value: float)
         replace(rules(), **{key: value})
 
 
-@pytest.mark.parametrize("schema", [0, 3, 100, 102, 202, -1])
+@pytest.mark.parametrize("schema", [0, 3, 100, 103, 202, -1])
 def test_evidence_of_another_schema_is_refused_with_those_that_can_be_read(schema: int) -> None:
     with pytest.raises(ValueError, match=f"evidence of schema {schema}; this release reads 1, 2"):
         read_entry(schema, b"")
 
 
-@pytest.mark.parametrize("schema", [1, 2, 101, 201])
+@pytest.mark.parametrize("schema", [1, 2, 101, 102, 201])
 def test_a_torn_row_is_refused(schema: int) -> None:
     with pytest.raises(ValueError, match="size"):
         read_entry(schema, b"\0" * 7)
