@@ -169,6 +169,60 @@ def test_what_was_exported_by_policy_is_whole(account: Account, tmp_path: Path) 
     assert (verified.exit_code, "none changed" in verified.stdout) == (0, True)
 
 
+LARGE = 151 * 2**20  # bytes: s3fs sends from 100 MiB in parts of 50 MiB, and copies from 150 MiB in parts, too
+
+
+def a_large_version(folder: Path) -> Path:
+    export = folder / "large"
+    (export / "variables").mkdir(parents=True)
+    (export / "saved_model.pb").write_text("graph")
+    with (export / "variables" / "variables.data-00000-of-00001").open("wb") as file:
+        file.truncate(LARGE)
+    return export
+
+
+def publish_large(folder: Path) -> int:
+    export = a_large_version(folder)
+    found = manifest(export, files_of(export, most_bytes=2 * LARGE))
+    return publish(export, found, shelf(), Origin("ada", datetime.now(UTC), {}, {})).version
+
+
+def parts_left() -> int:
+    """Uploads in parts that were begun and not ended."""
+    return len(boto3.client("s3").list_multipart_uploads(Bucket="models").get("Uploads", []))
+
+
+def test_what_is_sent_and_copied_in_parts_takes_the_same_rights(account: Account, tmp_path: Path) -> None:
+    with account.as_("publisher"):
+        assert publish_large(tmp_path) == 1
+    key = f"{MODEL}/1/variables/variables.data-00000-of-00001"
+    assert "-" in boto3.client("s3").head_object(Bucket="models", Key=key)["ETag"], "it was copied in one piece"
+    assert parts_left() == 0
+    with account.as_("reader"):
+        assert sync(shelf(), Disk(tmp_path / "server"), 1)
+
+
+@pytest.mark.parametrize("may_end_it", [True, False])
+def test_an_upload_in_parts_that_fails_leaves_none_where_the_publisher_may_end_it(
+    server: str, may_end_it: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty(server)
+    whole = policy("publisher")
+    kept = [one for one in whole["Statement"] if may_end_it or one["Sid"] != "EndUploadsThatFailed"]
+    account = Account({"publisher": {**whole, "Statement": kept}})
+    send = s3fs.S3FileSystem._upload_file_part_concurrent
+
+    async def fails_at_the_end(*given: Any, **more: Any) -> None:
+        assert len(await send(*given, **more)) == 4
+        raise ConnectionResetError("the network broke")
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_upload_file_part_concurrent", fails_at_the_end)
+    with account.as_("publisher"), pytest.raises(Unavailable, match="network broke" if may_end_it else "Permission"):
+        publish_large(tmp_path)
+    assert parts_left() == (0 if may_end_it else 1)
+    assert shelf().states() == {1: State.UNFINISHED}
+
+
 def less(role: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The role's policy without one of its actions, for each, and which."""
     whole = policy(role)
@@ -181,7 +235,8 @@ def less(role: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{role}: {statement['Sid']} {action}", {**whole, "Statement": statements}
 
 
-CASES = [(role, *one) for role in ROLES for one in less(role)]
+# Ending an upload has tests of its own: it takes a file that is sent in parts.
+CASES = [(role, *one) for role in ROLES for one in less(role) if "AbortMultipartUpload" not in one[0]]
 
 
 @pytest.mark.parametrize(("role", "left_out", "document"), CASES, ids=[left_out for _, left_out, _ in CASES])
