@@ -131,14 +131,13 @@ class Parts:
         return await foreign_models(self.desk.base, known, client, self._second_names(server))
 
     def _second_names(self, server: ServerName) -> dict[ModelName, tuple[int, ...]]:
-        """Every name that a canary has or may get there, and the versions that a live rollout may have put there."""
+        """Every name that a canary has or may get there, and the versions that a rollout of ours may have put there."""
         names: dict[ModelName, tuple[int, ...]] = {
             second_name(ModelName(model)): ()
             for model, section in self.config.models.items()
             if section.where is Placement.SECOND_NAME
         }
-        live = [one for one in self.desk.live() if has_second_name(one) and server in one.servers]
-        return names | {second_name(one.model): (one.old, one.new) for one in live}
+        return names | {name: (one.stable, one.new) for name, one in self.desk.seconds(server).items()}
 
     def loading(self, model: ModelName, server: ServerName) -> bool:
         """Some model is loading there, so latency says nothing of a version. Asked twice for each pair."""

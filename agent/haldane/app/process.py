@@ -169,6 +169,7 @@ async def _supervise(parts: Parts, agent: Agent, acting: Iterable[Task]) -> None
             # Not before: they are another agent's until then, and what moves there does not show here.
             for rollout in reversed(await asyncio.to_thread(parts.store.rollouts)):
                 show_rollout(parts.telemetry, rollout)
+                parts.desk.put_ended(rollout)
             for rollout in parts.desk.live():
                 agent.history.take_over(rollout.id)
             break

@@ -31,6 +31,7 @@ class Desk:
     declared: dict[ModelName, int] = field(default_factory=dict)  # the stable version the config says
     golden: dict[ModelName, Request] = field(default_factory=dict)
     rollouts: dict[RolloutId, tuple[Rollout, int]] = field(default_factory=dict)  # live ones, with revision
+    ended: dict[ModelName, Rollout] = field(default_factory=dict)  # the last whose canary had a name of its own
     rulings: dict[RolloutId, Ruling] = field(default_factory=dict)  # the newest of each
     views: dict[ServerName, ReplicaView | None] = field(default_factory=dict)
     trouble: dict[ServerName, str] = field(default_factory=dict)  # why the last look or reload failed
@@ -81,6 +82,7 @@ class Desk:
         """
         if rollout.phase.final:
             self.rollouts.pop(rollout.id, None)
+            self.put_ended(rollout)
             self.vouched = {key: found for key, found in self.vouched.items() if key[0] != rollout.id}
         else:
             self.rollouts[rollout.id] = (rollout, revision)
@@ -93,6 +95,11 @@ class Desk:
             at_rest = self.watched[rollout.model]
             self.watched[rollout.model] = replace(at_rest, stable=rollout.settles, released=True)
         self.changed()
+
+    def put_ended(self, rollout: Rollout) -> None:
+        """It is over, and the last of its model. Of one whose canary had its own name something may come back late."""
+        if rollout.phase.final and has_second_name(rollout):
+            self.ended[rollout.model] = rollout
 
     def put_stable(
         self,
@@ -147,7 +154,8 @@ class Desk:
 
     def seconds(self, server: ServerName) -> dict[ModelName, Second]:
         """The second names of canaries that may be on that server."""
-        return seconds((r for r in self.live() if server in r.servers), self.awaits_vouching)
+        live, ended = ([r for r in some if server in r.servers] for some in (self.live(), self.ended.values()))
+        return seconds(live, self.awaits_vouching, ended)
 
     def wanted_share(self) -> float | None:
         """The share, 0 to 1, that every gateway should send to the canary's servers; None: they are left alone."""
@@ -214,7 +222,8 @@ class Desk:
 
     def probes(self) -> dict[ModelName, list[str]]:
         """The labels to probe, by model: ours, and those the base config names. A canary's second name has none."""
-        apart: dict[ModelName, list[str]] = {second_name(one.model): [] for one in self.live() if has_second_name(one)}
+        named = (*self.live(), *self.ended.values())
+        apart: dict[ModelName, list[str]] = {second_name(one.model): [] for one in named if has_second_name(one)}
         return apart | {
             entry.name: sorted({STABLE, CANARY, *entry.labels})
             if entry.name in self.watched or self.mode is Mode.OBSERVE

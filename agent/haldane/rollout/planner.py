@@ -79,7 +79,7 @@ def _second(
     if entry is not None:
         entry = second.introduced(entry, seen, view.models.get(one.model, ModelView()), one)
     if entry is None:
-        return config.without(name), second.left(seen, given_up=accepted is not None and taken is None)
+        return config.without(name), second.left(seen, one, given_up=accepted is not None and taken is None)
     found = _differences(entry, seen, given_up=taken == entry)
     if not found and taken != entry and not any(status.availability in _THERE for status in seen.versions):
         found = ["it should be there"]  # that a version failed there once says nothing of now

@@ -19,23 +19,32 @@ _THERE = (Availability.LOADING, Availability.AVAILABLE)
 
 @dataclass(frozen=True, slots=True)
 class Second:
-    """A second name that a rollout may give: whose, with which version it is introduced, and why not now, or ""."""
+    """A second name that a rollout may give or has given: whose, with which version it is introduced and which follows.
+
+    `waits`: why it may not be introduced now, or "".
+    """
 
     model: ModelName
     stable: int
+    new: int
     waits: str = ""
 
 
-def seconds(live: Iterable[Rollout], unread: Callable[[Rollout], bool]) -> dict[ModelName, Second]:
+def seconds(
+    live: Iterable[Rollout], unread: Callable[[Rollout], bool], ended: Iterable[Rollout] = ()
+) -> dict[ModelName, Second]:
     """All that may be on a server, those to be taken away too, by name.
 
     `live`: the rollouts of that server. `unread`: the files of a rollout's new version have not been compared yet.
+    `ended`: the last of each model: a reload whose answer was lost may land after its end.
     """
     changing = [rollout for rollout in live if rollout.mode is Mode.ENFORCE]
+    named = [(rollout, "") for rollout in ended]
+    named += [(rollout, _waits(rollout, changing, unread)) for rollout in changing]
     return {
-        second_name(rollout.model): Second(rollout.model, rollout.old, _waits(rollout, changing, unread))
-        for rollout in changing
-        if has_second_name(rollout)
+        second_name(one.model): Second(one.model, one.old, one.new, waits)
+        for one, waits in named
+        if has_second_name(one)
     }
 
 
@@ -65,10 +74,15 @@ def introduced(entry: ModelEntry, seen: ModelView, own: ModelView, second: Secon
     return entry.serving((second.stable,), {})
 
 
-def left(seen: ModelView, *, given_up: bool) -> list[str]:
-    """What is still to go of a second name that is not wanted, in words; `given_up` as in the planner."""
+def left(seen: ModelView, second: Second, *, given_up: bool) -> list[str]:
+    """What is still to go of a second name that is not wanted, in words; `given_up` as in the planner.
+
+    One that has other versions than the rollout's is not what it left behind.
+    """
     going = (Availability.AVAILABLE,) if given_up else _THERE
-    return [f"version {status.version} should be unloaded" for status in seen.versions if status.availability in going]
+    there = [status.version for status in seen.versions if status.availability in going]
+    ours = {*there} <= {second.stable, second.new}
+    return [f"version {version} should be unloaded" for version in there] if ours else []
 
 
 def missing(rollout: Rollout, seen: ModelView) -> str:

@@ -46,6 +46,9 @@ def test_a_canarys_own_name_is_looked_at_and_proven_for_as_long_as_its_rollout_i
     assert desk.decided(R0).entry("credit_canary") is None
     desk.put_rollout(a_rollout(Phase.ROLLING_BACK, placement=Placement.SECOND_NAME), 2)
     assert desk.wanted(R0).entry("credit_canary") is None and "credit_canary" in desk.probes()
+    desk.put_rollout(a_rollout(Phase.ROLLED_BACK, placement=Placement.SECOND_NAME), 3)
+    assert "credit_canary" in desk.probes(), "a reload whose answer was lost may land after the end"
+    assert set(desk.seconds(R0)) == {"credit_canary"} and not desk.seconds(ServerName("r9"))
 
 
 @pytest.mark.parametrize("phase", [Phase.LOADING, Phase.PROMOTING, Phase.BAKING, Phase.ROLLING_BACK])

@@ -52,8 +52,8 @@ def plan(
     rollout: Rollout, view: ReplicaView, *others: Rollout, unread: bool = False, accepted: ServerConfig | None = None
 ) -> Step:
     watched = {MODEL: Watched(1, rollout.clients)}
-    live = (rollout, *others)
-    known = seconds(live, lambda _: unread)
+    live = () if rollout.phase.final else (rollout, *others)
+    known = seconds(live, lambda _: unread, (rollout,) if rollout.phase.final else ())
     found = next_step(compose(BASE, watched, live, "r0"), view, watched, accepted, known)  # type: ignore[arg-type]
     if found.due:
         invariants.check(found.config, view, watched, {name: one.model for name, one in known.items()})
@@ -129,6 +129,13 @@ def test_a_load_that_the_server_was_told_to_give_up_is_not_waited_for() -> None:
     back, view = a_trial(Phase.ROLLING_BACK), a_look(seen_as(1), seen_as(loading=(2,)))
     assert plan(back, view).due
     assert plan(back, view, accepted=BASE).settled
+
+
+@pytest.mark.parametrize("phase", [Phase.SUCCEEDED, Phase.ROLLED_BACK])
+def test_what_a_late_reload_brings_back_after_the_end_is_taken_away_and_what_is_not_ours_is_not(phase: Phase) -> None:
+    step = plan(a_trial(phase), a_look(seen_as(1), seen_as(1, 2)), accepted=BASE)
+    assert step.due and sent(step) is None
+    assert plan(a_trial(phase), a_look(seen_as(1), seen_as(7))).settled
 
 
 def test_a_version_that_fails_under_its_own_name_has_failed() -> None:
