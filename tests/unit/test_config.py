@@ -524,16 +524,6 @@ def test_a_value_of_another_kind_says_how_to_write_it(folder, line, key, says):
     assert says in problems(folder, line)[key][1]
 
 
-def test_a_label_that_is_no_column_of_the_labelled_rows_is_told_before_anything_starts(folder):
-    (folder / "rows.csv").write_text("income,bad\n1,0\n")
-    labelled = MINIMAL.replace("rows.parquet", "rows.csv")
-    load(folder, labelled)
-    wrong = problems(folder, labelled.replace("label: bad", "label: good"))["models.credit_risk.traffic.label"]
-    assert wrong[0] == 9
-    assert "no column 'good'" in wrong[1]
-    assert "income, bad" in wrong[1]
-
-
 def test_one_address_can_be_watched_without_a_file(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     config = zero_config("127.0.0.1:8500")

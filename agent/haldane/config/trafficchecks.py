@@ -67,10 +67,6 @@ def _label(config: Config, name: str, traffic: TrafficSection, loc: Loc) -> Foun
         yield (*loc, "labelled"), f"must be one of {', '.join(TABLES)}, got {FileSet(traffic.files).name}"
     if traffic.label is not None and config.outputs_of(name).kind is OutputKind.ANY:
         yield (*loc, "label"), SAY_KIND.format(name=name)
-    if traffic.kind == "labelled" and traffic.label is not None and not isinstance(traffic.files, str):
-        for file in FileSet(traffic.files).found():
-            if file.is_file():
-                yield from _column(file, traffic.label, (*loc, "label"))
 
 
 def of_golden(config: Config, name: str, model: ModelSection, golden: GoldenSection, loc: Loc) -> Found:
@@ -95,19 +91,12 @@ def _golden_file(file: Path, label: str | None, loc: Loc) -> Found:
         yield loc, f"must be a .csv, .parquet, .tfrecord or .jsonl file, or a folder of them; got {file.name}"
     elif golden_kind(file) != "rest_jsonl" and label is None:
         yield loc, f"{file.name} needs label: the column that holds the right answer"
-    elif label is not None:
-        yield from _column(file, label, loc)
-
-
-def _column(file: Path, label: str, loc: Loc) -> Found:
-    """Whether a CSV file has that column. Others need their libraries, and are looked into when they are opened."""
-    if file.suffix.lower() != ".csv":
-        return
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as text:
-            columns = next(csv.reader(text), [])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        yield loc, f"{file}, line 1: cannot be read: {error}"
-        return
-    if label not in columns:
-        yield loc, f"{file}, line 1: no column {label!r}, which is the label; it has {', '.join(columns) or 'none'}"
+    elif file.suffix.lower() == ".csv" and label is not None:
+        try:
+            with file.open(encoding="utf-8-sig", newline="") as text:
+                columns = next(csv.reader(text), [])
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            yield loc, f"{file}, line 1: cannot be read: {error}"
+            return
+        if label not in columns:
+            yield loc, f"{file}, line 1: no column {label!r}, which is the label; it has {', '.join(columns) or 'none'}"
