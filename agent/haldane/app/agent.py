@@ -22,6 +22,7 @@ from haldane.domain.people import Person, Right
 from haldane.domain.record import Record
 from haldane.domain.release import Announcement, Hold, Load
 from haldane.domain.rollout import Command, CommandKind, Mode, Rollout, RolloutId, Transition
+from haldane.engine.apart import Apart
 from haldane.engine.desk import Desk
 from haldane.engine.holds import Holds
 from haldane.engine.intake import Intake
@@ -64,6 +65,7 @@ class Agent:
     registry: Mapping[ModelName, str] = field(default_factory=dict)  # model -> how its aliases stand
     waiting: dict[str, str] = field(default_factory=dict)  # what is not ready yet -> why
     starting: asyncio.Lock = field(default_factory=asyncio.Lock)  # two at once would both find no other rollout
+    _storage: Apart = field(default_factory=Apart)
     intake: Intake = field(init=False)  # it starts rollouts of this agent
     held: Holds = field(init=False)
     withdrawals: Withdrawals = field(init=False)
@@ -181,7 +183,7 @@ class Agent:
             provable=watched.provable,
             released=watched.released,
         )
-        candidate.check_version()
+        await candidate.check_version(self._storage)
         if self.desk.mode is Mode.ENFORCE:
             candidate.check_beside(watched)
             for server in tuple(self.desk.servers):  # they may come and go meanwhile

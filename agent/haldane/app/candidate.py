@@ -2,10 +2,14 @@
 
 import secrets
 from dataclasses import dataclass, replace
+from functools import partial
+
+import structlog
 
 from haldane.config import Config
 from haldane.domain.fleet import Clients, ModelName, ModelView, Placement
 from haldane.domain.rollout import Plan, Rollout, RolloutId
+from haldane.engine.apart import Apart
 from haldane.engine.desk import Desk
 from haldane.judge.first import without_baseline
 from haldane.judge.rules import Rules
@@ -14,6 +18,9 @@ from haldane.release.check import problem
 from haldane.rollout.second import refusal
 from haldane.rollout.wanted import STABLE, Watched
 
+log = structlog.get_logger()
+
+STORAGE_SECONDS = 10.0  # a person waits for the answer
 MOST_VERSION = 2**63 - 1  # an int64 on the wire
 MOST_ID_CHARS = 24  # of the model's name in a rollout's id: with version, nonce and "-revert" it stays below 64
 
@@ -46,11 +53,11 @@ class Candidate:
             raise Refused(self.model, f"version {self.version} is stable already")
         return found
 
-    def check_version(self) -> None:
+    async def check_version(self, storage: Apart) -> None:
         """Refused when servers cannot have it, or would not try it again."""
         check_number(self.model, self.version)
         entry = self.desk.base.entry(self.model)
-        if entry and entry.base_path and (wrong := problem(entry.base_path, self.version)):
+        if entry and entry.base_path and (wrong := await self._problem(entry.base_path, storage)):
             raise Refused(self.model, wrong)
         for server, view in self.desk.views.items():
             status = view.models.get(self.model, ModelView()).status(self.version) if view else None
@@ -65,6 +72,16 @@ class Candidate:
         placement = self.config.models[self.model].where if at_rest.released else Placement.SAME_ENTRY
         if why := refusal(placement, self.desk.live()):
             raise Refused(self.model, why)
+
+    async def _problem(self, base_path: str, storage: Apart) -> str:
+        """What a look into the storage says; "" where it does not answer: then the servers must tell."""
+        look = partial(problem, base_path, self.version)
+        try:
+            return await storage.ask((base_path, self.version), look, STORAGE_SECONDS)
+        except (TimeoutError, OSError) as error:
+            why = str(error) or type(error).__name__
+            log.warning("version_not_looked_at", model=self.model, version=self.version, base_path=base_path, why=why)
+            return ""
 
     def rules(self, at_rest: Watched) -> Rules:
         """What it is judged by."""

@@ -1,19 +1,19 @@
 """Before a rollout starts: have the servers whose memory limit is known room for the new version?"""
 
-import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 from haldane.adapters.storage import listing
+from haldane.app.candidate import STORAGE_SECONDS
 from haldane.config import Config
 from haldane.domain.fleet import ModelName, ModelView, Placement, ServerName
+from haldane.engine.apart import Apart
 from haldane.engine.desk import Desk
 from haldane.judge.headroom import Earlier, Need, Room, headroom, need_of
 from haldane.ports import NoData, PortError, ProcessMeter, Refused
 from haldane.release.shelf import Release
 from haldane.release.vouch import measured_before, release_of
-
-STORAGE_SECONDS = 10.0  # a person waits for the answer
 
 
 async def nothing_known_of_room(model: ModelName, version: int) -> list[str]:
@@ -28,6 +28,7 @@ class Headroom:
     config: Config
     desk: Desk
     meters: Mapping[ServerName, ProcessMeter]
+    _storage: Apart = field(default_factory=Apart)
 
     async def check(self, model: ModelName, version: int) -> list[str]:
         """What was found, a sentence a server; Refused, naming all servers without room.
@@ -43,9 +44,9 @@ class Headroom:
         if not limits:
             return []
         try:
-            async with asyncio.timeout(STORAGE_SECONDS):
-                apart = self.config.models[model].where is Placement.SECOND_NAME
-                need = await asyncio.to_thread(self._need_apart if apart else self._need, model, version)
+            second = self.config.models[model].where is Placement.SECOND_NAME
+            need_of_it = partial(self._need_apart if second else self._need, model, version)
+            need = await self._storage.ask((model, version), need_of_it, STORAGE_SECONDS)
         except (PortError, TimeoutError) as error:
             why = error.detail if isinstance(error, PortError) else "its storage does not answer"
             return [f"no data on what version {version} needs: {why}"]

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import structlog
 
+from haldane.engine.apart import Apart
 from haldane.ports import PortError, Store
 
 log = structlog.get_logger()
@@ -31,6 +32,7 @@ class Lease:
     lost: bool = False  # another agent has had it since this one did
     # Two containers may share a host name and both be process 1.
     name: str = field(default_factory=lambda: f"{_here()}-{secrets.token_hex(4)}")
+    _thread: Apart = field(default_factory=lambda: Apart(1))  # whatever else fills the others, it is renewed
     _until: float = 0.0
     _had: bool = False
     _away: bool = False  # the store did not answer last time
@@ -48,7 +50,7 @@ class Lease:
     async def renew(self) -> None:
         started = time.monotonic()
         try:
-            got = await asyncio.to_thread(self._take)
+            got = await self._thread.ask("renew", self._take)
         except PortError as error:
             if not self._away:
                 log.error("lease_not_renewed", detail=error.detail)
@@ -78,7 +80,7 @@ class Lease:
     async def release(self) -> None:
         self._until = 0.0
         with suppress(PortError):
-            await asyncio.to_thread(self.store.release_lease, self.name)
+            await self._thread.ask("release", lambda: self.store.release_lease(self.name))  # after a renewal under way
 
 
 def _here(pid: int | None = None) -> str:

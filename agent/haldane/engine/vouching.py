@@ -8,7 +8,7 @@ revert is not looked into: it must not wait, and it goes back to what was promot
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from haldane.domain.fleet import ModelName
 from haldane.domain.release import Profile
 from haldane.domain.rollout import Rollout, RolloutId
 from haldane.domain.vouched import Vouched
+from haldane.engine.apart import Apart
 from haldane.engine.desk import Desk
 from haldane.ports import Store, Unavailable
 
@@ -44,6 +45,7 @@ class Vouching:
     store: Store
     compare: Callable[[ModelName, int], Vouched]
     measured: Callable[[ModelName, int], Profile | None] = lambda *_: None
+    _storage: Apart = field(default_factory=lambda: Apart(64))  # one storage that hangs keeps no other's label waiting
 
     async def run(self) -> None:
         """Each rollout's in a task of its own: a storage that hangs keeps no other model's label waiting."""
@@ -59,12 +61,12 @@ class Vouching:
                 await self.desk.wait_changed(5.0)
 
     async def _vouch(self, rollout: Rollout) -> None:
-        found = await asyncio.to_thread(self.compare, rollout.model, rollout.new)
+        found = await self._compared(rollout)
         log.info("release_checked", rollout=rollout.id, model=rollout.model, result=found.standing, why=found.why)
         data: dict[str, Any] = {"result": found.standing.value, "why": found.why, "digest": found.digest}
         data |= {"version": rollout.new, "golden": len(found.golden), "metadata": dict(found.metadata)}
         data |= {"profile": asdict(found.profile)} if found.profile else {}
-        served = None if rollout.first else await asyncio.to_thread(self.measured, rollout.model, rollout.old)
+        served = None if rollout.first else await self._served(rollout)
         data |= {"served": {"version": rollout.old, "profile": asdict(served)}} if served else {}
         while True:
             try:
@@ -76,3 +78,10 @@ class Vouching:
                 log.error("record_not_stored", rollout=rollout.id, detail=error.detail)
                 await asyncio.sleep(STORE_RETRY_SECONDS)
         self.desk.put_vouched(rollout, found)
+
+    async def _compared(self, rollout: Rollout) -> Vouched:
+        compare = partial(self.compare, rollout.model, rollout.new)
+        return await self._storage.ask((rollout.id, bool(rollout.promoted)), compare)
+
+    async def _served(self, rollout: Rollout) -> Profile | None:
+        return await self._storage.ask((rollout.model, rollout.old), partial(self.measured, rollout.model, rollout.old))

@@ -6,11 +6,13 @@ Read out of the store: a rollout that was taken back, and what was found of its 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from haldane.domain.evidence import Verdict
 from haldane.domain.fleet import ModelName
 from haldane.domain.release import Past, Withdrawn
 from haldane.domain.rollout import Phase, Rollout, RolloutId
+from haldane.engine.apart import Apart
 from haldane.ports import Store
 from haldane.rollout.intake import withdrawn_before
 
@@ -25,6 +27,7 @@ class Withdrawals:
 
     store: Store
     content_now: Callable[[ModelName, int], str] = lambda model, version: ""
+    _storage: Apart = field(default_factory=Apart)
     _known: dict[RolloutId, Withdrawn] = field(default_factory=dict)  # of rollouts that are over, which never change
     _by_announcement: dict[RolloutId, bool] = field(default_factory=dict)
 
@@ -35,8 +38,8 @@ class Withdrawals:
     async def content(self, model: ModelName, version: int) -> str:
         """That of a version where it lies now; "" where it has none, or its storage does not answer."""
         try:
-            async with asyncio.timeout(CONTENT_SECONDS):
-                return await asyncio.to_thread(self.content_now, model, version)
+            read = partial(self.content_now, model, version)
+            return await self._storage.ask((model, version), read, CONTENT_SECONDS)
         except TimeoutError:
             return ""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,6 +101,25 @@ def place(tmp_path):
     made = Place(tmp_path)
     yield made
     made.store.close()
+
+
+async def test_a_storage_that_hangs_holds_up_neither_the_loop_nor_for_long_the_start(place, monkeypatch):
+    gone, loops = threading.Event(), []
+    monkeypatch.setattr("haldane.app.candidate.STORAGE_SECONDS", 0.05)
+    monkeypatch.setattr("haldane.app.candidate.problem", lambda *_: str(gone.wait(5)))
+
+    async def goes_round():
+        while True:
+            loops.append(gone.is_set())
+            await asyncio.sleep(0)
+
+    turning = asyncio.create_task(goes_round())
+    try:
+        assert (await place.start()).new == 2  # the servers must tell
+        assert len(loops) > 1 and not any(loops)
+    finally:
+        gone.set()
+        turning.cancel()
 
 
 async def test_a_start_is_stored_with_its_rules_and_who_and_why(place):

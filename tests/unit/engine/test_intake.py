@@ -3,7 +3,6 @@
 import asyncio
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -68,10 +67,24 @@ class House:
         over = replace(rollout, phase=phase)
         self.desk.put_rollout(over, self.store.commit(over, self.desk.rollouts[rollout.id][1], []))
 
-    async def goes_on(self, seconds: float = 0.3) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self.intake.run()
+    async def goes_on(self) -> None:
+        """It sees to what waits, once."""
+        seen, show = asyncio.Event(), self.intake._show
+
+        def shown() -> None:
+            show()
+            seen.set()
+
+        self.intake._show = shown  # type: ignore[method-assign]
+        running = asyncio.create_task(self.intake.run())
+        waiting = asyncio.create_task(seen.wait())
+        await asyncio.wait((running, waiting), timeout=60, return_when=asyncio.FIRST_COMPLETED)
+        self.intake._show = show  # type: ignore[method-assign]
+        for task in (running, waiting):
+            task.cancel()
+        for ended in await asyncio.gather(running, waiting, return_exceptions=True):
+            if isinstance(ended, Exception):
+                raise ended
 
     @property
     def kinds(self) -> list[str]:

@@ -1,5 +1,6 @@
 import asyncio
 import os
+import threading
 
 import pytest
 
@@ -26,6 +27,40 @@ async def test_it_is_held_from_the_first_renewal_to_the_release(store):
     assert lease.held()
     await lease.release()
     assert not lease.held()
+    assert store.lease_holder() is None
+
+
+async def test_it_is_renewed_while_every_other_thread_hangs(store):
+    lease, gone = Lease(store), threading.Event()
+    hanging = [asyncio.create_task(asyncio.to_thread(gone.wait, 60)) for _ in range(100)]
+    try:
+        async with asyncio.timeout(10):
+            await lease.renew()
+            assert lease.held()
+            await lease.release()
+    finally:
+        gone.set()
+        await asyncio.gather(*hanging)
+
+
+async def test_a_renewal_under_way_when_it_is_given_back_takes_it_no_second_time(store):
+    lease, began, goes_on = Lease(store), threading.Event(), threading.Event()
+    await lease.renew()
+    take = lease._take
+
+    def slowly():
+        began.set()
+        goes_on.wait(60)
+        return take()
+
+    lease._take = slowly
+    renewing = asyncio.create_task(lease.renew())
+    await asyncio.to_thread(began.wait, 60)
+    renewing.cancel()
+    releasing = asyncio.create_task(lease.release())
+    await asyncio.sleep(0.05)
+    goes_on.set()
+    await releasing
     assert store.lease_holder() is None
 
 
