@@ -109,13 +109,18 @@ def converge(
         except Exception:  # the comfort ring begins here: a gauge or a condition never ends the looking
             log.exception("observing_broke", what=f"view {server.name}")
 
+    def may_act() -> bool:
+        return parts.lease.held() and supervisor.taken_up
+
     every, managed = parts.config.look_every.total_seconds(), server.config_file
     return Converge(
         server=server,
-        client=PolledFile(server.name, client, Path(managed), lambda: parts.desk.watched) if managed else client,
+        client=PolledFile(server.name, client, Path(managed), lambda: parts.desk.watched, may_act)
+        if managed
+        else client,
         desk=parts.desk,
         telemetry=parts.telemetry,
-        may_act=lambda: parts.lease.held() and supervisor.taken_up,
+        may_act=may_act,
         guard=guard,
         note=parts.note,
         on_view=on_view,

@@ -21,12 +21,20 @@ _NOT_TAKEN = "says so already, and the server does not: does it run with --model
 
 
 class PolledFile:
-    """A ModelServer whose reloads are writes of `path`; all else is asked of the server. `ours`: the models changed."""
+    """A ModelServer whose reloads are writes of `path`; all else is asked of the server. `ours`: the models changed.
+
+    `may_act` is asked in the very thread that writes: it may have been waited for while the lease ran out.
+    """
 
     def __init__(
-        self, name: ServerName, server: ModelServer, path: Path, ours: Callable[[], Collection[ModelName]]
+        self,
+        name: ServerName,
+        server: ModelServer,
+        path: Path,
+        ours: Callable[[], Collection[ModelName]],
+        may_act: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._name, self._server, self._path, self._ours = name, server, path, ours
+        self._name, self._server, self._path, self._ours, self._may_act = name, server, path, ours, may_act
 
     async def look(
         self, models: Mapping[ModelName, Sequence[str]], golden: Mapping[ModelName, Sequence[tuple[int, Request]]]
@@ -60,6 +68,8 @@ class PolledFile:
             after = edited(before, [one for one in config.models if one.name in ours], source=str(self._path))
             if after == before:
                 raise Unavailable(self._name, f"{self._path} {_NOT_TAKEN}")
+            if not self._may_act():
+                raise Unavailable(self._name, f"{self._path} was not changed: the lease ran out meanwhile")
             replace_text(self._path, before, after)
         except StaleWrite as error:
             raise Unavailable(self._name, error.detail) from error

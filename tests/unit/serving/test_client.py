@@ -138,6 +138,18 @@ async def test_our_own_calls_share_one_cap_and_predictions_do_not(fake, client):
         gate.set()
 
 
+async def test_a_reload_waits_for_no_other_call_of_ours(fake, client):
+    fake.hang(wire.GET_MODEL_STATUS)
+    looks = [asyncio.create_task(look(client)) for _ in range(2)]
+    while fake.busiest < 2:  # noqa: ASYNC110 - the calls arrive when they arrive
+        await asyncio.sleep(0.01)
+    await asyncio.wait_for(client.reload(CONFIG), 30)
+    assert not any(one.done() for one in looks)
+    for one in looks:
+        one.cancel()
+    await asyncio.gather(*looks, return_exceptions=True)
+
+
 async def test_status_entries_are_read_with_their_errors_and_odd_states_left_out(fake, client):
     async def answer(_):
         reply = wire.GetModelStatusResponse()

@@ -48,6 +48,13 @@ async def test_a_file_that_says_so_already_is_left_alone_and_the_server_is_asked
     assert file.stat().st_ino == written
 
 
+async def test_a_lease_that_ran_out_before_its_thread_was_free_leaves_the_file_alone(file):
+    late = PolledFile(R0, None, file, lambda: {MODEL}, lambda: False)
+    with pytest.raises(Unavailable, match="lease"):
+        await late.reload(a_config(FLIPPED))
+    assert file.read_text() == TEXT
+
+
 @pytest.mark.parametrize(
     ("content", "error", "words"),
     [
