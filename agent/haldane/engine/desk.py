@@ -17,7 +17,7 @@ from haldane.domain.vouched import Standing, Vouched
 from haldane.rollout.planner import Step, next_step, progress, unproven
 from haldane.rollout.ramp import GatewayView, gateway_progress, wanted_of
 from haldane.rollout.second import Second, seconds
-from haldane.rollout.wanted import CANARY, STABLE, Watched, compose, has_second_name, second_name
+from haldane.rollout.wanted import CANARY, STABLE, Watched, compose, has_second_name, second_name, standing
 
 
 @dataclass
@@ -144,9 +144,15 @@ class Desk:
         return (
             self.vouches
             and rollout.reverts is None
-            and rollout.phase in (Phase.LOADING, Phase.SHADOWING, Phase.RAMPING, Phase.PROMOTING, Phase.BAKING)
+            and standing(rollout) in (Phase.LOADING, Phase.SHADOWING, Phase.RAMPING, Phase.PROMOTING, Phase.BAKING)
             and (rollout.id, bool(rollout.promoted)) not in self.vouched
         )
+
+    def _doubted(self, rollout: Rollout) -> bool:
+        """Its files have not been compared, or are not what was published, which the machine has yet to act on."""
+        found = self.vouched.get((rollout.id, bool(rollout.promoted)))
+        changed = found is not None and found.standing is Standing.CHANGED
+        return self.awaits_vouching(rollout) or changed
 
     def wanted(self, server: ServerName) -> ServerConfig:
         """The config that server should have; a rollout that was started to observe changes nothing of it."""
@@ -180,7 +186,7 @@ class Desk:
         if view is None or self.mode is Mode.OBSERVE:
             return None
         for rollout in self.live():
-            if self.awaits_vouching(rollout):
+            if self._doubted(rollout):
                 view = unproven(view, rollout.model, rollout.new)
         accepted, seconds = self.accepted.get(server), self.seconds(server)
         return next_step(self.wanted(server), view, self.watched, accepted, seconds)

@@ -185,6 +185,20 @@ def test_changed_files_end_a_rollout_and_do_not_stop_its_withdrawal(phase, promo
     assert desk.looked(back, 2.0).progress[R0] is Progress.SETTLED
 
 
+@pytest.mark.parametrize("held_from", [None, Phase.PROMOTING])
+def test_no_label_moves_to_changed_files_before_the_machine_has_acted_nor_while_a_person_is_waited_for(held_from):
+    desk = a_desk()
+    desk.vouches = True
+    phase = Phase.HELD if held_from else Phase.PROMOTING
+    rollout = a_rollout(phase, held_from=held_from, promoted=(R0,))
+    desk.put_rollout(rollout, 1)
+    seen_everywhere(desk, 1, 2, stable=1, canary=2)
+    assert desk.awaits_vouching(rollout)
+    assert desk.step(R0).config.entry(MODEL).labels["stable"] == 1
+    desk.put_vouched(rollout, Vouched(Standing.CHANGED, "saved_model.pb has changed"))
+    assert desk.step(R0).config.entry(MODEL).labels["stable"] == 1
+
+
 def test_a_revert_waits_for_no_comparison():
     desk = a_desk()
     desk.vouches = True
