@@ -8,7 +8,7 @@ import structlog
 
 from haldane.config import Config
 from haldane.domain.fleet import Clients, ModelName, ModelView, Placement
-from haldane.domain.rollout import Plan, Rollout, RolloutId
+from haldane.domain.rollout import Mode, Plan, Rollout, RolloutId
 from haldane.engine.apart import Apart
 from haldane.engine.desk import Desk
 from haldane.judge.first import without_baseline
@@ -51,6 +51,12 @@ class Candidate:
         found = self._at_rest()
         if found.stable == self.version and found.released:
             raise Refused(self.model, f"version {self.version} is stable already")
+        if found.clients is Clients.UNVERSIONED and self.version < found.stable and self.desk.mode is Mode.ENFORCE:
+            why = (
+                f"clients that name no version get the highest one loaded, so none would get version {self.version}"
+                f" before {found.stable} is gone, and then all at once"
+            )
+            raise Refused(self.model, f"{why}; publish its files under a number above {found.stable}")
         return found
 
     async def check_version(self, storage: Apart) -> None:

@@ -131,6 +131,12 @@ _NOT_STARTED = (  # why nothing came of an announcement, or a start was refused
         r"(\S+) is not seen to have version (\d+): Serving's own file loads a first version",
         "未看到 {0} 有版本 {1}：首个版本由 Serving 自己的配置文件加载",
     ),
+    (
+        r"clients that name no version get the highest one loaded, so none would get version (\d+) before (\d+)"
+        r" is gone, and then all at once",
+        "不指定版本的客户端总是用到已加载的最高版本，因此在版本 {1} 卸载之前无人会用到版本 {0}，卸载之后则全部同时用到",
+    ),
+    (r"publish its files under a number above (\d+)", "请用高于 {0} 的版本号发布这些文件"),
     (r"(-?\d+) is not a version: Serving knows 0 to (\d+)", "{0} 不是版本号：Serving 只有 0 到 {1}"),
     (r"version (\d+) failed to load on (\S+) before \((\S+)\)", "版本 {0} 曾在 {1} 上加载失败（{2}）"),
     (

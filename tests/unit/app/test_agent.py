@@ -103,6 +103,13 @@ def place(tmp_path):
     made.store.close()
 
 
+async def test_an_older_version_is_refused_where_users_get_the_highest_one_that_is_loaded(place):
+    place.desk.put_stable(MODEL, 3, 3, Clients.UNVERSIONED, provable=True)
+    with pytest.raises(Refused, match="publish its files under a number above 3"):
+        await place.start(version=2)
+    assert (await place.start(version=4)).old == 3
+
+
 async def test_a_storage_that_hangs_holds_up_neither_the_loop_nor_for_long_the_start(place, monkeypatch):
     gone, loops = threading.Event(), []
     monkeypatch.setattr("haldane.app.candidate.STORAGE_SECONDS", 0.05)
