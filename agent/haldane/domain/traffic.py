@@ -50,8 +50,12 @@ class Request:
 
 
 def key_of(request: str) -> int:
-    """A request's id as 64 bits, the same in every process: how a label that comes later finds its pair."""
-    return int.from_bytes(hashlib.blake2b(request.encode(), digest_size=8).digest(), "little")
+    """A request's id as 64 bits, the same in every process: how a label that comes later finds its pair.
+
+    Of any text: JSON may hold half a character.
+    """
+    text = request.encode(errors="surrogatepass")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
 class Elsewhere(NamedTuple):

@@ -26,7 +26,7 @@ from haldane.engine.settled import Settled
 from haldane.engine.share import Share, whole
 from haldane.engine.shedding import Pace, Throttle
 from haldane.judge.rules import Slice
-from haldane.ports import ModelServer, TrafficSource
+from haldane.ports import Malformed, ModelServer, PortError, TrafficSource
 from haldane.telemetry import Telemetry
 
 log = structlog.get_logger()
@@ -213,8 +213,11 @@ class _Shadow:
                     self._finished(request)
                 elif ours:
                     await self._feed.put(request)
-        except Exception as error:  # raised again by `batches`, in the task of whoever reads them
+        except PortError as error:  # raised again by `batches`, in the task of whoever reads them
             self._failure = error
+        except Exception as error:  # one model's data must not end the agent, which others' rollbacks wait for
+            log.exception("source_broke", model=self._rollout.model)
+            self._failure = Malformed(self._rollout.model, f"its traffic: {type(error).__name__}: {error}")
         self._feed.end()
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:

@@ -112,7 +112,7 @@ class OutputRule:
             return float(self.classes.index(truth))
         try:
             return float(truth)
-        except ValueError:
+        except (ValueError, OverflowError):  # an integer of hundreds of digits
             return math.nan
 
 

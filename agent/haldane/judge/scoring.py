@@ -285,8 +285,9 @@ def _chosen_column(read: _Read, is_true: NDArray[np.bool_]) -> Array:
 def _class_name(truth: Truth, rule: OutputRule) -> bytes:
     """The truth as Classify writes class names; an index is looked up in `classes`."""
     if isinstance(truth, str):
-        return truth.encode()
-    index = -1 if truth is None or not float(truth).is_integer() else int(truth)
+        return truth.encode(errors="surrogatepass")  # JSON may hold half a character: no class is called so
+    number = rule.truth_number(truth)
+    index = int(number) if number.is_integer() else -1
     return (rule.classes[index] if 0 <= index < len(rule.classes) else str(index)).encode()
 
 

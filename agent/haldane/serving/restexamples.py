@@ -49,7 +49,7 @@ def _fill(where: str, features: Any, example: Any) -> None:
 def _value(where: str, value: Any) -> int | float | bytes:
     if isinstance(value, str):
         return value.encode()
-    if isinstance(value, int | float):
+    if isinstance(value, int | float) and not isinstance(value, bool):
         return value
     if isinstance(value, dict) and value.keys() == {"b64"}:
         try:

@@ -71,7 +71,7 @@ def _signature(signatures: Mapping[str, Signature], body: Mapping[str, Any]) -> 
     if unknown:
         raise NotRestForm(f"unknown key {unknown[0]!r}; known are {', '.join(sorted(_KNOWN))}")
     name = body.get("signature_name", DEFAULT_SIGNATURE) or DEFAULT_SIGNATURE
-    if name not in signatures:
+    if not isinstance(name, str) or name not in signatures:
         raise NotRestForm(f"signature_name: the model has no signature {name!r}, only {', '.join(sorted(signatures))}")
     return signatures[name]
 
@@ -230,9 +230,9 @@ def read_line(line: bytes, where: str, row: int, signatures: Mapping[str, Signat
             return Unusable(where, "truth: must be a number or text", Flaw.LABEL)
         api, message = call_of(signatures, body)
         return Request(str(body.get("id", where)), api, message, row, truth, _fields(body.get("fields", {})))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        return Unusable(where, f"not JSON: {error}", Flaw.FORMAT)
     except RecursionError:
         return Unusable(where, "nested too deeply", Flaw.FORMAT)
     except (NotRestForm, UnsupportedType) as error:
         return Unusable(where, str(error), Flaw.SIGNATURE)
+    except ValueError as error:  # no JSON, no UTF-8, or a number of thousands of digits
+        return Unusable(where, f"not JSON: {error}", Flaw.FORMAT)

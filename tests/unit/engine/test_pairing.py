@@ -15,7 +15,7 @@ from haldane.engine.addressing import Addressing, addressing, set_aside_because
 from haldane.engine.pairing import ShadowLimits, pairs
 from haldane.judge.outputs import Scored, Scores
 from haldane.judge.rules import Slice
-from haldane.ports import Unavailable
+from haldane.ports import Malformed, Unavailable
 from haldane.telemetry import Telemetry
 from haldane.testing.builders import a_rollout
 
@@ -407,6 +407,12 @@ async def test_what_the_source_raises_is_raised_after_the_pairs_before_it():
             async for batch in batches:
                 seen.append(batch)
     assert len(np.concatenate(seen)) == 1
+
+
+async def test_a_bug_in_reading_the_source_is_its_failure_and_no_reason_to_end_the_agent():
+    run = Run(source=Requests([Request("a", Api.PREDICT, b"")], error=TypeError("unhashable")))
+    with pytest.raises(Malformed, match="TypeError: unhashable"):
+        await run.batches()
 
 
 async def test_a_server_that_breaks_its_contract_ends_it_with_that_error():

@@ -135,6 +135,14 @@ def test_nan_scores_are_wrong_with_full_loss_and_disagree():
     assert found["stable_wrong"] == 0
 
 
+@pytest.mark.parametrize("truth", ["x\ud83d", 10**400, -(10**400), 1e308, NAN, INF])
+def test_a_truth_that_no_class_can_be_is_wrong_or_unknown_and_breaks_nothing(truth):
+    answer = {"scores": floats(0.9, 0.1, shape=(1, 2)), "classes": texts(b"no", b"yes").reshape(1, 2)}
+    for rule in (CLASSES, OutputRule(kind=OutputKind.CLASS_SCORES)):
+        scores = score([answer], [answer], [truth], rule)
+        assert scores.stable_wrong[0] != 0
+
+
 def test_classify_answers_are_compared_by_class_name_even_when_the_order_differs():
     stable = {"scores": floats(0.9, 0.1, shape=(1, 2)), "classes": texts(b"no", b"yes").reshape(1, 2)}
     canary = {"scores": floats(0.1, 0.9, shape=(1, 2)), "classes": texts(b"yes", b"no").reshape(1, 2)}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from haldane import wire
-from haldane.domain.traffic import Api, Request
+from haldane.domain.traffic import Api, Request, key_of
 from haldane.ports import Malformed, Unavailable
 from haldane.serving.restform import NotRestForm, call_of, read_lines
 from haldane.tensors import Signature, TensorSpec, decode
@@ -168,6 +168,33 @@ def test_a_line_nested_without_end_is_a_bad_line_like_any_other(tmp_path):
     deep, good = read_lines(path, ONE)
     assert isinstance(deep, Malformed)
     assert isinstance(good, Request)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('{"instances": [%s]}' % ("1" * 5000), "4300 digits"),
+        ('{"instances": [1], "signature_name": {"a": 1}}', "no signature"),
+        ('{"instances": [1], "signature_name": ["x"]}', "no signature"),
+        ('{"instances": ["\\ud83d"]}', "surrogates"),
+    ],
+)
+def test_what_python_makes_trouble_of_is_a_bad_line_too(tmp_path, line, says):
+    (tmp_path / "odd.jsonl").write_text(f'{line}\n{{"instances": ["a"]}}\n')
+    bad, good = read_lines(tmp_path / "odd.jsonl", TEXT)
+    assert isinstance(bad, Malformed) and says in str(bad)
+    assert isinstance(good, Request)
+
+
+def test_half_a_character_is_an_id_and_a_truth_like_any_other(tmp_path):
+    (tmp_path / "half.jsonl").write_text('{"instances": ["a"], "id": "q\\ud83d", "truth": "x\\ud83d"}\n')
+    (request,) = read_lines(tmp_path / "half.jsonl", TEXT)
+    assert request.key != key_of("q")
+
+
+def test_an_example_takes_no_truth_value():
+    with pytest.raises(NotRestForm, match="must be a number"):
+        call_of(CLASSIFY, {"examples": [{"f": True}]})
 
 
 def test_a_file_that_cannot_be_read_says_so_by_name(tmp_path):
