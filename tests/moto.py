@@ -46,4 +46,4 @@ def bucket(name: str) -> Iterator[str]:
         os.environ.clear()
         os.environ.update(before)
         process.terminate()
-        process.wait(10)
+        process.wait(60)
