@@ -20,7 +20,7 @@ DRAW := $(VENV)/boards
 # A bytecode cache makes every start faster; some environments switch it off.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test setup parts lint unit e2e fault-tests bench soak judge-trials boards board-types board-pictures faults demo-models constraints clean
+.PHONY: help demo test setup parts lint unit e2e fault-tests bench soak judge-trials boards board-types board-pictures faults demo-models pipeline-example constraints clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +88,10 @@ demo-models: models/credit_risk/6 ## Write the demo's model, six versions, and i
 models/credit_risk/6: | $(VENV)/.demo
 	@rm -rf models/credit_risk && mkdir -p models/credit_risk
 	@$(STEP) "six versions of a model" $(BIN)/python -m haldane.demo.prepare --seed 0 --out models/credit_risk
+
+pipeline-example: $(VENV)/.test ## Train, validate, publish and roll out a small model here, and end with the verdict (2 minutes)
+	@run=$$(mktemp -d) && PATH="$(abspath $(BIN)):$$PATH" sh docs/examples/pipeline/run-locally.sh "$$run"; \
+		ended=$$?; rm -rf "$$run"; exit $$ended
 
 constraints: $(VENV)/.test ## Resolve constraints.txt anew from pyproject.toml, keeping pins that still fit
 	@printf 'uv\nsetuptools>=77\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras \

@@ -1,5 +1,6 @@
 """The workflow files of the pipeline's example are what GitHub and GitLab take, and run what is there."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -7,6 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from haldane.config import load_config
+from haldane.serving.modelconfig import parse
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "pipeline"
 FILES = {"github.yml": "vendor.github-workflows", "gitlab-ci.yml": "vendor.gitlab-ci"}
@@ -30,6 +34,45 @@ def test_a_workflow_runs_the_example(file: str) -> None:
     text = (EXAMPLE / file).read_text()
     assert "sh docs/examples/pipeline/run.sh" in text
     assert isinstance(yaml.safe_load(text), dict)
+
+
+def test_the_local_run_gives_the_script_all_it_needs_ends_with_its_code_and_leaves_nothing_running(
+    tmp_path: Path,
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("python", "haldane"):
+        (programs / name).write_text(LOCAL_STUB)
+        (programs / name).chmod(0o755)
+    log, out = tmp_path / "log", tmp_path / "out"
+    script = ["sh", str(EXAMPLE / "run-locally.sh"), str(out)]
+    own = {"PATH": f"{programs}:/usr/bin:/bin", "LOG": str(log), "PORT": "28500"}
+    done = subprocess.run(script, env=own, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    calls = log.read_text().replace(str(EXAMPLE), "").splitlines()
+    running = [int(line.split()[1]) for line in calls if line.startswith("running")]
+    assert len(running) == 3, "two servers and the agent"
+    for pid in running:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    assert "python /train.py build --seed 2" in calls
+    assert f"haldane release publish build/export --model loans --to {out}/models --junit build/validate.xml" in calls
+    assert "haldane release announce loans 7 --agent http://127.0.0.1:28504 --token-file state/token" in calls
+    (out / "first").mkdir()
+    (out / "first" / "holdout.csv").touch()  # train.py writes it
+    load_config(out / "haldane.yaml", parse_models=lambda text, source: parse(text, source=source))
+    (out / "models").mkdir()
+    assert subprocess.run(script, env=own, capture_output=True, check=False).returncode == 2, "the folder is not empty"
+
+
+LOCAL_STUB = """#!/bin/sh
+echo "${0##*/} $*" >> "$LOG"
+case "$*" in
+"sandbox"* | "run"*) echo "running $$" >> "$LOG"; exec sleep 600 ;;
+"release publish"*) echo 7 ;;
+"rollout wait"*) exit 1 ;;
+esac
+"""
 
 
 def test_the_script_is_sh_and_says_what_it_lacks(tmp_path: Path) -> None:
