@@ -221,7 +221,8 @@ def _other(now: Array, then: Array) -> str:
         return ""
     if then.dtype.kind == "f":
         now, then = now.astype(np.float64), then.astype(np.float64)
-        same: Any = np.isclose(now, then, rtol=0.0, atol=_CLOSE * float(np.max(np.abs(then))), equal_nan=True)
+        largest = float(np.max(np.abs(then), initial=0.0, where=np.isfinite(then)))
+        same: Any = np.isclose(now, then, rtol=0.0, atol=_CLOSE * largest, equal_nan=True)
     else:
         same = np.asarray(now == then)
     if same.all():

@@ -117,6 +117,14 @@ def test_two_answers_are_the_same_up_to_rounding(now, said):
     assert found == said or (said == "it cannot be read" and found.startswith(said)), found
 
 
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_in_the_record_says_nothing_of_the_others(odd):
+    then = an_answer(score=(np.array([odd, 1.0], np.float32), 1))
+    assert difference(an_answer(score=(np.array([odd, 1.0001], np.float32), 1)), then) == ""
+    assert difference(an_answer(score=(np.array([odd, 2.0], np.float32), 1)), then).startswith("score: 2 at [1]")
+    assert difference(an_answer(score=(np.array([0.0, 1.0], np.float32), 1)), then).startswith("score: 0 at [0]")
+
+
 def test_scalars_and_empty_outputs_are_compared_too():
     scalar, empty = an_answer(n=(np.int64(4), 9)), an_answer(n=(np.zeros((0, 3), np.float32), 1))
     assert difference(scalar, scalar) == difference(empty, empty) == ""

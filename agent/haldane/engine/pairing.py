@@ -215,10 +215,20 @@ class _Shadow:
                     await self._feed.put(request)
         except PortError as error:  # raised again by `batches`, in the task of whoever reads them
             self._failure = error
-        except Exception as error:  # one model's data must not end the agent, which others' rollbacks wait for
-            log.exception("source_broke", model=self._rollout.model)
-            self._failure = Malformed(self._rollout.model, f"its traffic: {type(error).__name__}: {error}")
+        except Exception as error:
+            self._failure = self._bug("reading its traffic", error)
         self._feed.end()
+
+    def _bug(self, what: str, error: Exception) -> Malformed:
+        """Data that we did not foresee. One model's must not end the agent, which others' rollbacks wait for."""
+        log.exception("shadow_broke", model=self._rollout.model, what=what)
+        return Malformed(self._rollout.model, f"{what}: {type(error).__name__}: {error}")
+
+    async def _score(self) -> None:
+        try:
+            await self._batches.score()
+        except Exception as error:  # its pairs are lost, so nothing passes on those that were left
+            raise self._bug("scoring its answers", error) from error
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -352,7 +362,7 @@ class _Shadow:
             soonest = min(due, last + self._limits.look_seconds)
             await self._wait_woken(soonest if soonest > loop.time() else due)
             ended = self._broken or self._drained or all(task.done() for task in tasks[1:])
-            await self._batches.score()
+            await self._score()
             now = loop.time()
             if not (ended or now >= due or self._worth_a_look(now - last)):
                 continue

@@ -80,7 +80,7 @@ def _compare(scores: Scores, at: NDArray[np.intp], stable: Answer, canary: Answe
         beyond |= further
         distance = np.maximum(distance, apart)
     numbers = None
-    if rule.of_classes:
+    if rule.of_classes and stable[names[0]].size:  # of no class at all nothing can be read
         old_read, new_read = _read(stable, names[0], rule), _read(canary, names[0], rule)
         beyond |= _flips(old_read, new_read)
         numbers = _class_numbers(old_read, rule), _class_numbers(new_read, rule)
@@ -249,7 +249,7 @@ def _hold_against_truth(
     for stack in answers:
         at = stack.at[asked[stack.at]]
         side, name = stack.of(at), rule.name_in(stack.outputs)
-        if not len(at) or name is None or side[name].dtype == object:
+        if not len(at) or name is None or side[name].dtype == object or not side[name].size:
             continue
         if rule.of_classes:
             wrong[at], loss[at] = _class_truth(_read(side, name, rule), known[at], [truth[i] for i in at], rule)

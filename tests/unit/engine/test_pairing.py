@@ -415,6 +415,14 @@ async def test_a_bug_in_reading_the_source_is_its_failure_and_no_reason_to_end_t
         await run.batches()
 
 
+async def test_a_bug_in_scoring_is_its_failure_too_and_nothing_is_handed_on():
+    def score(requests, stable, canary):
+        raise OverflowError("int too large")
+
+    with pytest.raises(Malformed, match="OverflowError: int too large"):
+        await Run(score=score).batches()
+
+
 async def test_a_server_that_breaks_its_contract_ends_it_with_that_error():
     def answer(version, request):
         raise ZeroDivisionError

@@ -143,6 +143,20 @@ def test_a_truth_that_no_class_can_be_is_wrong_or_unknown_and_breaks_nothing(tru
         assert scores.stable_wrong[0] != 0
 
 
+@pytest.mark.parametrize("shape", [(1, 0), (0, 3), (2, 0), (0,)])
+@pytest.mark.parametrize("kind", [OutputKind.CLASS_SCORES, OutputKind.BINARY_PROBABILITY])
+@pytest.mark.parametrize("logits", [False, True])
+def test_an_answer_without_any_class_is_one_that_cannot_be_scored(shape, kind, logits):
+    rule, empty, full = (
+        OutputRule(kind=kind, logits=logits),
+        {"y": floats(shape=shape)},
+        {"y": floats(0.2, shape=(1, 1))},
+    )
+    scores = score([empty, full], [empty, empty], [0, 0], rule)
+    assert scores.disagrees.tolist() == [0, 1]
+    assert np.isnan(scores.canary_wrong).all()
+
+
 def test_classify_answers_are_compared_by_class_name_even_when_the_order_differs():
     stable = {"scores": floats(0.9, 0.1, shape=(1, 2)), "classes": texts(b"no", b"yes").reshape(1, 2)}
     canary = {"scores": floats(0.1, 0.9, shape=(1, 2)), "classes": texts(b"yes", b"no").reshape(1, 2)}
