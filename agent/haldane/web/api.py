@@ -42,7 +42,7 @@ from http import HTTPStatus
 from typing import Protocol
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from haldane.domain.evidence import Ruling
@@ -53,7 +53,7 @@ from haldane.domain.record import Record, to_line
 from haldane.domain.release import Announcement, Hold
 from haldane.domain.rollout import CommandKind, Rollout, RolloutId, Transition
 from haldane.web.events import MOST_EVENT_BYTES, BadEvent, OtherEvent, over_http
-from haldane.web.jsonform import as_json
+from haldane.web.jsonform import JsonAnswer, as_json
 from haldane.web.labels import MOST_LABELS, MOST_LABELS_BYTES, BadLabel, read_labels
 from haldane.web.people import Keys, refusal
 from haldane.web.problem import Problem
@@ -156,22 +156,22 @@ class Api:
         ]
 
     async def status(self, request: Request) -> Response:
-        return JSONResponse(as_json(self._agent.status()))
+        return JsonAnswer(as_json(self._agent.status()))
 
     async def rollouts(self, request: Request) -> Response:
         found = await self._agent.rollouts(read_number(request, "limit", 100, 1000))
-        return JSONResponse({"rollouts": as_json(list(found))})
+        return JsonAnswer({"rollouts": as_json(list(found))})
 
     async def rollout(self, request: Request) -> Response:
         name = RolloutId(request.path_params["rollout"])
         found = await self._agent.rollout(name)
         rulings = await self._agent.rulings(name)
-        return JSONResponse({"rollout": as_json(found), "ruling": as_json(rulings[-1] if rulings else None)})
+        return JsonAnswer({"rollout": as_json(found), "ruling": as_json(rulings[-1] if rulings else None)})
 
     async def rulings(self, request: Request) -> Response:
         name = RolloutId(request.path_params["rollout"])
         await self._agent.rollout(name)
-        return JSONResponse({"rulings": as_json(list(await self._agent.rulings(name)))})
+        return JsonAnswer({"rulings": as_json(list(await self._agent.rulings(name)))})
 
     async def explanation(self, request: Request) -> Response:
         language = request.query_params.get("language", "en")
@@ -179,7 +179,7 @@ class Api:
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"language: must be one of {', '.join(LANGUAGES)}")
         story = await self._agent.story(RolloutId(request.path_params["rollout"]))
         rollout, sentences = story.rollout, explained(story, language)
-        return JSONResponse({"verdict": rollout.verdict, "phase": rollout.phase, "sentences": sentences})
+        return JsonAnswer({"verdict": rollout.verdict, "phase": rollout.phase, "sentences": sentences})
 
     async def evidence(self, request: Request) -> Response:
         name = RolloutId(request.path_params["rollout"])
@@ -192,7 +192,7 @@ class Api:
         await self._agent.rollout(name)
         after, limit = read_number(request, "after", 0, 2**53), read_number(request, "limit", 1000, 10_000)
         found = await self._agent.records(name, after=after, limit=limit)
-        return JSONResponse({"records": as_json(list(found))})
+        return JsonAnswer({"records": as_json(list(found))})
 
     async def log(self, request: Request) -> Response:
         """Not `as_json`: a hash covers every number as it was stored."""
@@ -206,7 +206,7 @@ class Api:
         model = self._agent.local(body["model"])
         person = await self._allowed(request, Right.START, model, body["by"])
         made = await self._agent.start(model, body["version"], by=person.name, why=body["why"])
-        return JSONResponse({"rollout": as_json(made)}, status_code=HTTPStatus.CREATED)
+        return JsonAnswer({"rollout": as_json(made)}, status_code=HTTPStatus.CREATED)
 
     async def command(self, request: Request) -> Response:
         self._keys.who(request)
@@ -221,7 +221,7 @@ class Api:
         done = await self._agent.command(rollout.id, kind, by=by, why=body["why"], known=known)
         if done.refused:
             raise Problem(HTTPStatus.CONFLICT, done.why)
-        return JSONResponse({"before": done.before.phase, "after": done.after.phase, "why": done.why})
+        return JsonAnswer({"before": done.before.phase, "after": done.after.phase, "why": done.why})
 
     async def labels(self, request: Request) -> Response:
         self._keys.who(request)
@@ -239,7 +239,7 @@ class Api:
             raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, why)
         found = await self._agent.put_labels(model, labels)
         told = {"accepted": found.accepted, "duplicate": found.duplicate, "unknown": found.unknown}
-        return JSONResponse(told, status_code=HTTPStatus.ACCEPTED)
+        return JsonAnswer(told, status_code=HTTPStatus.ACCEPTED)
 
     async def _allowed(self, request: Request, right: Right, model: str, says: str = "") -> Person:
         return await allowed(self._agent, self._keys.who(request, says), right, model)
@@ -258,7 +258,7 @@ class Api:
         person = await self._allowed(request, Right.ANNOUNCE, model, one.by)
         taken = await self._agent.announce(replace(one, model=model, by=person.name))
         told = {"model": one.model, "version": one.version, "taken": taken}
-        return JSONResponse(told, status_code=HTTPStatus.ACCEPTED)
+        return JsonAnswer(told, status_code=HTTPStatus.ACCEPTED)
 
 
 __all__ = ["Agent", "AgentStatus", "Api", "Story"]

@@ -10,6 +10,7 @@ from typing import Any
 
 from haldane.domain.fleet import ModelName
 from haldane.domain.release import Announcement
+from haldane.web.jsonform import whole
 
 PUBLISHED = "haldane.release.published"
 MOST_EVENT_BYTES = 64 * 1024
@@ -55,7 +56,7 @@ def _announcement(read: Callable[[], Any]) -> Announcement:
     if not isinstance(version, int) or isinstance(version, bool) or not 0 <= version < 2**63:
         raise BadEvent(f"data.version must be a version number, got {version!r:.60}; data must be {_FORM}")
     return Announcement(
-        key=f"{source} {name}",
+        key=whole(f"{source} {name}"),
         model=ModelName(_text(data, "model")),
         version=version,
         by=_text(data, "by", str(source)),
@@ -67,4 +68,4 @@ def _text(data: Mapping[str, Any], key: str, otherwise: str = "") -> str:
     value = data.get(key, otherwise)
     if not isinstance(value, str) or not 0 < len(value.strip()) <= _MOST_CHARS:
         raise BadEvent(f"data.{key} must be text that is not empty, got {value!r:.60}; data must be {_FORM}")
-    return value
+    return whole(value)

@@ -11,12 +11,13 @@ from http import HTTPStatus
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from haldane.judge.answer import Answer, Reply, reply_on
 from haldane.web.api import Agent
 from haldane.web.chinese import in_chinese
+from haldane.web.jsonform import JsonAnswer
 from haldane.web.problem import Problem, Unknown
 from haldane.web.requests import MOST_BODY_BYTES, guarded, read_bytes
 
@@ -37,7 +38,7 @@ class Gates:
         ]
 
     async def verdict(self, request: Request) -> Response:
-        return JSONResponse(await self._told(request.query_params))
+        return JsonAnswer(await self._told(request.query_params))
 
     async def promote(self, request: Request) -> Response:
         return await self._gate(request, Answer.PASS)
@@ -48,7 +49,7 @@ class Gates:
     async def _gate(self, request: Request, opens_on: Answer) -> Response:
         told = await self._told(await _metadata(request))
         opened = told["answer"] == opens_on
-        return JSONResponse(told, status_code=HTTPStatus.OK if opened else HTTPStatus.CONFLICT)
+        return JsonAnswer(told, status_code=HTTPStatus.OK if opened else HTTPStatus.CONFLICT)
 
     async def _told(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """The answer as JSON values; Problem where it does not say which version, Unknown for another model."""

@@ -4,11 +4,26 @@ NaN and infinities become null: JSON has no word for them, and "not known" is
 what they mean to a reader.
 """
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any
+
+from starlette.responses import JSONResponse
+
+
+def whole(text: str) -> str:
+    """The text with "?" for half a character, which JSON may hold and UTF-8 has no bytes for."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
+
+
+class JsonAnswer(JSONResponse):
+    """JSON whatever its texts hold: a file's name, or what an older release took in, need be no UTF-8."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(errors="replace")
 
 
 def as_json(value: Any) -> Any:

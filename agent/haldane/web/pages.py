@@ -41,19 +41,24 @@ class Pages:
         return HTMLResponse(await asyncio.to_thread(_page, story))
 
 
-def _index(status: AgentStatus, rollouts: Sequence[Rollout]) -> str:
+def _index(status: AgentStatus, rollouts: Sequence[Rollout]) -> bytes:
     from haldane.web import report
 
-    return report.index_page(status, rollouts)
+    return _page_of(report.index_page(status, rollouts))
 
 
-def _missing(what: str) -> str:
+def _missing(what: str) -> bytes:
     from haldane.web import report
 
-    return report.missing_page(what)
+    return _page_of(report.missing_page(what))
 
 
-def _page(story: Story) -> str:
+def _page(story: Story) -> bytes:
     from haldane.web import report
 
-    return report.page(story)
+    return _page_of(report.page(story))
+
+
+def _page_of(text: str) -> bytes:
+    """Its bytes, whatever texts it shows: see `JsonAnswer`."""
+    return text.encode(errors="replace")

@@ -6,9 +6,10 @@ from http import HTTPStatus
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from haldane.ports import PortError, Refused, StaleWrite, Unavailable
+from haldane.web.jsonform import JsonAnswer, whole
 from haldane.web.problem import Problem, Unknown
 
 MOST_BODY_BYTES = 64 * 1024  # a command is a few hundred bytes; more is a mistake or an attack
@@ -33,7 +34,7 @@ def guarded(handler: Handler) -> Handler:
         except PortError as other:
             status, error = HTTPStatus.BAD_GATEWAY, str(other)
         headers = {"WWW-Authenticate": 'Bearer realm="haldane"'} if status == HTTPStatus.UNAUTHORIZED else None
-        return JSONResponse({"error": error}, status_code=status, headers=headers)
+        return JsonAnswer({"error": error}, status_code=status, headers=headers)
 
     return answer
 
@@ -61,7 +62,7 @@ async def read_body(request: Request, fields: Mapping[str, type], optional: Coll
     mistakes += [_mistake(key, kind, body.get(key)) for key, kind in wanted.items() if not _fits(body.get(key), kind)]
     if mistakes:
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(mistakes))
-    return body
+    return {key: whole(value) if isinstance(value, str) else value for key, value in body.items()}
 
 
 def _fits(value: object, kind: type) -> bool:
@@ -77,6 +78,6 @@ def _mistake(key: str, kind: type, value: object) -> str:
 
 def read_number(request: Request, name: str, default: int, most: int) -> int:
     text = request.query_params.get(name, str(default))
-    if not text.isdecimal():
+    if not (text.isdecimal() and len(text) < 20):
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name}: must be a whole number, got {text!r:.60}")
     return min(int(text), most)

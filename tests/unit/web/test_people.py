@@ -87,6 +87,8 @@ async def test_a_hold_takes_its_right_and_has_the_name_of_the_token(agent: Memor
     assert (await post(agent, PEOPLE[0][0], "/v1/holds", HOLD)).status_code == 403
     assert agent.refused == [("ada", Right.HOLD, "credit")]
     people = [*PEOPLE, ("cal-cal-cal-cal-cal-cal", CAL)]
+    late = await post(agent, people[-1][0], "/v1/holds", {**HOLD, "until": 2_000_000_000_000}, people)
+    assert late.status_code == 422 and "not milliseconds" in late.text
     made = await post(agent, people[-1][0], "/v1/holds", {**HOLD, "until": 2_000_000_000}, people)
     assert (made.status_code, made.json()["hold"]["by"], made.json()["hold"]["until"]) == (200, "cal", 2e9)
     assert (await post(agent, PEOPLE[0][0], "/v1/holds/end", HOLD)).status_code == 403

@@ -268,3 +268,21 @@ async def test_labels_need_the_token_and_a_model_that_is_watched(http):
     assert (await post_labels(http, body, token="guess")).status_code == 403
     assert (await post_labels(http, body, model="")).status_code == 400
     assert (await post_labels(http, body, model="?model=other")).status_code == 404
+
+
+async def test_half_a_character_is_taken_as_a_question_mark_and_one_that_is_there_takes_no_page_away(http, agent):
+    said = b'{"kind": "pause", "by": "ada", "why": "looks odd \\ud83d"}'
+    headers = bearer() | {"content-type": "application/json"}
+    answer = await http.post("/v1/rollouts/credit-2-test/commands", content=said, headers=headers)
+    assert answer.status_code == 200
+    assert answer.json()["why"] == "ada: looks odd ?"
+    (story,) = agent.stories.values()
+    agent.add(replace(story, rollout=replace(story.rollout, why="file \udcff has changed")))
+    for path in ("/v1/status", "/v1/rollouts", "/v1/rollouts/credit-2-test", "/"):
+        answer = await http.get(path)
+        assert answer.status_code == 200, path
+        assert "file ? has changed" in answer.text, path
+
+
+async def test_a_number_of_thousands_of_digits_is_refused(http):
+    assert (await http.get("/v1/records?limit=" + "9" * 5000)).status_code == 422
