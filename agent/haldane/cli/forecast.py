@@ -15,12 +15,12 @@ _SAYS = {
     "en": {
         "opening": "{model}, at {rate:.3g} pairs a second over {servers} server(s):",
         "measured": "Rates as measured in rollout {rollout}, {pairs} pairs.",
-        "guessed": "Rates are guesses: no rollout of this model is on record yet.",
+        "guessed": "Rates are guesses: no rollout of this model with {least} pairs is on record yet.",
     },
     "zh": {
         "opening": "{model}，每秒 {rate:.3g} 对，共 {servers} 台服务器：",
         "measured": "各项比率取自上线 {rollout} 的实测，共 {pairs} 对。",
-        "guessed": "各项比率为估计值：尚无该模型的上线记录。",
+        "guessed": "各项比率为估计值：尚无该模型达到 {least} 对的上线记录。",
     },
 }
 
@@ -83,13 +83,14 @@ def _measured(settings: "Config", model: str, guess: "Traffic", says: dict[str, 
     """The traffic of the model's newest rollout on record, or the guess; and a sentence saying which."""
     from haldane.adapters.sql import open_store
     from haldane.engine.judging import rules_of
-    from haldane.judge.traffic import measured
+    from haldane.judge.traffic import LEAST_MEASURED, measured
     from haldane.ports import PortError
 
+    guessed = says["guessed"].format(least=LEAST_MEASURED)
     try:
         store = open_store(settings.store_url.get_secret_value(), new=False)
     except PortError:  # no agent has run yet
-        return guess, says["guessed"]
+        return guess, guessed
     try:
         for rollout in store.rollouts():
             if rollout.model != model:
@@ -100,10 +101,10 @@ def _measured(settings: "Config", model: str, guess: "Traffic", says: dict[str, 
                 pairs = f"{sum(len(entry) for entry in entries):,}"
                 return traffic, says["measured"].format(rollout=rollout.id, pairs=pairs)
     except PortError as error:
-        return guess, f"{says['guessed']} ({error})"
+        return guess, f"{guessed} ({error})"
     finally:
         store.close()
-    return guess, says["guessed"]
+    return guess, guessed
 
 
 def _shares(given: tuple[str, ...], slices: list[str]) -> dict[str, float]:
