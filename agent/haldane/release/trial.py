@@ -25,7 +25,6 @@ _NEW_USER, _NEW_NET = 0x10000000, 0x40000000  # <linux/sched.h>
 _ROWS = 2
 _RECORDED = 16  # golden requests whose answers are kept; each replica is asked all of them before it is labelled
 _LARGEST_ANSWER = 256 * 1024  # bytes
-_LOAD_SECONDS = 1.5  # and, in that time, each caller's last call to its end
 _MOST_CALLERS = 16  # more would tell of this machine, and their stacks count as the model's memory
 _MOST_INPUTS = 64  # different ones that are called with under load
 _LARGEST_FILE = 64 * 1024  # bytes; none at all would stop Python from finding a place for temporary files
@@ -63,7 +62,7 @@ def main() -> None:
             tell(**line)
             ran += [(line["signature"], line["row"])] if line["step"] == "ran" else []
         if ran:
-            tell(**run_many(session, signatures, bodies, ran))
+            tell(**run_many(session, signatures, bodies, ran, seconds=asked["under_load"]))
     tell(step="done")
 
 
@@ -141,7 +140,9 @@ def run_made_up(session: Any, signatures: Mapping[str, Any]) -> Iterator[dict[st
             yield from _recorded(session, signatures[name], body, answer)
 
 
-def run_many(session: Any, signatures: Mapping[str, Any], bodies: list[bytes], ran: list[_Ran]) -> dict[str, Any]:
+def run_many(
+    session: Any, signatures: Mapping[str, Any], bodies: list[bytes], ran: list[_Ran], *, seconds: float
+) -> dict[str, Any]:
     """What has run once, by many callers at once: golden requests, or made-up input where none ran."""
     from haldane.release.underload import under_load
 
@@ -149,7 +150,7 @@ def run_many(session: Any, signatures: Mapping[str, Any], bodies: list[bytes], r
     try:
         calls = [_call(session, signatures[name], bodies[row] if row >= 0 else None) for name, row in chosen]
         callers = min(_MOST_CALLERS, len(os.sched_getaffinity(0)))
-        return {"step": "under_load"} | asdict(under_load(calls, callers=callers, seconds=_LOAD_SECONDS))
+        return {"step": "under_load"} | asdict(under_load(calls, callers=callers, seconds=seconds))
     except Exception as error:  # whatever the graph does with it, or no memory for another thread
         return {"step": "overloaded", "why": _first_line(error)}
 

@@ -39,13 +39,17 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a version may use: bytes on disk, and bytes of memory and seconds in its trial."""
+    """What a version may use: bytes on disk, and bytes of memory and seconds in its trial.
+
+    `under_load`: for how many of these seconds it is called by many at once.
+    """
 
     size: int = 10 * 2**30
     memory: int = 4 * 2**30
     seconds: float = 120.0
     frozen: bool = False  # a model without variables is meant
     network: bool = False  # the trial may go on where the network cannot be taken from it
+    under_load: float = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +133,7 @@ def _trial(
         "memory": limits.memory,
         "alarm": math.ceil(limits.seconds) + _GRACE_SECONDS,
         "network": limits.network,
+        "under_load": limits.under_load,
         "golden": [base64.b64encode(body).decode() for body in golden],
     }
     with tempfile.TemporaryDirectory(prefix="haldane-trial-") as home:

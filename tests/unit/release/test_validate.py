@@ -33,7 +33,7 @@ from haldane.release.trial import main
 main()
 """
 # Time to start is the machine's affair here; and where it cannot take the network away, the rest is still to be seen.
-PATIENT = Limits(seconds=280, network=True)
+PATIENT = Limits(seconds=280, under_load=0.1, network=True)
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +89,8 @@ def test_what_a_model_takes_is_measured(tmp_path):
     assert found.profile.load_seconds > 0 and found.profile.call_seconds > 0
     assert f"adds {found.profile.memory_bytes:,} bytes" in detail(found, "load")
     load = found.profile.under_load
-    assert load.calls > load.callers == min(16, len(os.sched_getaffinity(0)))
-    assert 0 < load.p50_seconds <= load.p99_seconds < load.seconds
+    assert load.calls >= load.callers == min(16, len(os.sched_getaffinity(0)))
+    assert 0 < load.p50_seconds <= load.p99_seconds <= load.seconds
     assert f"{load.callers} caller" in detail(found, "under load") and "without Serving" in detail(found, "under load")
 
 
