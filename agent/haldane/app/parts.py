@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, disable_created_metrics
 import haldane
 from haldane.adapters.sql import SqlStore, open_store
 from haldane.app.access import tls_of, writable
+from haldane.app.atrest import declared_at_of, moved, put_at_rest
 from haldane.app.gateways import open_routers
 from haldane.app.golden import Golden, open_golden
 from haldane.app.meters import Facts, Sources, open_sources, readings
@@ -66,6 +67,7 @@ class Parts:
     gauges_from: Sources
     footprints: Footprints
     batch_waits: BatchWaits
+    declared_at: Mapping[ModelName, float]  # when it was written which version is stable; seconds, wall clock
     clock: SystemClock = field(default_factory=SystemClock)
     tls: Tls | None = None  # to the servers
     routers: Mapping[str, Router] = field(default_factory=dict)
@@ -211,41 +213,33 @@ async def open_parts(config: Config, stack: AsyncExitStack) -> Parts:
     footprints = Footprints(gauges_from.processes if Gauge.MEMORY in kinds or config.limits_memory else {})
     longest = config.shadow.batching_delay
     waits = BatchWaits(longest.total_seconds() if longest else None)
-    desk = _desk(config, store)
+    declared_at = declared_at_of(config)
+    desk = _desk(config, store, declared_at)
     routers = await open_routers(config, desk, stack)
     desk.gateways |= {name: GatewayView(None, "it has not been looked at yet") for name in routers}
     return Parts(
-        config, clients, store, desk, telemetry, lease, gauges_from, footprints, waits, tls=tls, routers=routers
+        config,
+        clients,
+        store,
+        desk,
+        telemetry,
+        lease,
+        gauges_from,
+        footprints,
+        waits,
+        declared_at,
+        tls=tls,
+        routers=routers,
     )
 
 
-def _desk(config: Config, store: SqlStore) -> Desk:
+def _desk(config: Config, store: SqlStore, declared_at: Mapping[ModelName, float]) -> Desk:
     base = config.base or ServerConfig(tuple(ModelEntry(name=ModelName(name), base_path="") for name in config.models))
     servers = {server.name: server for server in config.fleet}
     desk = Desk(mode=config.mode, servers=servers, base=base, watched={}, vouches=True)
     desk.frozen = lambda model, at: frozen(config.freeze, config.full_name(model), at)
-    put_at_rest(config, desk, store.settled())
+    put_at_rest(config, desk, store.settled(), moved(store), declared_at)
     return desk
-
-
-def put_at_rest(config: Config, desk: Desk, settled: Mapping[ModelName, tuple[int, int]]) -> None:
-    """Each model's stable version: what the config declares, or what rollouts made of it since (`settled`)."""
-    for name, section in config.models.items():
-        model = ModelName(name)
-        entry = desk.base.entry(model)
-        declared = section.at_rest(entry)
-        if declared is None and section.stable == "none" and model in settled:
-            declared = settled[model][0]  # the first version has passed since
-        if declared is None:
-            continue
-        stable, was_declared = settled.get(model, (declared, declared))
-        if was_declared != declared:
-            # Somebody has edited the file since that rollout: the file is the newer word.
-            if model not in desk.watched and stable != declared:
-                log.warning("stable_taken_from_config", model=name, config=declared, rollout=stable)
-            stable = declared
-        known = desk.watched.get(model)
-        desk.put_stable(model, stable, declared, section.clients, provable=known is not None and known.provable)
 
 
 def api_token(config: Config) -> str:

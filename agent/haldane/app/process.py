@@ -17,12 +17,13 @@ import haldane
 from haldane.app import releases
 from haldane.app.agent import Agent
 from haldane.app.assembly import Assembly
+from haldane.app.atrest import moved, put_at_rest
 from haldane.app.boot import boot_configs
 from haldane.app.discover import keep_discovering
 from haldane.app.gauges import show_rollout
 from haldane.app.labeltopic import keep_reading
 from haldane.app.notices import Told, open_told
-from haldane.app.parts import Parts, api_token, open_parts, put_at_rest
+from haldane.app.parts import Parts, api_token, open_parts
 from haldane.app.people import with_certificates, with_tokens
 from haldane.app.registry import open_aliases
 from haldane.app.releases import Task
@@ -163,7 +164,9 @@ async def _supervise(parts: Parts, agent: Agent, acting: Iterable[Task]) -> None
     """Read anew what an agent before this one left, while this one waited: nobody acts before that."""
     while True:
         try:
-            put_at_rest(parts.config, parts.desk, await asyncio.to_thread(parts.store.settled))
+            settled = await asyncio.to_thread(parts.store.settled)
+            moved_at = await asyncio.to_thread(moved, parts.store)
+            put_at_rest(parts.config, parts.desk, settled, moved_at, parts.declared_at)
             await agent.holds()
             await agent.supervisor.take_up()
             # Not before: they are another agent's until then, and what moves there does not show here.

@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry
 from haldane.adapters.sql import open_store
 from haldane.app import releases
 from haldane.app.agent import Agent
+from haldane.app.atrest import put_at_rest
 from haldane.app.history import History
-from haldane.app.parts import put_at_rest
 from haldane.app.takeback import take_back
 from haldane.config import load_config
 from haldane.domain.evidence import Ruling, Verdict
@@ -62,7 +62,7 @@ class Place:
         fleet = {server.name: server for server in self.config.fleet}
         self.desk = Desk(mode=self.config.mode, servers=fleet, base=base, watched={})
         if mode == "enforce":
-            put_at_rest(self.config, self.desk, {})
+            put_at_rest(self.config, self.desk, {}, {}, {})
         for name in fleet:
             self.desk.put_view(name, a_view(1, labels={"stable": 1}, server=name))
         self.refusal, self.clearing, self.prepared = "", None, []
@@ -217,7 +217,7 @@ async def test_a_first_version_is_judged_on_limits_and_nobody_gets_it_before_it_
 
 async def test_a_first_version_that_passed_is_stable_after_a_restart_too(tmp_path):
     place = Place(tmp_path, stable="none")
-    put_at_rest(place.config, place.desk, {MODEL: (1, 1)})
+    put_at_rest(place.config, place.desk, {MODEL: (1, 1)}, {}, {})
     assert place.agent.status().stable == {MODEL: 1}
     with pytest.raises(Refused, match="stable already"):
         await place.start(version=1)
@@ -340,8 +340,16 @@ async def test_a_story_tells_the_labels_before_and_after(place):
     ],
 )
 def test_stable_is_what_rollouts_made_of_what_the_config_declares(place, settled, stable):
-    put_at_rest(place.config, place.desk, {ModelName(name): value for name, value in settled.items()})
+    known = {ModelName(name): value for name, value in settled.items()}
+    put_at_rest(place.config, place.desk, known, {MODEL: 100.0}, {MODEL: 200.0})
     assert place.desk.watched[MODEL].stable == stable
+    assert place.desk.declared[MODEL] == 1
+
+
+@pytest.mark.parametrize("declared_at", [50.0, 100.0])
+def test_a_config_written_before_the_last_promotion_takes_nobody_back_to_what_was_left_behind(place, declared_at):
+    put_at_rest(place.config, place.desk, {MODEL: (3, 2)}, {MODEL: 100.0}, {MODEL: declared_at})
+    assert place.desk.watched[MODEL].stable == 3
     assert place.desk.declared[MODEL] == 1
 
 

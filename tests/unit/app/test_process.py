@@ -1,6 +1,7 @@
 """In which order an agent may act, and what ends it."""
 
 import asyncio
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -35,6 +36,7 @@ class Standby:
         self.telemetry = Telemetry.on(CollectorRegistry())
         self.held = Holds(self.store, SystemClock())
         self.agent = SimpleNamespace(supervisor=self.supervisor, waiting={}, holds=self.held.standing)
+        self.declared_at = {MODEL: time.time()}
         section = ModelSection(stable=1, clients=Clients.LABEL)
         self.config = SimpleNamespace(models={MODEL: section})
 
@@ -76,6 +78,20 @@ async def test_what_another_agent_did_meanwhile_is_read_before_anything_may_be_d
     assert standby.desk.watched[MODEL].stable == 2
     assert standby.desk.watched[MODEL].provable
     assert [one.version for one in standby.held.known()] == [1]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_standby_that_read_its_config_long_ago_takes_no_server_back_by_it(standby):
+    await standby.other.renew()
+    task = standby.run()
+    await asyncio.sleep(0)
+    # The other was started anew with a config that says 2, and has made 3 stable since.
+    standby.first.commit(a_rollout(Phase.SUCCEEDED, phase_since=time.time() + 1.0), None, [], settled=(MODEL, 3, 2))
+    await standby.other.release()
+    await standby.lease.renew()
+    await eventually(lambda: not standby.agent.waiting)
+    assert standby.desk.watched[MODEL].stable == 3
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
