@@ -89,7 +89,7 @@ models/credit_risk/6: | $(VENV)/.demo
 	@rm -rf models/credit_risk && mkdir -p models/credit_risk
 	@$(STEP) "six versions of a model" $(BIN)/python -m haldane.demo.prepare --seed 0 --out models/credit_risk
 
-pipeline-example: $(VENV)/.test ## Train, validate, publish and roll out a small model here, and end with the verdict (2 minutes)
+pipeline-example: $(VENV)/.test ## Train, validate, publish and roll out a small model here, and end with the verdict (a minute or two)
 	@run=$$(mktemp -d) && PATH="$(abspath $(BIN)):$$PATH" sh docs/examples/pipeline/run-locally.sh "$$run"; \
 		ended=$$?; rm -rf "$$run"; exit $$ended
 

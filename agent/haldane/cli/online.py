@@ -10,6 +10,7 @@ from haldane.app.access import tls_of
 from haldane.app.golden import open_golden
 from haldane.app.lists import open_list
 from haldane.app.meters import Sources, open_sources
+from haldane.app.people import with_certificates
 from haldane.app.sources import answered_by, first_request, open_source, signatures_of
 from haldane.cli.neighbours import Finding, neighbours
 from haldane.config import Config, ModelSection
@@ -38,9 +39,20 @@ async def findings(config: Config) -> list[Finding]:
             found += await _model(config, name, views, clients)
         if config.shadow.dask is not None:
             found.append(await _senders(config.shadow.dask))
+        if config.proxy is not None and config.proxy.whole:
+            found.append(_certificates(config))
         found += await _gauges(config, await open_sources(config, stack))
         found += await neighbours(config)
     return found
+
+
+def _certificates(config: Config) -> Finding:
+    """Whether certificates can be read."""
+    try:
+        with_certificates(config)
+    except PortError as error:
+        return False, str(error)
+    return True, "proxy.gives: certificates can be read here"
 
 
 async def _senders(scheduler: str) -> Finding:

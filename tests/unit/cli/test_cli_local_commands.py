@@ -219,3 +219,13 @@ def test_a_forecast_takes_its_rates_from_the_newest_rollout_on_record(config, tm
     assert told.exit_code == 0, told.output
     assert taken in told.output and rollout.id in told.output and "5,000" in told.output
     assert "100 " in told.output.splitlines()[0]  # pairs a second, as they came
+
+
+def test_whether_certificates_can_be_read_is_told_before_the_agent_runs(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.write_text(f"{CONFIG}proxy: {{addresses: [127.0.0.1], gives: certificate}}\n")
+    assert "ok  proxy.gives: certificates can be read here" in run("check", "config", str(config), "--online").stdout
+    monkeypatch.setitem(sys.modules, "haldane.web.certificates", None)
+    told = run("check", "config", str(config), "--online")
+    assert (told.exit_code, "NO  proxy.gives: reading certificates needs a package" in told.stderr) == (4, True)
