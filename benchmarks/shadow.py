@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a shadow call costs, beside the least that Python's gRPC can do and beside h2load, all in one run.
+"""What a shadow call costs, beside the least that Python's gRPC and pycurl can do and beside h2load, all in one run.
 
     python benchmarks/shadow.py [--calls 40000] [--in-flight 128] [--rounds 5] [--check] [--table docs/benchmarks.md]
 
@@ -22,7 +22,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
@@ -51,7 +50,7 @@ class Round:
     quiet: Cost
     below: Cost
     lean: Cost
-    curl: Cost | None  # where pycurl is installed
+    curl: Cost
     one: Cost
     two: Cost  # two processes together: calls per second of both, CPU per call of both
 
@@ -115,7 +114,7 @@ def run_round(ports: tuple[int, int], calls: int, in_flight: int, body: Path) ->
         callers("quiet", 1, ports, calls, in_flight),
         callers("below", 1, ports, calls, in_flight),
         callers("lean", 1, ports, calls, in_flight),
-        callers("curl", 1, ports, calls, in_flight) if find_spec("pycurl") else None,
+        callers("curl", 1, ports, calls, in_flight),
         callers("haldane", 1, ports, calls, in_flight),
         callers("haldane", 2, ports, calls // 2, in_flight),
     )
@@ -146,7 +145,7 @@ def page(rounds: Sequence[Round], said: str) -> str:
         "the same, its collector likewise": [one.quiet for one in rounds],
         "the same, below grpc.aio's Python layer": [one.below for one in rounds],
         "an HTTP/2 client of 100 lines (`wirespeed/lean.py`)": [one.lean for one in rounds],
-        "libcurl by pycurl (`wirespeed/curl.py`)": [one.curl for one in rounds if one.curl],
+        "libcurl by pycurl (`wirespeed/curl.py`)": [one.curl for one in rounds],
         "Haldane, one process": [one.one for one in rounds],
         "Haldane, two processes": [one.two for one in rounds],
     }
@@ -158,7 +157,6 @@ def page(rounds: Sequence[Round], said: str) -> str:
             pairs_per_core(costs) if "Haldane" in name else "-",
         )
         for name, costs in callers.items()
-        if costs
     ]
     return "\n\n".join(
         (

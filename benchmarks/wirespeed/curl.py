@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
-"""libcurl, whose HTTP/2 is nghttp2's, as a caller: pycurl's multi interface, half of the calls to each server.
+"""The least that pycurl does, as a caller: libcurl's multi interface without asyncio, half of the calls to each server.
 
-    pip install pycurl==7.49.0
     python benchmarks/wirespeed/curl.py curl STABLE_PORT CANARY_PORT CALLS IN_FLIGHT
 
 Only to measure. Says "ready", waits for a line, then calls.

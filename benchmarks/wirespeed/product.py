@@ -12,7 +12,7 @@ import math
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
-from contextlib import AsyncExitStack, aclosing
+from contextlib import aclosing, closing
 
 from prometheus_client import CollectorRegistry
 
@@ -25,8 +25,7 @@ from haldane.engine.collector import quieten
 from haldane.engine.pairing import ShadowLimits, pairs
 from haldane.judge.analysis import Analysis
 from haldane.judge.outputs import OutputKind, OutputRule
-from haldane.serving.calls import Calls, outcomes
-from haldane.serving.channel import open_channel
+from haldane.serving.legs import Legs, outcomes
 from haldane.serving.shadow import Scorer
 from haldane.telemetry import Telemetry
 from haldane.testing.builders import a_rollout
@@ -49,7 +48,7 @@ class Stream:
 class TwoArms:
     """A ModelServer, as far as pairing asks, whose versions are two responders."""
 
-    def __init__(self, arms: Mapping[int | str, Calls]) -> None:
+    def __init__(self, arms: Mapping[int | str, Legs]) -> None:
         self._arms = arms
 
     def predict_both(
@@ -62,9 +61,8 @@ class TwoArms:
 
 async def haldane(ports: tuple[int, int], calls: int, in_flight: int) -> None:
     """As many pairs as make that many calls, judged by the default rules in batches of the default size."""
-    async with AsyncExitStack() as stack:
-        channels = [await stack.enter_async_context(open_channel(server_at(port), None)) for port in ports]
-        arms = TwoArms({STABLE: Calls(channels[0]), CANARY: Calls(channels[1])})
+    with closing(Legs(server_at(ports[0]), None)) as stable, closing(Legs(server_at(ports[1]), None)) as canary:
+        arms = TwoArms({STABLE: stable, CANARY: canary})
         rollout = a_rollout(Phase.PROMOTING, servers=(ServerName("r0"),), promoted=(ServerName("r0"),))
         analysis = Analysis(AnalysisSection().rules(rate_per_second=10_000.0, floor=True), rollout.servers)
         began = time.monotonic()

@@ -64,7 +64,12 @@ def status_of(code: grpc.StatusCode, words: str) -> Status:
 
 def words_of(error: grpc.aio.AioRpcError) -> str:
     """The server's (or gRPC's) own words with the code, cut to a readable length."""
-    words = f"{error.code().name}: {error.details() or 'no message'}"
+    return said(error.code(), error.details())
+
+
+def said(code: grpc.StatusCode, details: str | None) -> str:
+    """Likewise."""
+    words = f"{code.name}: {details or 'no message'}"
     return words if len(words) <= WORDS else words[:WORDS] + "..."
 
 

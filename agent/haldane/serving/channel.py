@@ -49,16 +49,6 @@ class Tls:
         if (self.cert is None) != (self.key is None):
             raise ValueError("mTLS needs both a certificate and its key")
 
-    def credentials(self) -> grpc.ChannelCredentials:
-        """Reads the files now; OSError when one cannot be read."""
-
-        def pem(path: Path | None) -> bytes | None:
-            return path.read_bytes() if path else None
-
-        return grpc.ssl_channel_credentials(
-            root_certificates=pem(self.ca), private_key=pem(self.key), certificate_chain=pem(self.cert)
-        )
-
     def options(self) -> Sequence[tuple[str, Any]]:
         return (("grpc.ssl_target_name_override", self.server_name),) if self.server_name else ()
 
@@ -67,8 +57,15 @@ def open_channel(server: Server, tls: Tls | None) -> grpc.aio.Channel:
     """A channel to that server; it connects at the first call. Refused when a TLS file cannot be read."""
     if tls is None:
         return grpc.aio.insecure_channel(server.address, options=OPTIONS)
+    ca, cert, key = read_pem(server, tls)
+    credentials = grpc.ssl_channel_credentials(root_certificates=ca, private_key=key, certificate_chain=cert)
+    return grpc.aio.secure_channel(server.address, credentials, options=(*OPTIONS, *tls.options()))
+
+
+def read_pem(server: Server, tls: Tls) -> tuple[bytes | None, bytes | None, bytes | None]:
+    """What is in the files of `ca`, `cert` and `key` now. Refused when one cannot be read."""
     try:
-        credentials = tls.credentials()
+        ca, cert, key = (path.read_bytes() if path else None for path in (tls.ca, tls.cert, tls.key))
     except OSError as error:
         raise Refused(server.name, f"cannot read TLS file {error.filename}: {error.strerror}") from error
-    return grpc.aio.secure_channel(server.address, credentials, options=(*OPTIONS, *tls.options()))
+    return ca, cert, key

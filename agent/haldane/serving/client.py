@@ -1,6 +1,6 @@
 """One TF Serving process over gRPC: look, reload, predict, scrape.
 
-Owns: the channel, deadlines, the cap on our own calls, what has been proven on
+Owns: the channel, the way of shadow pairs, deadlines, the cap on our own calls, what has been proven on
 this process. Leaves to `rollout.planner` what to change, to `engine.converge`
 when, to `serving.shadow` pairing. It reports what was said and never repeats a
 call of itself: a reload that got no answer may yet be applied, so the caller
@@ -12,7 +12,7 @@ Source: recorded transcripts of TF Serving 2.20; model_service_impl.cc, server_c
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -39,6 +39,7 @@ from haldane.serving import modelconfig, splice
 from haldane.serving.answers import PASSING, look_failed, reload_failed, status_of, version_statuses, words_of
 from haldane.serving.calls import Calls
 from haldane.serving.channel import Tls, open_channel
+from haldane.serving.legs import Legs
 from haldane.serving.proofs import Proofs
 from haldane.tensors import Signature, difference, signatures
 
@@ -66,6 +67,7 @@ class ServingClient:
         server: Server,
         channel: grpc.aio.Channel,
         http: httpx.AsyncClient,
+        legs: Legs,
         *,
         limits: Limits,
         now: Callable[[], float] = time.time,
@@ -77,7 +79,7 @@ class ServingClient:
         self._http = http
         self._cap = asyncio.Semaphore(limits.calls_at_once)
         self._raw: dict[str, Any] = {}  # method path -> call taking and giving bytes
-        self._calls = Calls(channel)
+        self._calls, self._legs = Calls(channel), legs
         self._proofs = Proofs()
         self._available: dict[ModelName, frozenset[int]] = {}  # at the last look
         self._jam = _Jam(*limits.jam_seconds)
@@ -275,7 +277,7 @@ class ServingClient:
         self, model: ModelName, request: Request, *, first: Choice, second: Choice, deadline: float
     ) -> Awaitable[tuple[Outcome, Outcome]]:
         """Two calls sent together, in that order; see `predict`."""
-        return self._calls.both(model, request, first, second, deadline)
+        return self._legs.both(model, request, first, second, deadline)
 
     async def scrape(self) -> str | None:
         """Its metrics page; None when it has none (no URL, or monitoring is off there)."""
@@ -364,13 +366,16 @@ async def open_client(
     Refused when a TLS file cannot be read. The metrics page is plain HTTP:
     Serving has no TLS there.
     """
-    channel = open_channel(server, tls)
     limits = limits or Limits()
-    async with httpx.AsyncClient(timeout=limits.scrape_seconds, trust_env=False) as http, channel:
-        client = ServingClient(server, channel, http, limits=limits, now=now)
-        watching = asyncio.create_task(client.watch_connection(), name=f"watch channel {server.name}")
-        try:
-            yield client
-        finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+    async with (
+        httpx.AsyncClient(timeout=limits.scrape_seconds, trust_env=False) as http,
+        open_channel(server, tls) as raw,
+    ):
+        with closing(Legs(server, tls)) as legs:
+            client = ServingClient(server, raw, http, legs, limits=limits, now=now)
+            watching = asyncio.create_task(client.watch_connection(), name=f"watch channel {server.name}")
+            try:
+                yield client
+            finally:
+                watching.cancel()
+                await asyncio.gather(watching, return_exceptions=True)

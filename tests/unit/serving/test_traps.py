@@ -5,13 +5,13 @@ judge or the release checks answer are tested there. Over the sandbox where it c
 """
 
 import asyncio
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import grpc
 import pytest
+from tests.pki import server_credentials
 
 from haldane import wire
 from haldane.domain.fleet import ModelEntry, ModelName, ModelView, Policy, ServerConfig, ServerName
@@ -391,31 +391,6 @@ async def test_statement_88_answers_of_any_size_are_received() -> None:
 
 
 # --- trap 30: the admin calls are unauthenticated unless mTLS is used -------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def pki(tmp_path_factory: pytest.TempPathFactory, need_binary: Callable[[str], str]) -> Path:
-    """A certificate authority, a server certificate for replica.test, a client certificate."""
-    openssl, place = need_binary("openssl"), tmp_path_factory.mktemp("pki")
-
-    def run(*arguments: str) -> None:
-        subprocess.run([openssl, *arguments], check=True, capture_output=True, cwd=place)
-
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    run("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.crt", "-days", "2", "-subj", "/CN=test ca")
-    for name, alternative in (("server", "DNS:replica.test"), ("client", "DNS:haldane")):
-        run("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        (place / f"{name}.ext").write_text(f"subjectAltName={alternative}\n")
-        run(
-            *("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial"),
-            *("-out", f"{name}.crt", "-days", "2", "-extfile", f"{name}.ext"),
-        )
-    return place
-
-
-def server_credentials(pki: Path, *, client_verify: bool) -> grpc.ServerCredentials:
-    pair = ((pki / "server.key").read_bytes(), (pki / "server.crt").read_bytes())
-    return grpc.ssl_server_credentials([pair], (pki / "ca.crt").read_bytes(), require_client_auth=client_verify)
 
 
 async def test_trap_30_mtls_admits_our_certificate(pki: Path) -> None:
