@@ -13,7 +13,7 @@ from haldane.app.parts import Parts
 from haldane.app.shadowing import shadow
 from haldane.app.takeback import take_back
 from haldane.domain.evidence import Ruling
-from haldane.domain.fleet import Condition
+from haldane.domain.fleet import Condition, ServerConfig, ServerName
 from haldane.domain.rollout import Mode, Rollout, RolloutId, Transition
 from haldane.engine.latewatch import LateWatch
 from haldane.engine.observe import Observer, Pace
@@ -77,13 +77,21 @@ class Assembly:
             sinks=sinks,
             telemetry=parts.telemetry,
             clock=parts.clock,
-            wanted=desk.decided if desk.mode is Mode.ENFORCE else None,
+            wanted=self.decided,
             list_storage=listing if every else None,
             on_shelf=self._on_shelf,
             on_queued=parts.batch_waits.on_scrape,
             also=self._conditions,
             pace=Pace(listing=every.total_seconds()),
         )
+
+    def decided(self, server: ServerName) -> ServerConfig | None:
+        """What that server should hold, as far as this agent decides it.
+
+        Not while it stands by: it would take every canary of the other's for an intruder, and page for each.
+        """
+        desk = self.parts.desk
+        return desk.decided(server) if desk.mode is Mode.ENFORCE and self.supervisor.taken_up else None
 
     def _agent(self) -> Agent:
         parts = self.parts

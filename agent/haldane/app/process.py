@@ -48,6 +48,7 @@ from haldane.web.server import make_app
 log = structlog.get_logger()
 
 STORE_RETRY_SECONDS = 1.0
+AT_REST_SECONDS = 10.0  # between two looks of one that stands by at what is stable
 COMFORT_RETRY_SECONDS = 5.0
 NOT_HELD = "the store's lease, the right to act, is not held: another agent holds it, or the store is away; see the log"
 
@@ -153,20 +154,39 @@ async def _comfort(
 async def _act_when_allowed(parts: Parts, agent: Agent, acting: Iterable[Task]) -> None:
     """Take up rollouts once the lease is held; end the process when another agent has taken it."""
     agent.waiting["lease"] = NOT_HELD
-    while not parts.lease.held():  # noqa: ASYNC110 - a lease begins and ends by the clock, which sets no event
-        await asyncio.sleep(0.1)
+    showing = asyncio.create_task(_keep_at_rest(parts), name="at rest")
+    try:
+        while not parts.lease.held():  # noqa: ASYNC110 - a lease begins and ends by the clock, which sets no event
+            await asyncio.sleep(0.1)
+    finally:
+        showing.cancel()
+        await asyncio.gather(showing, return_exceptions=True)
     async with asyncio.TaskGroup() as group:
         group.create_task(_end_when_lost(parts.lease, agent, parts.telemetry), name="lease watch")
         group.create_task(_supervise(parts, agent, acting), name="rollouts")
+
+
+async def _keep_at_rest(parts: Parts) -> None:
+    """While another agent acts: show what is stable as it leaves it, to `haldane render` among others."""
+    while True:
+        await asyncio.sleep(AT_REST_SECONDS)
+        try:
+            await _at_rest(parts)
+        except Unavailable as error:
+            log.warning("store_unavailable", detail=error.detail)
+
+
+async def _at_rest(parts: Parts) -> None:
+    settled = await asyncio.to_thread(parts.store.settled)
+    moved_at = await asyncio.to_thread(moved, parts.store)
+    put_at_rest(parts.config, parts.desk, settled, moved_at, parts.declared_at)
 
 
 async def _supervise(parts: Parts, agent: Agent, acting: Iterable[Task]) -> None:
     """Read anew what an agent before this one left, while this one waited: nobody acts before that."""
     while True:
         try:
-            settled = await asyncio.to_thread(parts.store.settled)
-            moved_at = await asyncio.to_thread(moved, parts.store)
-            put_at_rest(parts.config, parts.desk, settled, moved_at, parts.declared_at)
+            await _at_rest(parts)
             await agent.holds()
             await agent.supervisor.take_up()
             # Not before: they are another agent's until then, and what moves there does not show here.

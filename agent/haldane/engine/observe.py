@@ -40,8 +40,9 @@ class Observer:
     """What is wrong in the fleet, and those who should know.
 
     `base` gives the models' paths; `read` turns a metrics page into counters
-    and raises nothing; `wanted` the config a server should have, None in
-    observe mode, where nobody here decides what should be loaded. `list_storage`
+    and raises nothing; `wanted` the config a server should have, None where
+    nobody here decides what should be loaded: in observe mode, and on an agent
+    that stands by, which does not know what the other one does. `list_storage`
     lists a base path, where this process can read it; None: not asked for.
     `also` gives what is wrong elsewhere, as of a time (seconds).
     """
@@ -55,7 +56,7 @@ class Observer:
         sinks: Mapping[str, AlertSink],
         telemetry: Telemetry,
         clock: Clock,
-        wanted: Callable[[ServerName], ServerConfig] | None = None,
+        wanted: Callable[[ServerName], ServerConfig | None] = lambda server: None,
         list_storage: ListStorage | None = None,
         on_shelf: Callable[[str, storage.Shelf, float], None] = lambda path, shelf, at: None,
         on_queued: Callable[[ServerName, Mapping[float, float]], None] = lambda server, queued: None,
@@ -141,10 +142,9 @@ class Observer:
         self._on_shelf(path, self._shelves[path], at)
 
     def _expected(self, server: ServerName) -> Expected | None:
-        if self._wanted is None:
+        if (wanted := self._wanted(server)) is None:
             return None
-        entries = self._wanted(server).models
-        return {entry.name: entry for entry in entries if entry.policy is Policy.SPECIFIC}
+        return {entry.name: entry for entry in wanted.models if entry.policy is Policy.SPECIFIC}
 
     def _count_states(self, server: ServerName, before: ReplicaView | None, view: ReplicaView) -> None:
         for model, seen in view.models.items():

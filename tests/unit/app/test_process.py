@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from haldane.adapters.sql import open_store
 from haldane.app import process
+from haldane.app.assembly import Assembly
 from haldane.app.parts import SystemClock
 from haldane.config.models import ModelSection
 from haldane.domain.fleet import Clients
@@ -94,6 +95,26 @@ async def test_a_standby_that_read_its_config_long_ago_takes_no_server_back_by_i
     assert standby.desk.watched[MODEL].stable == 3
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_one_that_stands_by_shows_what_is_stable_as_the_other_leaves_it(standby, monkeypatch):
+    monkeypatch.setattr(process, "AT_REST_SECONDS", 0.01)
+    await standby.other.renew()
+    task = standby.run()
+    standby.first.commit(a_rollout(Phase.SUCCEEDED), None, [], settled=(MODEL, 2, 1))
+    await eventually(lambda: standby.desk.watched[MODEL].stable == 2)
+    assert not standby.supervisor.taken_up
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_it_decides_what_servers_should_hold_once_it_has_read_what_is_live(standby):
+    made = Assembly.__new__(Assembly)
+    made.parts, made.supervisor = standby, standby.supervisor
+    wanted = [made.decided(server) for server in ("r0",)]
+    await standby.supervisor.take_up()
+    assert wanted == [None]
+    assert made.decided("r0").entry(MODEL).labels == {"stable": 1}
 
 
 async def test_a_lease_that_another_took_ends_the_agent_and_an_outage_of_the_store_does_not(standby):

@@ -86,7 +86,7 @@ def an_observer(*pages: str | Exception | None, sinks=None, wanted=None, pace=No
         sinks=sinks or {},
         telemetry=Telemetry.on(registry),
         clock=Clock(),
-        wanted=wanted,
+        wanted=wanted or (lambda server: None),
         pace=pace or Pace(scrape=0.001, tell=0.01, retry=0.001),
         on_shelf=on_shelf or (lambda path, shelf, at: None),
     )
@@ -176,6 +176,22 @@ def test_what_should_be_loaded_is_asked_for_at_each_look_when_somebody_decides_i
     observer.on_view(R0, a_view(ONE, FAILED_3))
     assert observer.conditions() == ()
     assert entry.policy is Policy.SPECIFIC
+
+
+def test_one_that_stands_by_takes_nothing_of_what_the_other_does_for_drift():
+    entry, decides = BASE.models[0].serving((1,), {"stable": 1}), []
+    observer, _ = an_observer(wanted=lambda server: ServerConfig((entry,)) if decides else None)
+    clock = observer._clock
+    trial = a_view(ONE, VersionStatus(2, AVAILABLE), stable=2)
+    for _ in range(20):
+        observer.on_view(R0, trial)
+        clock.at += 60.0
+    assert observer.conditions() == ()
+    decides.append(True)
+    for _ in range(20):
+        observer.on_view(R0, trial)
+        clock.at += 60.0
+    assert {one.name for one in observer.conditions()} == {"unapproved_version", "label_drift"}
 
 
 @pytest.fixture
