@@ -791,3 +791,14 @@ def test_two_servers_cannot_poll_one_file_and_labels_in_a_file_need_a_flag(folde
     two = POLLED.replace("}]", "}, {address: 'h:2', config_file: polled.config}]")
     assert "servers[0] too" in problems(folder, two)["servers[1].config_file"][1]
     assert any("--allow_version_labels" in note for note in notes(load(folder, POLLED)))
+
+
+def test_a_server_with_fewer_threads_is_shadowed_with_a_quarter_of_its_own(folder: Path) -> None:
+    config = load(folder, MINIMAL.replace("{name: r1,", "{name: r1, grpc_threads: 16,"))
+    assert [config.shadow.pairs_at_once(server.grpc_threads) for server in config.fleet] == [4, 2]
+    assert config.shadow.model_copy(update={"concurrency": 7}).pairs_at_once(16) == 7  # said of all
+
+
+def test_a_server_without_threads_is_a_mistake(folder: Path) -> None:
+    found = problems(folder, MINIMAL.replace("{name: r1,", "{name: r1, grpc_threads: 0,"))
+    assert list(found) == ["servers[1].grpc_threads"]

@@ -17,6 +17,7 @@ class Form:
     process_port: int | None = None
     process_group: str = ""
     memory: int | None = None  # bytes
+    grpc_threads: int | None = None
     canary: bool = False
 
     def server(
@@ -40,4 +41,5 @@ class Form:
             process_url=f"http://{host}:{self.process_port}/metrics" if self.process_port else None,
             process_group=self.process_group,
             memory=self.memory,
+            grpc_threads=self.grpc_threads,
         )

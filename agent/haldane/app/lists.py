@@ -15,6 +15,7 @@ def open_list(section: DiscoverSection) -> ServerList:
         process_port=section.process_port,
         process_group=section.process_group,
         memory=section.memory,
+        grpc_threads=section.grpc_threads,
         canary=section.canary,
     )
     if section.file is not None:

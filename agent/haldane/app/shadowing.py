@@ -61,10 +61,12 @@ class _Shadow:
 
     @property
     def _limits(self) -> ShadowLimits:
-        shadow = self._parts.config.shadow
+        shadow, clients = self._parts.config.shadow, self._parts.clients
+        threads = {name: clients[name].server.grpc_threads for name in self._rollout.shadowed if name in clients}
         return ShadowLimits(
             pairs_per_second=min(shadow.rate, HELD_RATE) if self._rollout.exposed else shadow.rate,
-            concurrency=shadow.pairs_at_once,
+            concurrency=shadow.pairs_at_once(),
+            concurrency_on={name: shadow.pairs_at_once(own) for name, own in threads.items() if own is not None},
             bytes_in_flight=shadow.bytes_in_flight,
             deadline_seconds=shadow.deadline.total_seconds(),
             aa_share=0.0 if self._rollout.first else shadow.aa_share,
@@ -102,7 +104,7 @@ class _Shadow:
             spread = Spread(
                 senders=RemoteSenders(workers, self._order, rollout),
                 rollout=rollout,
-                most=self._limits.concurrency,
+                most=min([self._limits.concurrency, *self._limits.concurrency_on.values()]),
                 address=self._address,
                 masked=lambda server: parts.loading(rollout.model, server),
                 crowded=parts.batch_waits.crowded,
@@ -149,10 +151,15 @@ class _Shadow:
 
 def split(limits: ShadowLimits, index: int, of: int) -> ShadowLimits:
     """What one of so many senders may, so that all together keep the limits; at least one pair at once."""
+
+    def part(pairs_at_once: int) -> int:
+        return max(1, pairs_at_once // of + (index < pairs_at_once % of))
+
     return replace(
         limits,
         pairs_per_second=limits.pairs_per_second / of,
-        concurrency=max(1, limits.concurrency // of + (index < limits.concurrency % of)),
+        concurrency=part(limits.concurrency),
+        concurrency_on={server: part(number) for server, number in limits.concurrency_on.items()},
         bytes_in_flight=limits.bytes_in_flight // of,
         batch_seconds=ASK_SECONDS,
         look_seconds=ASK_SECONDS / 2,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from haldane.config.base import Section
-from haldane.config.quantities import Address, Duration, Size
+from haldane.config.quantities import Address, Duration, GrpcThreads, Size
 
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"  # RFC 1123
 NAMESPACED = rf"^{_LABEL}/{_LABEL}(\.{_LABEL})*$"  # NAMESPACE/NAME of a Kubernetes object
@@ -57,6 +57,9 @@ class DiscoverSection(Section):
 
     memory: Size | None = None
     """What each server's process may use in all: see servers[].memory. Wants process_port or prometheus.memory."""
+
+    grpc_threads: GrpcThreads | None = None
+    """--grpc_max_threads of each of them, where it is not that of shadow.grpc_threads."""
 
     canary: bool = False
     """Dedicated canary servers, which take no user traffic (placement: own_replicas)."""

@@ -74,6 +74,7 @@ Size = Annotated[int, BeforeValidator(_size)]
 Address = Annotated[str, AfterValidator(address_of)]
 HttpUrl = Annotated[str, AfterValidator(_http)]
 Name = Annotated[str, Field(pattern=r"^[^\s/]+$", max_length=200)]
+GrpcThreads = Annotated[int, Field(ge=1)]
 SchedulerUrl = Annotated[str, AfterValidator(_scheduler)]
 
 

@@ -215,6 +215,7 @@ class Config(Section):
                 process_url=one.process_url,
                 process_group=one.process_group,
                 memory=one.memory,
+                grpc_threads=one.grpc_threads,
             )
             for one in self.servers
         )

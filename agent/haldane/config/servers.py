@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from haldane.config.base import Section
-from haldane.config.quantities import Address, HttpUrl, Name, Size
+from haldane.config.quantities import Address, GrpcThreads, HttpUrl, Name, Size
 
 
 class ServerSection(Section):
@@ -30,6 +30,9 @@ class ServerSection(Section):
     memory: Size | None = None
     """What its process may use in all, such as "16GiB": the container's or the machine's limit. No version is loaded
     there whose need goes beyond it. Wants process_url or prometheus.memory, which tell what is in use."""
+
+    grpc_threads: GrpcThreads | None = None
+    """Its --grpc_max_threads, where it is not that of shadow.grpc_threads."""
 
     canary: bool = False
     """A dedicated canary server, which takes no user traffic (placement: own_replicas)."""

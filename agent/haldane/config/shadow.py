@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from haldane.config.base import Section
-from haldane.config.quantities import Duration, SchedulerUrl, Size
+from haldane.config.quantities import Duration, GrpcThreads, SchedulerUrl, Size
 
 
 class ShadowSection(Section):
@@ -15,12 +15,12 @@ class ShadowSection(Section):
     rate: Annotated[float, Field(gt=0, le=100_000)] = 50.0
     """Pairs a second over all servers; each pair is one call to stable and one to canary."""
 
-    grpc_threads: Annotated[int, Field(ge=1)] = 32
-    """--grpc_max_threads of the servers; Serving itself takes four for each CPU. A call that finds none free is refused
-    at once, a user's like one of ours."""
+    grpc_threads: GrpcThreads = 32
+    """--grpc_max_threads of the servers, but for those that have a number of their own; Serving itself takes four for
+    each CPU. A call that finds none free is refused at once, a user's like one of ours."""
 
     concurrency: Annotated[int, Field(ge=1, le=1000)] | None = None
-    """Pairs in flight on one server, of two calls each; by default as many as take a quarter of grpc_threads."""
+    """Pairs in flight on one server, of two calls each; by default as many as take a quarter of its grpc_threads."""
 
     bytes_in_flight: Size = 64 << 20
     """Bytes of requests on the way to one server; a request larger than this goes alone."""
@@ -40,7 +40,6 @@ class ShadowSection(Section):
     them; by default this process sends them. Needs `pip install "haldane[dask]"` here and on the workers, and
     traffic of files that every worker can read under the same name."""
 
-    @property
-    def pairs_at_once(self) -> int:
-        """Pairs in flight on one server: two calls each, on a quarter of its threads."""
-        return self.concurrency or max(1, self.grpc_threads // 8)
+    def pairs_at_once(self, own_threads: int | None = None) -> int:
+        """Pairs in flight on one server: two calls each, on a quarter of its threads, its own where it says so."""
+        return self.concurrency or max(1, (own_threads or self.grpc_threads) // 8)

@@ -62,6 +62,7 @@ class Server:
     process_url: str | None = None  # page where the CPU and memory of its process are measured
     process_group: str = ""  # its `groupname` there, when that page is a process exporter's
     memory: int | None = None  # bytes that its process may use in all; None: nobody said
+    grpc_threads: int | None = None  # --grpc_max_threads there, where it is not that of all (shadow.grpc_threads)
 
 
 class Policy(StrEnum):

@@ -47,7 +47,8 @@ class ShadowLimits:
     """How hard servers may be shadowed, and in what portions pairs are handed on."""
 
     pairs_per_second: float = 50.0  # over all servers, evenly
-    concurrency: int = 4  # pairs in flight per server
+    concurrency: int = 4  # pairs in flight per server,
+    concurrency_on: Mapping[ServerName, int] = field(default_factory=dict)  # and on those where it is another
     bytes_in_flight: int = 64 << 20  # of requests, per server; a larger request goes alone
     deadline_seconds: float = 5.0  # for each side
     aa_share: float = 0.1  # of pairs with stable on both sides
@@ -56,6 +57,10 @@ class ShadowLimits:
     look_seconds: float = 0.5  # but no more often: a look costs the judge milliseconds
     slowdown: float = 3.0  # shed when stable's median exceeds its best one times this
     slack_seconds: float = 0.010  # and by more than this
+
+    def at_once(self, server: ServerName) -> int:
+        """Pairs in flight on that server."""
+        return self.concurrency_on.get(server, self.concurrency)
 
 
 @dataclass(slots=True)
@@ -184,7 +189,7 @@ class _Shadow:
         self._told = 0  # of those sent
         self._handed_on = self._aside = 0  # of those sent
         self._draws = draws
-        self._feed = Feed(_READ_AHEAD * limits.concurrency * max(1, len(lanes)))
+        self._feed = Feed(_READ_AHEAD * max(limits.concurrency, sum(limits.at_once(lane.name) for lane in lanes)))
         self._out: set[int] = set()  # sent, not back
         self._ids: OrderedDict[str, int] = OrderedDict()
         self._wake = asyncio.Event()
@@ -197,7 +202,7 @@ class _Shadow:
         """The reader and each lane's senders; an error in any ends up in `batches`."""
         tasks = [asyncio.create_task(self._read(), name="shadow source")]
         for lane in self._lanes:
-            for _ in range(self._limits.concurrency):
+            for _ in range(self._limits.at_once(lane.name)):
                 tasks.append(asyncio.create_task(self._guarded(self._work(lane)), name=f"shadow {lane.name}"))
         return tasks
 

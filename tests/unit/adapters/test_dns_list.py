@@ -117,6 +117,12 @@ async def test_what_is_no_name_or_no_port_is_refused(zone):
         await asked(zone, "a..b", port=8500).read()
 
 
+async def test_each_server_has_as_many_threads_as_is_said_of_all(zone):
+    zone.records = [record(A("10.0.0.1"))]
+    [server] = await asked(zone, port=8500, grpc_threads=16).read()
+    assert server.grpc_threads == 16
+
+
 async def test_where_the_process_of_each_server_is_measured(zone):
     zone.records = [record(A("10.0.0.1"))]
     [server] = await asked(zone, port=8500, process_port=9256, process_group="serving").read()

@@ -317,6 +317,13 @@ async def test_pairs_spread_evenly_over_servers_and_never_exceed_the_concurrency
     assert all(server.most_at_once <= 6 for server in servers.values())  # two calls a pair
 
 
+async def test_a_server_with_threads_of_its_own_number_has_a_concurrency_of_its_own():
+    servers = {"r0": FakeServer(), "r1": FakeServer()}
+    limits = {"concurrency": 3, "concurrency_on": {"r1": 1}, "pairs_per_second": 2000.0}
+    await Run(servers, source=stream(400), limits=limits).rows()
+    assert (servers["r0"].most_at_once, servers["r1"].most_at_once) == (6, 2)
+
+
 @pytest.mark.parametrize(("size", "at_once"), [(100, 5), (400, 1), (5000, 1)])
 async def test_bytes_in_flight_are_limited_and_a_larger_request_goes_alone(size, at_once):
     server = FakeServer()
