@@ -62,14 +62,14 @@ def publish_(
     with failures():
         notes = _notes(metadata, run, tracking)
         shelf = shelf_at(where, model)
-        found = tried(path, trial, model, err=True)
+        found, served = tried(path, trial, model.rpartition("/")[2], err=True)  # Serving knows no namespaces
         leave_unless_fine(path, found)
         assert found.manifest is not None
         if not again and (same := already(shelf, found.manifest)):
             click.echo(f"version {same.version} has exactly these files already", err=True)
             click.echo(same.version)
             return
-        _beside_newest(shelf, found)
+        _beside(shelf, found, served)
         checks = {check.name: check.detail for check in found.checks}
         origin = Origin(by, datetime.now(UTC), checks, notes, found.answers, found.profile)
         made = publish(folder_of(path), found.manifest, shelf, origin)
@@ -77,12 +77,20 @@ def publish_(
     click.echo(made.version)
 
 
-def _beside_newest(shelf: "Shelf", found: "Validation") -> None:
-    """Tells the latency under load beside that of the newest version there, where both were measured."""
+def _beside(shelf: "Shelf", found: "Validation", served: int | None) -> None:
+    """Tells the latency under load beside that of the version `served`, None: the newest in the storage."""
     from haldane.judge.profile import beside
+    from haldane.ports import PortError
 
-    newest, load = next(iter(shelf.published()), None), found.profile and found.profile.under_load
-    if newest is not None and load and (told := beside(load, newest, shelf.release(newest).profile)):
+    load = found.profile and found.profile.under_load
+    version = next(iter(shelf.published()), None) if served is None else served
+    if not load or version is None:
+        return
+    try:
+        told = beside(load, version, shelf.release(version).profile)
+    except PortError:  # nobody published it, or its record cannot be read: nothing to compare with
+        return
+    if told:
         click.echo(told, err=True)
 
 

@@ -87,21 +87,24 @@ def validate_(path: str, model: str | None, manifest: Path | None, trial: Trial)
     """
     if (trial.served is None) != (model is None):
         leave(USAGE, "--served and --model belong together: the address of a server, and the model's name there")
-    found = tried(path, trial, model)
+    found, _ = tried(path, trial, model)
     if manifest and found.manifest:
         _write(manifest, found.manifest.text)
     leave_unless_fine(path, found)
     click.echo(f"{path} may be released")
 
 
-def tried(path: str, trial: Trial, model: str | None, *, err: bool = False) -> "Validation":
-    """Every check of the version at `path`, each told (`err`: on stderr); exit code 2 or 4 when it cannot begin."""
+def tried(path: str, trial: Trial, model: str | None, *, err: bool = False) -> "tuple[Validation, int | None]":
+    """Every check of the version at `path`, each told (`err`: on stderr); exit code 2 or 4 when it cannot begin.
+
+    Also the version that was served where the trial says to look. `model`: its name there.
+    """
     from haldane.release.junit import junit as xml
     from haldane.release.validate import Limits, validate
 
     folder = folder_of(path)
     requests = _requests(trial.golden) if trial.golden else []
-    promised = asyncio.run(_signatures(trial.served, model)) if trial.served and model else None
+    served, promised = asyncio.run(_promised(trial.served, model)) if trial.served and model else (None, None)
     limits = Limits(
         int(trial.max_size * _GIB), int(trial.memory * _GIB), trial.timeout, trial.frozen, trial.allow_network
     )
@@ -111,7 +114,7 @@ def tried(path: str, trial: Trial, model: str | None, *, err: bool = False) -> "
         click.echo(f"{word}  {check.name}: {check.detail}", err=check.result != "ok" or err)
     if trial.junit:
         _write(trial.junit, xml(f"haldane release validate {path}", found))
-    return found
+    return found, served
 
 
 def leave_unless_fine(path: str, found: "Validation") -> None:
@@ -158,18 +161,20 @@ def _requests(file: Path) -> list[bytes]:
     return bodies
 
 
-async def _signatures(address: str, model: str) -> "Mapping[str, Signature]":
+async def _promised(address: str, model: str) -> "tuple[int | None, Mapping[str, Signature]]":
     """What clients use today: the version labelled stable, or else the highest; exit code 4 without an answer."""
     from haldane.domain.fleet import ModelName, Server, ServerName
-    from haldane.ports import PortError, Refused
+    from haldane.ports import PortError
+    from haldane.rollout.wanted import STABLE
     from haldane.serving.client import open_client
 
     try:
         async with open_client(Server(ServerName(address), address)) as client:
-            try:
-                return await client.signatures(ModelName(model), "stable")
-            except Refused:
-                return await client.signatures(ModelName(model))
+            name = ModelName(model)
+            seen = (await client.look({name: (STABLE,)}, {})).models[name]
+            stable = seen.labels.get(STABLE)
+            version = max(seen.loaded, default=None) if stable is None else stable
+            return version, await client.signatures(name, version)
     except PortError as error:
         leave(INFRASTRUCTURE, f"--served: {error}; is the address right, and the server up?")
 

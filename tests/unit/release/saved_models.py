@@ -26,6 +26,17 @@ def linear(path: Path, *names: str, score: Callable[[Any], Any] = tf.nn.relu, le
     return path
 
 
+def affine(path: Path) -> Path:
+    """`x` (n,) in, `y` (n,) out, as the sandbox's toy model of that name."""
+    module = tf.Module()
+    module.weight = tf.Variable(10.0)
+    module.serve = tf.function(
+        lambda x: {"y": module.weight * x}, input_signature=[tf.TensorSpec([None], tf.float32, "x")]
+    )
+    tf.saved_model.save(module, str(path), signatures=module.serve)
+    return path
+
+
 def strings(path: Path) -> Path:
     """A model that reads a number from the text of its one input `text` (n,), and so cannot read "" ."""
     module = tf.Module()

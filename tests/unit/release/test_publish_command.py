@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from datetime import UTC, datetime
 
 import pytest
 import yaml
@@ -10,8 +11,12 @@ from click.testing import CliRunner
 from tests.unit.release import saved_models
 
 from haldane.cli import main
+from haldane.release.manifest import listing, manifest
+from haldane.release.publish import Origin
+from haldane.release.publish import publish as store
 from haldane.release.shelf import Shelf
 from haldane.release.storage import Disk
+from haldane.testing.sandboxes import Sandbox
 
 
 def release(*arguments):
@@ -65,6 +70,26 @@ def test_the_same_files_again_are_the_same_version_unless_a_new_one_is_asked_for
     assert re.search(r"^p99 under load [\d.]+ ms, version 1 had [\d.]+ ms$", third.stderr, re.M), third.stderr
     shown = yaml.safe_load(release("show", "credit", "2", "--from", tmp_path).stdout)
     assert shown["profile"]["under_load"]["p99_seconds"] > 0
+
+
+def test_with_a_server_it_is_compared_with_what_is_served_there_under_the_name_without_namespace(tmp_path):
+    model = saved_models.affine(tmp_path / "run")
+
+    def publish_in_finance(*more):
+        trial = ("--allow-network", "--timeout", "280", "--again")
+        return release("publish", model, "--model", "finance/credit", "--to", tmp_path / "kept", *trial, *more)
+
+    assert publish_in_finance().stdout == "1\n"
+    files = manifest(model, listing(model, most_bytes=10**6))
+    shelf = Shelf(Disk(tmp_path / "kept"), "finance/credit")
+    assert store(model, files, shelf, Origin("ada", datetime.now(UTC), {}, {})).version == 2, "the newest, not measured"
+    with Sandbox(tmp_path / "sandbox") as sandbox:
+        sandbox.add("credit", 1)
+        sandbox.start(sandbox.config(sandbox.entry("credit", 1)))
+        third = publish_in_finance("--served", sandbox.server.address)
+    assert (third.exit_code, third.stdout) == (0, "3\n"), third.output
+    assert "ok  served: as the version now served" in third.stderr
+    assert re.search(r"^p99 under load [\d.]+ ms, version 1 had", third.stderr, re.M), third.stderr
 
 
 def test_a_model_that_must_not_be_released_is_not_published(tmp_path):
