@@ -1,6 +1,8 @@
 """Callers at once: how many calls there are, who fails, and what the quantiles mean."""
 
 import threading
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,9 +20,18 @@ def test_callers_are_there_at_once_and_each_makes_one_call_however_long_it_takes
 def test_the_calls_are_made_in_turn():
     made = []
     calls = [lambda one=one: made.append(one) for one in "abc"]
-    found = under_load(calls, callers=2, seconds=0.02)
-    assert set(made) == set("abc")
-    assert found.calls == len(made) > 2
+    assert under_load(calls, callers=5, seconds=0.0).calls == 5
+    assert sorted(made) == ["a", "a", "b", "b", "c"], "each caller begins one further"
+
+
+def test_none_begins_once_the_time_is_over(monkeypatch):
+    clock = count()  # a second each time that somebody looks
+    monkeypatch.setattr("haldane.release.underload.time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    made = []
+    calls = [lambda one=one: made.append(one) for one in "abc"]
+    found = under_load(calls, callers=1, seconds=10.0)
+    assert "".join(made) == "abcab"
+    assert (found.calls, found.seconds, found.p50_seconds, found.p99_seconds) == (5, 11.0, 1.0, 1.0)
 
 
 def test_what_a_call_raises_is_raised():
