@@ -18,6 +18,8 @@ from haldane.web.chinese import in_chinese
 ROOT = Path(haldane.__file__).parent
 WRITTEN_IN = (
     "rollout/machine.py",
+    "rollout/moves.py",
+    "rollout/looks.py",
     "rollout/planner.py",
     "rollout/second.py",
     "rollout/ramp.py",

@@ -13,7 +13,7 @@ from haldane import files
 from haldane.app import process
 from haldane.config import freeze
 from haldane.judge import analysis, hearing
-from haldane.rollout import boot, intake, machine, ramp, revert, second
+from haldane.rollout import boot, intake, machine, moves, ramp, revert, second
 from haldane.serving import configedit, foreign, polledfile
 
 # What says why a server, a gateway, a file, an announcement or a promotion waits for somebody.
@@ -50,9 +50,9 @@ def of_function(function: Callable[..., Any]) -> Iterator[str]:
 
 def of_holds() -> Iterator[str]:
     """Why the machine holds a rollout, or calls it stuck."""
-    for call in ast.walk(ast.parse(inspect.getsource(machine))):
+    for call in (one for room in (machine, moves) for one in ast.walk(ast.parse(inspect.getsource(room)))):
         named = call.func.id if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) else ""
-        if named == "_hold" or (named and "Phase.STUCK" in ast.unparse(call)):
+        if named == "hold" or (named and "Phase.STUCK" in ast.unparse(call)):
             yield from strings(call)
 
 
