@@ -8,9 +8,10 @@ proves is the judge's affair.
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 
 import numpy as np
+import structlog
 
 from haldane.domain.entries import LABEL_DTYPE, Entry
 from haldane.domain.fleet import ModelName
@@ -19,8 +20,11 @@ from haldane.domain.rollout import Rollout, RolloutId
 from haldane.domain.traffic import Api, Batch, Request
 from haldane.engine.batches import Score
 from haldane.judge.columns import Flags
+from haldane.judge.outputs import Scored, Scores
 from haldane.ports import Clock, Store
 from haldane.telemetry import Telemetry
+
+log = structlog.get_logger()
 
 # Labels joined in one go; each is two answers to score, so some milliseconds.
 _AT_ONCE = 500
@@ -141,7 +145,7 @@ class Labels:
             return entry
         answers = [[one.pair.stable for one in arrived], [one.pair.canary for one in arrived]]
         asked = [Request("", one.pair.api, b"", truth=one.truth) for one in arrived]
-        scored = self.score(model)(asked, *answers)
+        scored = self._scored(model, asked, *answers)
         entry["at"] = at
         for name in ("answered_at", "request", "server", "slices"):
             entry[name] = [getattr(one.pair, name) for one in arrived]
@@ -153,6 +157,23 @@ class Labels:
             # No answer is as bad as can be, whatever the largest loss that a rule counts.
             entry[f"{side}_loss"] = np.where(silent & ~np.isnan(loss), np.inf, loss)
         return entry
+
+    def _scored(
+        self, model: ModelName, asked: Sequence[Request], stable: Sequence[bytes | None], canary: Sequence[bytes | None]
+    ) -> Scored:
+        """As the model's scorer has it. A label that breaks it is unusable: it is stored, and would come again."""
+        try:
+            return self.score(model)(asked, stable, canary)
+        except Exception as error:
+            if len(asked) == 1:
+                log.error("label_broke", model=model, truth=asked[0].truth, error=f"{type(error).__name__}: {error}")
+                return Scored(Scores.unknown(1), np.zeros(1, bool), np.zeros(1, bool))
+        each = [self._scored(model, [one], [old], [new]) for one, old, new in zip(asked, stable, canary, strict=True)]
+        columns = {
+            field.name: np.concatenate([getattr(one.scores, field.name) for one in each]) for field in fields(Scores)
+        }
+        sides = ([getattr(one, side) for one in each] for side in ("stable_unreadable", "canary_unreadable"))
+        return Scored(Scores(**columns), *map(np.concatenate, sides))
 
     def note(self, rollout: Rollout, joined: Joined) -> None:
         """The entry is on record: count it."""

@@ -72,6 +72,10 @@ class LateWatch:
                 watched.evidence = None  # what is on record may be more than what was judged
                 log.warning("late_labels_not_judged", rollout=watched.rollout.id, detail=str(error))
                 continue
+            except Exception:  # one rollout's data must not keep the harm of another from being seen
+                watched.evidence = None
+                log.exception("late_labels_broke", rollout=watched.rollout.id)
+                continue
             if not self._waits(watched.rollout):
                 self._let_go(watched.rollout)
         while self._over:

@@ -1,5 +1,7 @@
 """What becomes of labels that come after the promotion. A real store; nothing runs but what a test asks for."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
@@ -103,6 +105,32 @@ async def test_harm_on_record_that_was_not_acted_on_is_found_after_a_restart(aft
     await again.look()
     await again.look()
     assert len(aftermath.taken) == 3
+
+
+async def test_a_label_that_breaks_the_scorer_is_unusable_and_the_others_are_judged(aftermath):
+    scorer = Scorer(OutputRule(kind=OutputKind.REGRESSION, wrong_beyond=0.5))
+
+    def score(requests, stable, canary):
+        if any(request.truth == 666.0 for request in requests):
+            raise OverflowError
+        return scorer(requests, stable, canary)
+
+    aftermath.watch.labels = replace(aftermath.watch.labels, score=lambda model: score)
+    aftermath.put(7, truth=666.0)
+    aftermath.put(*range(8, 150), truth=1.0)
+    await aftermath.watch.look()
+    assert aftermath.taken == [aftermath.rollout.id]
+
+
+async def test_one_rollout_that_breaks_keeps_no_other_from_being_taken_back(aftermath):
+    other = a_rollout(Phase.SUCCEEDED, id=RolloutId("broken"), phase_since=1000.0, analysis=LATE)
+    watched = aftermath.watch._watched
+    aftermath.watch.add(other)
+    aftermath.watch._watched = {other.id: watched[other.id], **watched}
+    aftermath.watch._watched[other.id].evidence = (None, None)
+    aftermath.put(*range(1, 150), truth=1.0)
+    await aftermath.watch.look()
+    assert aftermath.taken == [aftermath.rollout.id]
 
 
 async def test_nobody_waits_longer_than_declared(aftermath):
