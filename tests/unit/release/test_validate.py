@@ -101,7 +101,7 @@ def test_a_model_that_answers_one_call_and_not_many_is_refused(tmp_path):
     module.calls = tf.Variable(0, dtype=tf.int64)
 
     def score(x):
-        with tf.control_dependencies([tf.debugging.assert_less(module.calls.assign_add(1), tf.constant(4, tf.int64))]):
+        with tf.control_dependencies([tf.debugging.assert_less(module.calls.assign_add(1), tf.constant(3, tf.int64))]):
             return {"score": x * module.weight}
 
     module.serve = tf.function(score, input_signature=[tf.TensorSpec([None], tf.float32, "x")])
