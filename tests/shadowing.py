@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter
 
+from haldane import wire
 from haldane.adapters.replay import Replay
 from haldane.domain.fleet import ModelName, ServerName
 from haldane.domain.rollout import Phase
@@ -21,11 +22,12 @@ from haldane.engine.addressing import Addressing
 from haldane.engine.pairing import ShadowLimits, pairs
 from haldane.judge.outputs import OutputKind, OutputRule
 from haldane.serving.client import ServingClient, open_client
+from haldane.serving.records import frame, read_prediction_logs
 from haldane.serving.restform import read_lines
 from haldane.serving.shadow import Scorer
 from haldane.telemetry import Telemetry
 from haldane.testing.builders import a_rollout
-from haldane.testing.sandboxes import Sandbox, free_port
+from haldane.testing.sandboxes import Sandbox, affine_request, free_port
 
 MODEL = ModelName("credit")
 ROWS = 40
@@ -41,6 +43,21 @@ class Bench:
     telemetry: Telemetry
     address: Addressing
     admin: int
+
+    def as_log(self) -> None:
+        """The same rows from a log of calls, which knows no right answers."""
+        self.path = self.path.with_name("calls.tfrecord")
+        log, records = wire.PredictionLog(), []
+        for row in range(ROWS):
+            log.predict_log.request.ParseFromString(affine_request(float(row)).body)
+            log.predict_log.request.model_spec.name = MODEL
+            records.append(frame(log.SerializeToString()))
+        self.path.write_bytes(b"".join(records))
+
+    @property
+    def traffic(self) -> dict[str, str]:
+        """As the config says it."""
+        return {"prediction_log" if self.path.suffix == ".tfrecord" else "rest_jsonl": str(self.path)}
 
     async def label(self, stable: int) -> None:
         await self.client.look({MODEL: ("stable", "canary")}, {})
@@ -61,10 +78,14 @@ class Bench:
 
     async def pairs(self, **limits: float) -> AsyncGenerator[Batch, None]:
         signatures = await self.client.signatures(MODEL, 1)
+        logged = "prediction_log" in self.traffic
         batches = pairs(
             rollout=a_rollout(Phase.SHADOWING),
             servers={ServerName("r0"): self.client},
-            source=Replay("rows", lambda: read_lines(self.path, signatures)),
+            source=Replay(
+                "rows",
+                lambda: read_prediction_logs(self.path, model=MODEL) if logged else read_lines(self.path, signatures),
+            ),
             limits=ShadowLimits(**{"pairs_per_second": 400.0, "batch_seconds": 0.2, **limits}),  # type: ignore[arg-type]
             score=Scorer(OutputRule(kind=OutputKind.REGRESSION, reach=1e6)),
             address=lambda: self.address,
@@ -74,7 +95,7 @@ class Bench:
             elapsed=time.monotonic,
             telemetry=self.telemetry,
         )
-        async with asyncio.timeout(30), aclosing(batches):
+        async with asyncio.timeout(200), aclosing(batches):
             async for batch in batches:
                 yield batch
 

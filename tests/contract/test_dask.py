@@ -4,17 +4,19 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import pytest
 import pytest_asyncio
 from prometheus_client import Counter, Gauge
 from tests.cluster import Cluster, cluster_in
+from tests.pki import write_pki
 from tests.shadowing import ROWS, Bench, bench_in, by_reason
 
 from haldane.adapters.dask import DaskWorkers, open_workers
@@ -80,7 +82,7 @@ class Elsewhere:
     def order(self, index: int, beginning: Beginning) -> Order:
         return Order(
             rollout=self.rollout,
-            section=ModelSection.model_validate({"clients": "label", "traffic": {"rest_jsonl": str(self.bench.path)}}),
+            section=ModelSection.model_validate({"clients": "label", "traffic": self.bench.traffic}),
             base_path="",
             fields=frozenset(),
             servers=(self.bench.sandbox.server,),
@@ -138,8 +140,11 @@ def total(counter: Counter) -> float:
 OUTCOME = ["row", "aa", "disagrees", "distance", "stable_output", "canary_output", "stable_loss", "canary_loss"]
 
 
-async def test_the_same_rows_are_judged_as_by_one_process(elsewhere: Elsewhere) -> None:
+@pytest.mark.parametrize("kind", ["rest_jsonl", "prediction_log"])
+async def test_the_same_rows_are_judged_as_by_one_process(elsewhere: Elsewhere, kind: str) -> None:
     """Each pair's kind is drawn by its place in the source, so even the A/A pairs are the same."""
+    if kind == "prediction_log":
+        elsewhere.bench.as_log()
     here = await elsewhere.bench.take(4 * ROWS, aa_share=0.2)
     there = await elsewhere.take(5 * ROWS)
     assert elsewhere.shown_senders() == 0  # over
@@ -150,6 +155,28 @@ async def test_the_same_rows_are_judged_as_by_one_process(elsewhere: Elsewhere) 
         np.testing.assert_array_equal(one[name], two[name], err_msg=name)
     fresh = [int((found["fresh"] & ~found["aa"]).sum()) for found in (here, there)]
     assert fresh == [ROWS, ROWS]
+
+
+async def test_workers_are_reached_by_tls_and_by_nobody_without_a_certificate(
+    bench: Bench, tmp_path: Path, need_binary: Callable[[str], str]
+) -> None:
+    """Dask's own settings, as docs/howto/dask.md gives them; the server's certificate is everybody's here."""
+    write_pki(tmp_path, need_binary("openssl"))
+    own = {"cert": str(tmp_path / "server.crt"), "key": str(tmp_path / "server.key")}
+    tls = {"ca-file": str(tmp_path / "ca.crt"), "client": own, "scheduler": own, "worker": own}
+    limits = ShadowLimits(pairs_per_second=400.0, aa_share=0.2)
+    rollout = a_rollout(Phase.SHADOWING, servers=("r0",), analysis=rules(metric("errors", "1pp")).to_json())
+    with cluster_in(tmp_path, workers=1, tls=tls) as cluster:
+        assert cluster.address.startswith("tls://")
+        with pytest.raises(Refused, match=r"needs Dask's own TLS settings .*distributed\.comm\.tls"):
+            async with open_workers(cluster.address):
+                pass
+        with dask.config.set({f"distributed.comm.tls.{key}": value for key, value in tls.items()}):
+            async with open_workers(cluster.address) as workers:
+                made = Elsewhere(bench, workers, rollout, limits, set())
+                await made.until_there(1)
+                found = await made.take(ROWS)
+    assert found["seq"].tolist() == list(range(len(found)))
 
 
 def first_passes(found: Batch, count: int) -> Batch:

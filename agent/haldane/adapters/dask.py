@@ -90,7 +90,8 @@ class DaskWorkers:
 async def open_workers(address: str) -> AsyncIterator[DaskWorkers]:
     """The workers of the scheduler at that address.
 
-    Refused where distributed is not installed, Unavailable when the scheduler cannot be reached.
+    Refused where distributed is not installed, or has no certificates for tls://; Unavailable when the scheduler cannot
+    be reached.
     """
     try:
         import distributed
@@ -104,6 +105,9 @@ async def open_workers(address: str) -> AsyncIterator[DaskWorkers]:
             await client
         except (OSError, TimeoutError, ValueError) as error:
             raise Unavailable("dask", f"cannot reach the scheduler at {address}: {error}") from error
+        except TypeError as error:  # what Dask raises where its settings have no certificates
+            words = f"{address} needs Dask's own TLS settings here and on the workers (distributed.comm.tls): {error}"
+            raise Refused("dask", words) from error
         yield DaskWorkers(client, address)
     finally:
         await client.close(timeout=_CONNECT_SECONDS)
