@@ -7,6 +7,7 @@ Harm rolls back, from wherever the rollout stands.
 from dataclasses import replace
 
 from haldane.domain.evidence import Verdict
+from haldane.domain.fleet import Clients
 from haldane.domain.rollout import (
     Command,
     CommandKind,
@@ -22,7 +23,7 @@ from haldane.domain.rollout import (
 from haldane.rollout.looks import all_settled, first, laggard, late, overdue, worst
 from haldane.rollout.moves import at_step, back, flip, hold, move, next_share, note, promote, resume, stay, withdraw
 from haldane.rollout.ramp import percent, wanted_share
-from haldane.rollout.wanted import standing
+from haldane.rollout.wanted import has_second_name, standing
 
 
 def step(rollout: Rollout, event: Event) -> Transition:
@@ -173,7 +174,8 @@ def _looked_loading(rollout: Rollout, looked: Looked) -> Transition:
     if broken := first(looked, Progress.FAILED):
         return withdraw(rollout, looked.at, f"{broken}: {looked.detail.get(broken, '')}")
     if all_settled(looked):
-        done = "loaded and proven" if rollout.mode is Mode.OBSERVE else "loaded, proven and labelled"
+        labelled = rollout.mode is Mode.ENFORCE and rollout.clients is Clients.LABEL and not has_second_name(rollout)
+        done = "loaded, proven and labelled" if labelled else "loaded and proven"
         why = f"version {rollout.new} is {done} on every server"
         return move(rollout, looked.at, Phase.SHADOWING, why)
     if late(rollout, looked, rollout.plan.load_seconds):

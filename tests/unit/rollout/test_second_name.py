@@ -1,6 +1,7 @@
 """A canary under a name of its own: introduced with what serves already, moved, taken away; nobody is kept waiting."""
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,8 +17,9 @@ from haldane.domain.fleet import (
     ServerConfig,
     VersionStatus,
 )
-from haldane.domain.rollout import Mode, Phase, Progress, Rollout
+from haldane.domain.rollout import Looked, Mode, Phase, Progress, Rollout
 from haldane.rollout import invariants
+from haldane.rollout.machine import step
 from haldane.rollout.planner import Step, next_step, progress, unproven
 from haldane.rollout.second import refusal, seconds
 from haldane.rollout.wanted import Watched, compose, has_second_name, named_apart
@@ -209,6 +211,19 @@ def test_one_that_introduces_a_name_starts_alone_and_others_wait_until_it_has() 
     assert not refusal(TRIAL, [replace(beside, mode=Mode.OBSERVE)])
     assert "when that one is SHADOWING" in refusal(Placement.SAME_ENTRY, [a_trial(Phase.LOADING)])
     assert not refusal(Placement.SAME_ENTRY, [a_trial(Phase.SHADOWING), beside])
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({}, "loaded, proven and labelled"),
+        ({"placement": TRIAL}, "loaded and proven"),
+        ({"clients": Clients.UNVERSIONED}, "loaded and proven"),
+    ],
+)
+def test_it_is_called_labelled_only_where_it_has_a_label(fields: dict[str, Any], says: str) -> None:
+    looked = Looked(1.0, dict.fromkeys(("r0", "r1"), Progress.SETTLED))
+    assert step(a_rollout(Phase.LOADING, **fields), looked).why == f"version 2 is {says} on every server"
 
 
 # --- in every order of events -------------------------------------------------------------------------------------
