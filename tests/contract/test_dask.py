@@ -206,7 +206,7 @@ async def test_a_worker_that_is_killed_loses_what_it_had_out_and_another_is_used
                 break
     found = np.concatenate(taken)
     assert found["seq"].tolist() == list(range(len(found)))
-    counts = elsewhere.bench.telemetry
+    counts = elsewhere.bench.telemetry.shadow
     dropped, aside = elsewhere.dropped(), by_reason(counts.set_aside)
     assert total(counts.sent) == len(found) + sum(dropped.values()) + sum(aside.values())
     assert aside == {}
