@@ -32,6 +32,9 @@ from haldane.testing.builders import a_rollout
 from wirespeed.meter import WARM_UP_CALLS, server_at, start
 from wirespeed.responder import CANARY, STABLE, request_body
 
+# Pairs that may be back before the first batch is handed on, after half a second: they count as warm-up.
+BEFORE_A_LOOK = 30_000
+
 
 class Stream:
     """Requests of one body, each with an id of its own, made beforehand: what a source costs is another matter."""
@@ -69,7 +72,7 @@ async def haldane(ports: tuple[int, int], calls: int, in_flight: int) -> None:
         batches = pairs(
             rollout=rollout,
             servers={ServerName("r0"): arms},
-            source=Stream(calls + WARM_UP_CALLS),
+            source=Stream(calls + WARM_UP_CALLS + BEFORE_A_LOOK),
             limits=ShadowLimits(pairs_per_second=1e6, concurrency=in_flight // 2, aa_share=0.05, slowdown=math.inf),
             score=Scorer(OutputRule(kind=OutputKind.ANY)),
             address=current(lambda: rollout),
