@@ -19,6 +19,7 @@ import pycurl
 # Streams at once on the connection, as far as it is for us to say: the server's own limit holds.
 _STREAMS = 1 << 16
 _BROKEN = _CLOSED = 2  # CURLE_FAILED_INIT: libcurl cannot go on
+_CLOSED_HERE = "connection closed here"
 
 
 class Transfer(Protocol):
@@ -47,6 +48,7 @@ class Transfers:
         self._turn: asyncio.Handle | None = None  # the call of libcurl at the loop's next turn
         self._timer: asyncio.TimerHandle | None = None
         self._watched: dict[int, int] = {}  # sockets: what libcurl waits for there
+        self._closed = False
         self._multi = self._connection()
 
     def _connection(self) -> pycurl.CurlMulti:
@@ -59,7 +61,10 @@ class Transfers:
         return multi
 
     def start(self, transfer: Transfer) -> None:
-        """It leaves with the loop's next turn."""
+        """It leaves with the loop's next turn; after `close` it ends there, as those did that ran."""
+        if self._closed:
+            self._loop.call_soon(transfer.ended, time.perf_counter(), _CLOSED, _CLOSED_HERE)
+            return
         self._begun[transfer.curl] = transfer
         if self._turn is None:
             self._turn = self._loop.call_soon(self._take_turn)
@@ -70,6 +75,11 @@ class Transfers:
             self._multi.remove_handle(transfer.curl)
 
     def close(self) -> None:
+        """Ends all that runs, and the connection, for good: who shares this may not know yet, and start one more."""
+        self._closed = True
+        self._give_up()
+
+    def _give_up(self) -> None:
         """Ends all that runs, and the connection."""
         waiting = [*self._begun.values(), *self._running.values()]
         for transfer in waiting:
@@ -87,7 +97,7 @@ class Transfers:
             self._multi.close()
         now = time.perf_counter()
         for transfer in waiting:
-            transfer.ended(now, _CLOSED, "connection closed here")
+            transfer.ended(now, _CLOSED, _CLOSED_HERE)
 
     # --- what libcurl asks for --------------------------------------------------------------------------------
 
@@ -155,7 +165,7 @@ class Transfers:
             self._silent_since = now
         elif now - self._silent_since > self._silent_seconds:
             self._silent_since = None
-            self.close()
+            self._give_up()
             self._multi = self._connection()
 
     def _end(self, curl: pycurl.Curl, now: float, code: int, words: str) -> None:

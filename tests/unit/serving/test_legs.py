@@ -332,11 +332,21 @@ async def test_closing_ends_what_is_under_way_and_leaves_nothing_open() -> None:
         assert statuses(await pair_and_close(server)) == OK
         await until(lambda: open_connections(server) == 0)
         fake.hang(wire.PREDICT)
+        fake.busiest = 0  # of those before
         with closing(Legs(server, None)) as legs:
             task = asyncio.create_task(ask(legs))
             await until(lambda: fake.busiest == 2)
         assert statuses(await task) == (Status.UNAVAILABLE, Status.UNAVAILABLE)
         await until(lambda: open_connections(server) == 0)
+
+
+async def test_a_pair_that_begins_after_closing_ends_at_once() -> None:
+    """Whoever sends pairs may learn a moment late that the server has left; waiting for ever would hold up its end."""
+    async with serving(FakeServing()) as server:
+        with closing(Legs(server, None)) as legs:
+            assert statuses(await ask(legs)) == OK
+        async with asyncio.timeout(30):
+            assert statuses(await ask(legs)) == (Status.UNAVAILABLE, Status.UNAVAILABLE)
 
 
 async def pair_and_close(server: Server) -> tuple[Outcome, Outcome]:
