@@ -3,8 +3,8 @@
 import asyncio
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from itertools import chain
 from pathlib import Path
 
@@ -61,16 +61,23 @@ async def accepts(legs: Legs) -> None:
             await asyncio.sleep(0.05)
 
 
+@asynccontextmanager
+async def behind_nginx(program: str, place: Path) -> AsyncIterator[tuple[FakeServing, Server, Legs]]:
+    """A server, the nginx before it, which wants a new connection every 10 calls, and legs that go through it."""
+    fake = FakeServing()
+    async with serving(fake) as server:
+        with nginx(program, place, server.address, 10) as proxied, closing(Legs(proxied, None)) as legs:
+            await accepts(legs)
+            yield fake, proxied, legs
+
+
 async def test_pairs_pass_and_connections_that_nginx_ends_are_replaced(
     tmp_path: Path, need_binary: Callable[[str], str]
 ) -> None:
-    fake = FakeServing()
-    async with serving(fake) as server:
-        with nginx(need_binary("nginx"), tmp_path, server.address, 10) as proxied, closing(Legs(proxied, None)) as legs:
-            await accepts(legs)
-            before = fake.calls[wire.PREDICT.path]
-            assert set(await pairs(legs, 100, 1)) == {Status.OK}
-            assert fake.calls[wire.PREDICT.path] - before == 200
+    async with behind_nginx(need_binary("nginx"), tmp_path) as (fake, proxied, legs):
+        before = fake.calls[wire.PREDICT.path]
+        assert set(await pairs(legs, 100, 1)) == {Status.OK}
+        assert fake.calls[wire.PREDICT.path] - before == 200
     asked = [line.split("|") for line in (tmp_path / "asked.log").read_text().splitlines()]
     assert {tuple(line[:5]) for line in asked} == {
         (proxied.address, wire.PREDICT.path, "trailers", "application/grpc", "haldane")
@@ -81,15 +88,12 @@ async def test_pairs_pass_and_connections_that_nginx_ends_are_replaced(
 async def test_calls_that_were_out_when_nginx_went_away_are_not_repeated(
     tmp_path: Path, need_binary: Callable[[str], str]
 ) -> None:
-    fake = FakeServing()
-    async with serving(fake) as server:
-        with nginx(need_binary("nginx"), tmp_path, server.address, 10) as proxied, closing(Legs(proxied, None)) as legs:
-            await accepts(legs)
-            before = fake.calls[wire.PREDICT.path]
-            found = Counter(await pairs(legs, 100, 20))
-            assert set(found) == {Status.OK, Status.UNAVAILABLE}  # as gRPC's own client has it without its retries
-            assert found[Status.OK] <= fake.calls[wire.PREDICT.path] - before <= 200
-            assert set(await pairs(legs, 3, 1)) == {Status.OK}
+    async with behind_nginx(need_binary("nginx"), tmp_path) as (fake, _, legs):
+        before = fake.calls[wire.PREDICT.path]
+        found = Counter(await pairs(legs, 100, 20))
+        assert set(found) == {Status.OK, Status.UNAVAILABLE}  # as gRPC's own client has it without its retries
+        assert found[Status.OK] <= fake.calls[wire.PREDICT.path] - before <= 200
+        assert set(await pairs(legs, 3, 1)) == {Status.OK}
 
 
 async def test_a_server_that_is_away_behind_nginx_is_unavailable_and_back_when_it_is(
