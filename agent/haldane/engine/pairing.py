@@ -120,17 +120,7 @@ async def pairs(
     """
     share = share or whole(next_seq)
     stopped = set() if stopped is None else stopped
-    lanes = [
-        _Lane(
-            name,
-            rollout.servers.index(name),
-            server,
-            Pace(limits.pairs_per_second / len(servers)),
-            Throttle(limits.slowdown, limits.slack_seconds),
-            stopped,
-        )
-        for name, server in servers.items()
-    ]
+    lanes = _lanes(rollout, servers, limits, stopped)
     batches = Batches(portion=_SCORED_AT_ONCE, score=score, keep=keep, slices=slices)
     shadow = _Shadow(
         rollout,
@@ -158,6 +148,23 @@ async def pairs(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         shadow.close()
+
+
+def _lanes(
+    rollout: Rollout, servers: Mapping[ServerName, ModelServer], limits: ShadowLimits, left_alone: set[ServerName]
+) -> list[_Lane]:
+    """One for each server, the rate shared evenly."""
+    return [
+        _Lane(
+            name,
+            rollout.servers.index(name),
+            server,
+            Pace(limits.pairs_per_second / len(servers)),
+            Throttle(limits.slowdown, limits.slack_seconds),
+            left_alone,
+        )
+        for name, server in servers.items()
+    ]
 
 
 class _Shadow:
