@@ -102,6 +102,14 @@ def test_the_fields_are_those_of_the_custom_resources():
     jsonschema.validate(FLAGGER["spec"], CANARY)
 
 
+@pytest.mark.parametrize(
+    ("found", "schema"), [(ARGO["AnalysisTemplate"]["spec"], ANALYSIS_TEMPLATE), (FLAGGER["spec"], CANARY)]
+)
+def test_the_schemas_would_find_a_mistyped_key(found, schema):
+    with pytest.raises(jsonschema.ValidationError, match="intervall"):
+        jsonschema.validate({**found, "intervall": "30s"}, schema)
+
+
 def test_the_rollout_gives_every_argument_the_template_needs():
     [step] = [one["analysis"] for one in ARGO["Rollout"]["spec"]["strategy"]["canary"]["steps"] if "analysis" in one]
     needs = {one["name"] for one in ARGO["AnalysisTemplate"]["spec"]["args"] if "value" not in one}
