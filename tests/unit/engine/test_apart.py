@@ -1,6 +1,8 @@
 """What hangs holds one thread, however often it is asked for, and nobody else's."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -42,3 +44,37 @@ async def test_an_answer_is_not_kept(gone):
 async def test_what_it_raises_is_raised(gone):
     with pytest.raises(ZeroDivisionError):
         await Apart().ask("share", lambda: 1 / 0)
+
+
+def test_a_process_that_ends_waits_for_none_of_them():
+    """As an agent that is told to stop beside a mount that is gone."""
+    hangs = """
+import asyncio, threading
+from haldane.engine.apart import Apart
+async def main():
+    try:
+        await Apart().ask("share", threading.Event().wait, 0.01)
+    except TimeoutError:
+        print("gave up")
+asyncio.run(main())
+"""
+    ended = subprocess.run([sys.executable, "-c", hangs], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout == "gave up\n"
+
+
+async def test_no_more_threads_than_said_and_the_rest_wait_their_turn(gone):
+    apart, there = Apart(2), []
+
+    def hangs():
+        there.append(threading.get_ident())
+        return gone.wait(60)
+
+    asked = [asyncio.create_task(apart.ask(key, hangs)) for key in range(5)]
+    async with asyncio.timeout(30):
+        while len(there) < 2:  # noqa: ASYNC110 - it happens in threads
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    assert len(there) == 2
+    gone.set()
+    assert await asyncio.gather(*asked) == [True] * 5
+    assert len(set(there)) == 2
