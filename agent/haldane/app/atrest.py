@@ -10,6 +10,7 @@ from haldane.config import Config
 from haldane.domain.fleet import ModelName
 from haldane.engine.desk import Desk
 from haldane.ports import Store
+from haldane.rollout.wanted import at_rest
 
 log = structlog.get_logger()
 
@@ -42,12 +43,7 @@ def put_at_rest(
     moved_at: Mapping[ModelName, float],
     declared_at: Mapping[ModelName, float],
 ) -> None:
-    """Each model's stable version: what the config declares, or what rollouts made of it since (`settled`).
-
-    A config that declares another version than it did to the last rollout is the newer word only where it was written
-    after that rollout's end. It may be what a standby read long ago, or a file that has yet to follow: going by that
-    would take every server back to a version that was left behind, unjudged.
-    """
+    """Tell the desk each model's stable version."""
     for name, section in config.models.items():
         model = ModelName(name)
         entry = desk.base.entry(model)
@@ -56,12 +52,15 @@ def put_at_rest(
             declared = settled[model][0]  # the first version has passed since
         if declared is None:
             continue
-        stable, was_declared = settled.get(model, (declared, declared))
-        if was_declared != declared:
-            newer = declared_at[model] > moved_at.get(model, -math.inf)
-            if model not in desk.watched and stable != declared:
-                says = "stable_taken_from_config" if newer else "stable_kept_config_is_older"
-                log.warning(says, model=name, config=declared, rollout=stable)
-            stable = declared if newer else stable
+        before, was_declared = settled.get(model, (declared, declared))
+        stable = at_rest(
+            declared,
+            settled.get(model),
+            declared_at=declared_at.get(model, -math.inf),
+            moved_at=moved_at.get(model, -math.inf),
+        )
+        if model not in desk.watched and declared not in (before, was_declared):
+            says = "stable_taken_from_config" if stable == declared else "stable_kept_config_is_older"
+            log.warning(says, model=name, config=declared, rollout=before)
         known = desk.watched.get(model)
         desk.put_stable(model, stable, declared, section.clients, provable=known is not None and known.provable)

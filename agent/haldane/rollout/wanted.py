@@ -43,6 +43,20 @@ def stable_of(entry: ModelEntry) -> int | None:
     return None
 
 
+def at_rest(declared: int, settled: tuple[int, int] | None, *, declared_at: float, moved_at: float) -> int:
+    """A model's stable version when an agent begins: what the config declares, or what rollouts made of it since.
+
+    `settled`: the version that the last rollout left stable, and what was declared to it. A config that declares
+    another one now is the newer word only where it was written (`declared_at`) after that rollout's end (`moved_at`;
+    both on one clock): it may be what a standby read long ago, or a file that has yet to follow, and going by that
+    would take every server back to a version that was left behind, unjudged.
+    """
+    if settled is None:
+        return declared
+    stable, was_declared = settled
+    return declared if was_declared != declared and declared_at > moved_at else stable
+
+
 def compose(
     base: ServerConfig, watched: Mapping[ModelName, Watched], rollouts: Iterable[Rollout], server: ServerName
 ) -> ServerConfig:
