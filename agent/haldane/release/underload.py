@@ -1,10 +1,11 @@
 """Many callers at once: how fast calls are then. Threads and a stopwatch; what a call is, it does not know."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, cycle, islice
+
+import numpy as np
 
 from haldane.domain.release import UnderLoad
 
@@ -28,11 +29,7 @@ def under_load(calls: Sequence[Callable[[], object]], *, callers: int, seconds: 
         return took
 
     with ThreadPoolExecutor(callers) as threads:
-        took = sorted(chain.from_iterable(threads.map(caller, range(callers))))
+        took = list(chain.from_iterable(threads.map(caller, range(callers))))
     lasted = time.perf_counter() - began
-    return UnderLoad(callers, len(took), lasted, nearest_rank(took, 0.5), nearest_rank(took, 0.99))
-
-
-def nearest_rank(ordered: Sequence[float], share: float) -> float:
-    """The smallest value that at least `share` of all do not exceed (nearest-rank quantile)."""
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+    p50, p99 = np.quantile(took, (0.5, 0.99), method="inverted_cdf").tolist()  # by nearest rank: what a call did take
+    return UnderLoad(callers, len(took), lasted, p50, p99)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from haldane.release.underload import nearest_rank, under_load
+from haldane.release.underload import under_load
 
 
 def test_callers_are_there_at_once_and_each_makes_one_call_however_long_it_takes():
@@ -42,7 +42,14 @@ def test_what_a_call_raises_is_raised():
         under_load([fails], callers=3, seconds=0.01)
 
 
-@pytest.mark.parametrize(("share", "value"), [(0.5, 50), (0.99, 99), (1.0, 100), (0.0, 1)])
-def test_the_nearest_rank_is_a_value_that_was_seen(share, value):
-    assert nearest_rank(range(1, 101), share) == value
-    assert nearest_rank([7.0], share) == 7.0
+def test_quantiles_are_what_calls_took(monkeypatch):
+    """Of 100 calls that take 1 to 100 s: the 50th and the 99th."""
+    now = [0.0]
+    monkeypatch.setattr("haldane.release.underload.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    took = iter(range(1, 101))
+
+    def call():
+        now[0] += next(took)
+
+    found = under_load([call], callers=1, seconds=5050.0)
+    assert (found.calls, found.p50_seconds, found.p99_seconds) == (100, 50.0, 99.0)
